@@ -1,0 +1,5 @@
+//! Ground: small values that every floor shares. Nothing here knows etcd's services, a disk or a socket.
+
+pub mod checksum;
+pub mod limits;
+pub mod log_entry;

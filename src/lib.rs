@@ -1,0 +1,4 @@
+//! ringd: an etcd v3 server on io_uring, one pinned thread per core.
+
+pub mod base;
+pub mod proto;
