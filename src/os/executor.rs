@@ -1,0 +1,83 @@
+//! Executors: one thread, pinned to one CPU, with its own rings.
+
+use std::{future::Future, io, time::Duration};
+
+use glommio::{LocalExecutorBuilder, Placement};
+
+/// How one executor is placed and how long it looks for work before it sleeps.
+#[derive(Clone, Debug)]
+pub struct Seat {
+    pub name: String,
+    /// The CPU to stay on; `None` leaves placement to the scheduler.
+    pub cpu: Option<usize>,
+    /// Busy-looks for this long before parking. Worth it only on a core of its own.
+    pub spin: Duration,
+}
+
+/// Memory of one executor that is registered with its rings, for direct I/O. Counts against memlock without CAP_IPC_LOCK.
+const REGISTERED_BYTES: usize = 4 << 20;
+const RING_DEPTH: usize = 256;
+
+/// Runs `future` to its end on the calling thread.
+///
+/// # Errors
+/// The kernel refuses the rings or the CPU; `probe::explain` turns that into words.
+pub fn run<T>(seat: &Seat, future: impl Future<Output = T>) -> io::Result<T> {
+    let executor = builder(seat).make().map_err(io::Error::from)?;
+    Ok(executor.run(future))
+}
+
+/// Starts a thread that runs the future made by `make`, and returns its handle.
+///
+/// # Errors
+/// As [`run`], for the thread itself.
+pub fn spawn<F>(
+    seat: Seat,
+    make: impl FnOnce() -> F + Send + 'static,
+) -> io::Result<std::thread::JoinHandle<io::Result<()>>>
+where
+    F: Future<Output = ()> + 'static,
+{
+    std::thread::Builder::new().name(seat.name.clone()).spawn(move || run(&seat, make()))
+}
+
+fn builder(seat: &Seat) -> LocalExecutorBuilder {
+    let placement = seat.cpu.map_or(Placement::Unbound, Placement::Fixed);
+    LocalExecutorBuilder::new(placement)
+        .name(&seat.name)
+        .io_memory(REGISTERED_BYTES)
+        .ring_depth(RING_DEPTH)
+        .spin_before_park(seat.spin)
+}
+
+/// CPUs this process may run on, ascending.
+///
+/// # Errors
+/// The kernel does not tell.
+pub fn allowed_cpus() -> io::Result<Vec<usize>> {
+    // SAFETY: cpu_set_t is plain data and valid when zeroed.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `set` is a live cpu_set_t and its size is passed.
+    let outcome = unsafe { libc::sched_getaffinity(0, std::mem::size_of::<libc::cpu_set_t>(), &raw mut set) };
+    if outcome != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the index is below the set's capacity.
+    Ok((0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) }).collect())
+}
+
+/// Lets every other ready task of this executor run.
+pub async fn yield_now() {
+    glommio::executor().yield_task_queue_now().await;
+    futures_lite::future::yield_now().await;
+}
+
+/// Starts a task on this executor that nobody waits for.
+pub fn spawn_detached(future: impl Future<Output = ()> + 'static) {
+    glommio::spawn_local(future).detach();
+}
+
+/// Sleeps on this executor's timer.
+pub async fn sleep(duration: Duration) {
+    glommio::timer::sleep(duration).await;
+}

@@ -1,0 +1,182 @@
+//! Files: direct durable writes for the WAL, buffered writes and syncs for the page file.
+//!
+//! A WAL write is durable when its future ends: O_DIRECT with O_DSYNC on segments that were written through before, so no
+//! file-system journal commit is needed. With `--wal-buffered` the same call is a page-cache write and an fdatasync.
+//! The page file is written through the page cache, because its readers look at a mapping of the same pages.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use glommio::io::{BufferedFile, DmaFile, OpenOptions};
+
+/// A failed file operation: what, where and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{operation} {path}: {source}")]
+pub struct FileError {
+    pub operation: &'static str,
+    pub path: PathBuf,
+    pub source: io::Error,
+}
+
+/// How a log segment reaches the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WalMode {
+    /// O_DIRECT and O_DSYNC.
+    Direct,
+    /// Page cache and fdatasync, for file systems without O_DIRECT.
+    Buffered,
+    /// No sync at all (`--unsafe-no-fsync`).
+    Unsafe,
+}
+
+/// A segment of the log.
+#[derive(Debug)]
+pub struct LogFile {
+    path: PathBuf,
+    inner: Inner,
+}
+
+#[derive(Debug)]
+enum Inner {
+    Direct(DmaFile),
+    Buffered { file: BufferedFile, sync: bool },
+}
+
+impl LogFile {
+    /// Opens `path` for writing, creating it when absent.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub async fn open(path: &Path, mode: WalMode) -> Result<Self, FileError> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).mode(0o600);
+        let inner = match mode {
+            WalMode::Direct => {
+                options.custom_flags(libc::O_DSYNC);
+                options.dma_open(path).await.map(Inner::Direct)
+            }
+            WalMode::Buffered | WalMode::Unsafe => {
+                let opened = options.buffered_open(path).await;
+                opened.map(|file| Inner::Buffered { file, sync: mode == WalMode::Buffered })
+            }
+        };
+        let inner = inner.map_err(|error| failure("open", path, error))?;
+        Ok(Self { path: path.to_owned(), inner })
+    }
+
+    /// Writes whole blocks; durable when this returns.
+    ///
+    /// # Errors
+    /// The kernel's, or `WriteZero` when the disk takes less than all.
+    pub async fn write(&self, bytes: &[u8], offset: u64) -> Result<(), FileError> {
+        match &self.inner {
+            Inner::Direct(file) => {
+                let mut buffer = file.alloc_dma_buffer(bytes.len());
+                buffer.as_bytes_mut().copy_from_slice(bytes);
+                let written =
+                    file.write_at(buffer, offset).await.map_err(|error| failure("write", &self.path, error))?;
+                self.expect_all(written, bytes.len())
+            }
+            Inner::Buffered { file, sync } => {
+                let written =
+                    file.write_at(bytes.to_vec(), offset).await.map_err(|error| failure("write", &self.path, error))?;
+                self.expect_all(written, bytes.len())?;
+                if *sync {
+                    file.fdatasync().await.map_err(|error| failure("fdatasync", &self.path, error))?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Closes without waiting for anything but the kernel.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub async fn close(self) -> Result<(), FileError> {
+        let path = self.path;
+        let closed = match self.inner {
+            Inner::Direct(file) => file.close().await,
+            Inner::Buffered { file, .. } => file.close().await,
+        };
+        closed.map_err(|error| failure("close", &path, error))
+    }
+
+    fn expect_all(&self, written: usize, wanted: usize) -> Result<(), FileError> {
+        if written == wanted {
+            return Ok(());
+        }
+        let source =
+            io::Error::new(io::ErrorKind::WriteZero, format!("{written} of {wanted} bytes: is the disk full?"));
+        Err(FileError { operation: "write", path: self.path.clone(), source })
+    }
+}
+
+/// The page file, written through the page cache.
+#[derive(Debug)]
+pub struct PagedFile {
+    path: PathBuf,
+    file: BufferedFile,
+    sync: bool,
+}
+
+impl PagedFile {
+    /// Opens an existing file for reading and writing.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub async fn open(path: &Path, sync: bool) -> Result<Self, FileError> {
+        let opened = OpenOptions::new().read(true).write(true).buffered_open(path).await;
+        let file = opened.map_err(|error| failure("open", path, error))?;
+        Ok(Self { path: path.to_owned(), file, sync })
+    }
+
+    /// Writes all of `bytes`; visible to the mapping at once, durable after [`Self::sync`].
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub async fn write(&self, bytes: Vec<u8>, offset: u64) -> Result<(), FileError> {
+        let wanted = bytes.len();
+        let written = self.file.write_at(bytes, offset).await.map_err(|error| failure("write", &self.path, error))?;
+        if written == wanted {
+            return Ok(());
+        }
+        let source =
+            io::Error::new(io::ErrorKind::WriteZero, format!("{written} of {wanted} bytes: is the disk full?"));
+        Err(FileError { operation: "write", path: self.path.clone(), source })
+    }
+
+    /// Makes the data written so far durable.
+    ///
+    /// # Errors
+    /// The kernel's. After one the state on disk is unknown: the member stops.
+    pub async fn sync(&self) -> Result<(), FileError> {
+        if !self.sync {
+            return Ok(());
+        }
+        self.file.fdatasync().await.map_err(|error| failure("fdatasync", &self.path, error))
+    }
+
+    /// Sets the file's length.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub async fn set_length(&self, length: u64) -> Result<(), FileError> {
+        self.file.truncate(length).await.map_err(|error| failure("truncate", &self.path, error))
+    }
+}
+
+/// Makes names created, renamed or removed in `directory` durable.
+///
+/// # Errors
+/// The kernel's.
+pub fn sync_directory(directory: &Path) -> Result<(), FileError> {
+    let synced = std::fs::File::open(directory).and_then(|handle| handle.sync_all());
+    synced.map_err(|source| FileError { operation: "fsync", path: directory.to_owned(), source })
+}
+
+fn failure(operation: &'static str, path: &Path, error: impl Into<io::Error>) -> FileError {
+    FileError { operation, path: path.to_owned(), source: error.into() }
+}

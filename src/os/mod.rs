@@ -1,0 +1,26 @@
+//! The only door to the kernel and to glommio.
+//!
+//! Everything above speaks of files, sockets, clocks and executors through the types here, so a reader who wants to
+//! know what ringd asks of Linux reads this folder and nothing else. `unsafe` lives here and in the page views.
+//!
+//! | file | what the kernel does for us |
+//! |---|---|
+//! | `executor` | one pinned executor per core |
+//! | `probe` | whether io_uring, memlock and O_DIRECT are there, in words a person can act on |
+//! | `file` | direct durable writes (WAL), buffered writes and syncs (page file), directories |
+//! | `mapping` | the reserved read-only mapping of the page file |
+//! | `lock` | one process per data directory |
+//! | `clock` | monotonic and wall time |
+//! | `signal` | SIGTERM and SIGINT as a value |
+//! | `process` | what /proc says of this process |
+
+#![allow(unsafe_code)]
+
+pub mod clock;
+pub mod executor;
+pub mod file;
+pub mod lock;
+pub mod mapping;
+pub mod probe;
+pub mod process;
+pub mod signal;

@@ -1,0 +1,48 @@
+//! What the kernel says of this process, for `/metrics`.
+
+use std::fs;
+
+/// A reading of `/proc/self`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProcessReading {
+    pub cpu_seconds: f64,
+    pub open_fds: u64,
+    pub max_fds: u64,
+    pub resident_bytes: u64,
+    pub virtual_bytes: u64,
+    pub start_time_seconds: f64,
+    /// Faults that had to wait for a disk: reads of cold pages of the mapped page file among them.
+    pub major_faults: u64,
+}
+
+/// Reads `/proc/self`; what cannot be read stays 0.
+#[must_use]
+pub fn read() -> ProcessReading {
+    // SAFETY: sysconf has no memory effect.
+    let (ticks, page) = unsafe { (libc::sysconf(libc::_SC_CLK_TCK) as f64, libc::sysconf(libc::_SC_PAGESIZE) as u64) };
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The command name may hold spaces; the fields that count follow its closing parenthesis.
+    let fields: Vec<&str> = stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ').collect()).unwrap_or_default();
+    let field = |number: usize| fields.get(number - 3).and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
+    ProcessReading {
+        cpu_seconds: (field(14) + field(15)) / ticks,
+        open_fds: fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64),
+        max_fds: max_fds(),
+        resident_bytes: field(24) as u64 * page,
+        virtual_bytes: field(23) as u64,
+        start_time_seconds: boot_time_seconds() + field(22) / ticks,
+        major_faults: field(12) as u64,
+    }
+}
+
+fn max_fds() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a live rlimit.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    limit.rlim_cur
+}
+
+fn boot_time_seconds() -> f64 {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    stat.lines().find_map(|line| line.strip_prefix("btime ")).and_then(|text| text.trim().parse().ok()).unwrap_or(0.0)
+}
