@@ -3,3 +3,5 @@
 pub mod base;
 pub mod os;
 pub mod proto;
+pub mod server;
+pub mod service;

@@ -25,3 +25,7 @@ pub const COMMIT_CHANGES_MAX: usize = 10_000;
 
 const _: () = assert!(BLOCK_BYTES.is_power_of_two());
 const _: () = assert!(REQUEST_BYTES_MAX.is_multiple_of(BLOCK_BYTES));
+
+/// Revisions per slice of a compaction, and the pause between slices.
+pub const COMPACTION_BATCH: usize = 1000;
+pub const COMPACTION_PAUSE_MS: u64 = 10;

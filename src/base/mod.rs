@@ -3,3 +3,4 @@
 pub mod checksum;
 pub mod limits;
 pub mod log_entry;
+pub mod version;

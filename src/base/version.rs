@@ -1,0 +1,8 @@
+//! Versions that clients, tools and stored data gate on.
+
+/// The etcd release whose behaviour is answered (`Status.version`, `/version`).
+pub const SERVER: &str = "3.7.1";
+/// The cluster version of a cluster of such members.
+pub const CLUSTER: &str = "3.7.0";
+/// The schema of the page file.
+pub const STORAGE: &str = "3.7.0";

@@ -1,0 +1,12 @@
+//! The meaning of each RPC as functions over values: what is checked, what it reads, how its answer is encoded.
+//!
+//! Nothing here waits. A read is a function of a [`crate::apply::View`]; a write is a check and the bytes to propose. What waits
+//! (for a read index, for a commit, for a window of HTTP/2 flow control) is the shell's affair.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `error` | the one table of refusals: gRPC code and exact text |
+//! | `check` | static checks of requests, in etcd's order |
+
+pub mod check;
+pub mod error;
