@@ -1,0 +1,2 @@
+//! Membership.
+pub mod membership;

@@ -1,0 +1,115 @@
+//! Log lines as etcd writes them: one JSON object (or one tab-separated line) per event on standard error, with `level`, `ts`,
+//! `caller`, `msg` first, so that tools that wait for a message keep working.
+
+use std::fmt::{self, Write as _};
+
+use serde_json::{Map, Value};
+use tracing::{
+    Event, Level, Subscriber,
+    field::{Field, Visit},
+};
+use tracing_subscriber::{
+    fmt::{FmtContext, FormatEvent, FormatFields, format::Writer, time::FormatTime},
+    registry::LookupSpan,
+};
+
+/// Installs the process-wide log. Later calls change nothing.
+pub fn install(level: Level, json: bool) {
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .event_format(Format { json })
+        .finish();
+    // A second installation (tests in one process) keeps the first.
+    let _already_installed = tracing::subscriber::set_global_default(subscriber);
+}
+
+struct Format {
+    json: bool,
+}
+
+impl<S, N> FormatEvent<S, N> for Format
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _context: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let metadata = event.metadata();
+        if !metadata.target().starts_with("ringd") && *metadata.level() > Level::WARN {
+            return Ok(());
+        }
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let level = match *metadata.level() {
+            Level::ERROR => "error",
+            Level::WARN => "warn",
+            Level::INFO => "info",
+            Level::DEBUG | Level::TRACE => "debug",
+        };
+        let mut time = String::new();
+        tracing_subscriber::fmt::time::SystemTime.format_time(&mut Writer::new(&mut time))?;
+        let caller = format!(
+            "{}:{}",
+            metadata.file().map_or("", |path| path.strip_prefix("src/").unwrap_or(path)),
+            metadata.line().unwrap_or(0)
+        );
+        if !self.json {
+            write!(out, "{time}\t{level}\t{caller}\t{}", fields.message)?;
+            if !fields.rest.is_empty() {
+                write!(out, "\t{}", Value::Object(fields.rest))?;
+            }
+            return writeln!(out);
+        }
+        write!(out, "{{\"level\":\"{level}\",\"ts\":\"{time}\",\"caller\":{},", Value::String(caller))?;
+        write!(out, "\"msg\":{}", Value::String(fields.message))?;
+        for (name, value) in fields.rest {
+            write!(out, ",{}:{value}", Value::String(name))?;
+        }
+        writeln!(out, "}}")
+    }
+}
+
+#[derive(Default)]
+struct Fields {
+    message: String,
+    rest: Map<String, Value>,
+}
+
+impl Fields {
+    fn add(&mut self, field: &Field, value: Value) {
+        self.rest.insert(field.name().replace('_', "-"), value);
+    }
+}
+
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "message" {
+            value.clone_into(&mut self.message);
+        } else {
+            self.add(field, value.into());
+        }
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.add(field, value.into());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.add(field, value.into());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.add(field, value.into());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _infallible = write!(text, "{value:?}");
+        if field.name() == "message" {
+            self.message = text;
+        } else {
+            self.add(field, text.into());
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! One task waits, others on the same executor wake it; wakes that come before the wait are not lost, and many are one.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    task::{Poll, Waker},
+};
+
+/// A wake-up flag for one waiting task.
+#[derive(Debug, Default)]
+pub struct Notify {
+    raised: Cell<bool>,
+    waiter: RefCell<Option<Waker>>,
+}
+
+impl Notify {
+    /// Wakes the waiter, or lets its next wait return at once.
+    pub fn notify(&self) {
+        if !self.raised.replace(true)
+            && let Some(waker) = self.waiter.borrow_mut().take()
+        {
+            waker.wake();
+        }
+    }
+
+    /// Waits for the next [`Self::notify`] since the last wait.
+    pub async fn wait(&self) {
+        poll_fn(|context| {
+            if self.raised.replace(false) {
+                return Poll::Ready(());
+            }
+            *self.waiter.borrow_mut() = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
