@@ -1,4 +1,64 @@
 //! ringd: an etcd v3 server on io_uring, one pinned thread per core.
+//!
+//! This page is the map of the house. A folder is a room, a room stands on a floor, and a floor may only use floors below it
+//! (`tests/` reads every path and fails on an edge that points up).
+//!
+//! ```text
+//! programs   bin/       ringd, ringctl: parse arguments, call the library
+//!            ctl/       one file per command, one per printer
+//!            client/    endpoints, balance, retry
+//! shell      server/    flags, bootstrap, cores, the engine's tasks, carrying out effects, shutdown
+//! (async)    frontend/  listener, connection, routing, interceptors, HTTP/1
+//!            rpc/       gRPC on h2, ignorant of etcd
+//!            os/        the only door to the kernel and glommio
+//! core       service/   the meaning of each RPC as functions; the one table of errors
+//! (sync,     consensus/ Raft as a pure machine: inputs in, effects out
+//! determi-   apply/     one committed entry becomes a change of state
+//! nistic)    cluster/   ids and membership
+//!            mvcc/      revisions, key index, tree index, range, write, compact, hash, restore
+//!            backend/   buckets over pages: read buffer, read view, write batch
+//!            pagefile/  bbolt's file format: pages, nodes, cursors, commits as data, check
+//!            wal/       the log: records, segments, append as data, replay, repair
+//! ground     proto/ metrics/ base/
+//! beside     sim/       the disk with faults that drives the core in tests
+//! ```
+//!
+//! # A read
+//!
+//! ```text
+//! frontend/connection   one turn: everything the socket has, parsed by h2, one batch of requests
+//! server/front          decode, check; serializable: straight on. linearizable: join this core's read-index round
+//! consensus/            read index, one round for all waiting reads of a core
+//! mvcc/range            the view published last: tree index -> revision
+//! backend/read_buffer   the record if it is younger than the page file: binary search
+//! pagefile/cursor       else the record in the mapped page file: binary search page by page
+//! service/kv            the record is the wire format of the KeyValue: header + copy of it = the response
+//! frontend/connection   all answers of the turn, one send
+//! ```
+//!
+//! # A write
+//!
+//! ```text
+//! server/front          decode, check, wrap into an InternalRaftRequest without re-encoding
+//! server/engine         all proposals that wait become one batch
+//! consensus/ -> wal/    entries -> aligned blocks -> one durable O_DIRECT write, several in flight
+//! consensus/ -> apply/  committed: mvcc/write, backend/write_batch, the answer
+//! server/engine         publish the new view, deliver the answers, one wake per connection
+//! server/committer      later, off the path: the batch becomes pages, sync, meta page, sync; the log lets go of it
+//! ```
+//!
+//! # Glossary
+//!
+//! | word | meaning |
+//! |---|---|
+//! | entry | one element of the replicated log, numbered by its **index** |
+//! | revision | one state of the key space; `main` counts transactions, `sub` counts changes inside one |
+//! | record | a stored `mvccpb.KeyValue`, byte for byte what a RangeResponse carries |
+//! | view | everything a reader needs, immutable, published after each applied batch |
+//! | batch | what is made durable together (WAL) or committed together (page file) |
+//! | front | the part of a core that serves connections |
+//! | engine | the one owner of consensus, log and state |
+//! | refusal, failure, bug | the client's doing (typed, gRPC), the world's doing (the member says what and stops), ours (assertion) |
 
 pub mod base;
 pub mod cluster;

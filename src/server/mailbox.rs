@@ -1,0 +1,28 @@
+//! What crosses between a front core and the engine core, and how.
+//!
+//! On the engine's own core both directions are plain calls into queues of the same executor. Between cores they are bounded
+//! single-producer single-consumer channels; a message is a few words and shared bytes, never a copy of a value.
+
+use bytes::Bytes;
+
+use crate::service::error::Error;
+
+/// From a front core to the engine.
+#[derive(Debug)]
+pub enum Request {
+    /// Replicate this marshalled `InternalRaftRequest`; the outcome comes back under `id`.
+    Propose { id: u64, data: Bytes },
+    /// Confirm that this member may serve reads; comes back under `context`.
+    ReadIndex { context: u64 },
+}
+
+/// From the engine to a front core.
+#[derive(Debug)]
+pub enum Answer {
+    /// The proposal was applied (the encoded response without its gRPC frame) or refused.
+    Proposal { id: u64, outcome: Result<Bytes, Error> },
+    /// The view published last is at least as new as the read index.
+    ReadConfirmed { context: u64 },
+    /// The round failed.
+    ReadFailed { context: u64, error: Error },
+}
