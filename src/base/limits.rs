@@ -29,3 +29,6 @@ const _: () = assert!(REQUEST_BYTES_MAX.is_multiple_of(BLOCK_BYTES));
 /// Revisions per slice of a compaction, and the pause between slices.
 pub const COMPACTION_BATCH: usize = 1000;
 pub const COMPACTION_PAUSE_MS: u64 = 10;
+
+/// Zeros written at a time when a log segment is prepared.
+pub const WAL_FILL_BYTES: usize = 256 * 1024;

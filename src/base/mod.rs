@@ -3,4 +3,5 @@
 pub mod checksum;
 pub mod limits;
 pub mod log_entry;
+pub mod refusal;
 pub mod version;

@@ -66,6 +66,40 @@ impl LogFile {
         Ok(Self { path: path.to_owned(), inner })
     }
 
+    /// Creates `path` with its blocks allocated and without durable writes, to be filled from end to end and then synced.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub async fn create_for_filling(path: &Path, mode: WalMode, size_bytes: u64) -> Result<Self, FileError> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(true).mode(0o600);
+        let inner = match mode {
+            WalMode::Direct => options.dma_open(path).await.map(Inner::Direct),
+            WalMode::Buffered | WalMode::Unsafe => {
+                options.buffered_open(path).await.map(|file| Inner::Buffered { file, sync: false })
+            }
+        };
+        let file = Self { path: path.to_owned(), inner: inner.map_err(|error| failure("create", path, error))? };
+        let allocated = match &file.inner {
+            Inner::Direct(file) => file.pre_allocate(size_bytes, false).await,
+            Inner::Buffered { file, .. } => file.pre_allocate(size_bytes, false).await,
+        };
+        allocated.map_err(|error| failure("allocate", path, error))?;
+        Ok(file)
+    }
+
+    /// Makes everything written durable.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub async fn sync(&self) -> Result<(), FileError> {
+        let synced = match &self.inner {
+            Inner::Direct(file) => file.fdatasync().await,
+            Inner::Buffered { file, .. } => file.fdatasync().await,
+        };
+        synced.map_err(|error| failure("fdatasync", &self.path, error))
+    }
+
     /// Writes whole blocks; durable when this returns.
     ///
     /// # Errors

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use crate::service::error::Error;
+use crate::base::refusal::Refusal;
 
 /// From a front core to the engine.
 #[derive(Debug)]
@@ -20,9 +20,9 @@ pub enum Request {
 #[derive(Debug)]
 pub enum Answer {
     /// The proposal was applied (the encoded response without its gRPC frame) or refused.
-    Proposal { id: u64, outcome: Result<Bytes, Error> },
+    Proposal { id: u64, outcome: Result<Bytes, Refusal> },
     /// The view published last is at least as new as the read index.
     ReadConfirmed { context: u64 },
     /// The round failed.
-    ReadFailed { context: u64, error: Error },
+    ReadFailed { context: u64, error: Refusal },
 }

@@ -6,53 +6,53 @@
 use std::collections::BTreeSet;
 
 use crate::{
+    base::refusal::Refusal,
     proto::etcdserverpb::{
         DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
         range_request::{SortOrder, SortTarget},
         request_op::Request,
     },
-    service::error::Error,
 };
 
 /// Checks a Range or one inside a transaction.
 ///
 /// # Errors
 /// What a client did wrong.
-pub fn range(request: &RangeRequest) -> Result<(), Error> {
+pub fn range(request: &RangeRequest) -> Result<(), Refusal> {
     if request.key.is_empty() {
-        return Err(Error::EmptyKey);
+        return Err(Refusal::EmptyKey);
     }
     let known = SortOrder::try_from(request.sort_order).is_ok() && SortTarget::try_from(request.sort_target).is_ok();
-    if known { Ok(()) } else { Err(Error::InvalidSortOption) }
+    if known { Ok(()) } else { Err(Refusal::InvalidSortOption) }
 }
 
 /// Checks a RangeStream: only the natural order, no filters.
 ///
 /// # Errors
 /// What a client did wrong.
-pub fn range_stream(request: &RangeRequest) -> Result<(), Error> {
+pub fn range_stream(request: &RangeRequest) -> Result<(), Refusal> {
     range(request)?;
     let natural = request.sort_order() == SortOrder::None
         || (request.sort_target() == SortTarget::Key && request.sort_order() == SortOrder::Ascend);
     if !natural {
-        return Err(Error::RangeStreamSort);
+        return Err(Refusal::RangeStreamSort);
     }
     let filters =
         [request.min_mod_revision, request.max_mod_revision, request.min_create_revision, request.max_create_revision];
-    if filters == [0; 4] { Ok(()) } else { Err(Error::RangeStreamFilter) }
+    if filters == [0; 4] { Ok(()) } else { Err(Refusal::RangeStreamFilter) }
 }
 
 /// Checks a Put or one inside a transaction.
 ///
 /// # Errors
 /// What a client did wrong.
-pub fn put(request: &PutRequest) -> Result<(), Error> {
+pub fn put(request: &PutRequest) -> Result<(), Refusal> {
     if request.key.is_empty() {
-        Err(Error::EmptyKey)
+        Err(Refusal::EmptyKey)
     } else if request.ignore_value && !request.value.is_empty() {
-        Err(Error::ValueProvided)
+        Err(Refusal::ValueProvided)
     } else if request.ignore_lease && request.lease != 0 {
-        Err(Error::LeaseProvided)
+        Err(Refusal::LeaseProvided)
     } else {
         Ok(())
     }
@@ -62,39 +62,39 @@ pub fn put(request: &PutRequest) -> Result<(), Error> {
 ///
 /// # Errors
 /// What a client did wrong.
-pub fn delete_range(request: &DeleteRangeRequest) -> Result<(), Error> {
-    if request.key.is_empty() { Err(Error::EmptyKey) } else { Ok(()) }
+pub fn delete_range(request: &DeleteRangeRequest) -> Result<(), Refusal> {
+    if request.key.is_empty() { Err(Refusal::EmptyKey) } else { Ok(()) }
 }
 
 /// Checks a whole transaction: first its shape, then that no branch puts a key twice or under its own delete.
 ///
 /// # Errors
 /// What a client did wrong.
-pub fn txn(request: &TxnRequest, ops_max: usize) -> Result<(), Error> {
+pub fn txn(request: &TxnRequest, ops_max: usize) -> Result<(), Refusal> {
     shape(request, ops_max)?;
     Writes::of(&request.success)?;
     Writes::of(&request.failure)?;
     Ok(())
 }
 
-fn shape(request: &TxnRequest, ops_max: usize) -> Result<(), Error> {
+fn shape(request: &TxnRequest, ops_max: usize) -> Result<(), Refusal> {
     let ops = request.compare.len().max(request.success.len()).max(request.failure.len());
     if ops > ops_max {
-        return Err(Error::TooManyOps);
+        return Err(Refusal::TooManyOps);
     }
     if request.compare.iter().any(|compare| compare.key.is_empty()) {
-        return Err(Error::EmptyKey);
+        return Err(Refusal::EmptyKey);
     }
     request.success.iter().chain(&request.failure).try_for_each(|op| operation(op, ops_max - ops))
 }
 
-fn operation(op: &RequestOp, ops_max: usize) -> Result<(), Error> {
+fn operation(op: &RequestOp, ops_max: usize) -> Result<(), Refusal> {
     match &op.request {
         Some(Request::RequestRange(request)) => range(request),
         Some(Request::RequestPut(request)) => put(request),
         Some(Request::RequestDeleteRange(request)) => delete_range(request),
         Some(Request::RequestTxn(request)) => shape(request, ops_max),
-        None => Err(Error::KeyNotFound),
+        None => Err(Refusal::KeyNotFound),
     }
 }
 
@@ -106,7 +106,7 @@ struct Writes<'a> {
 }
 
 impl<'a> Writes<'a> {
-    fn of(ops: &'a [RequestOp]) -> Result<Self, Error> {
+    fn of(ops: &'a [RequestOp]) -> Result<Self, Refusal> {
         let mut writes = Self::default();
         for op in ops {
             if let Some(Request::RequestDeleteRange(request)) = &op.request {
@@ -127,7 +127,7 @@ impl<'a> Writes<'a> {
     }
 
     /// Takes over both branches of a nested transaction. Only one of them will run, so they may put the same key.
-    fn absorb(&mut self, success: Self, failure: Self) -> Result<(), Error> {
+    fn absorb(&mut self, success: Self, failure: Self) -> Result<(), Refusal> {
         for key in &success.puts {
             self.put(key)?;
         }
@@ -142,9 +142,9 @@ impl<'a> Writes<'a> {
         Ok(())
     }
 
-    fn put(&mut self, key: &'a [u8]) -> Result<(), Error> {
+    fn put(&mut self, key: &'a [u8]) -> Result<(), Refusal> {
         let deleted = self.deletes.iter().any(|(start, end)| covers(start, end, key));
-        if deleted || !self.puts.insert(key) { Err(Error::DuplicateKey) } else { Ok(()) }
+        if deleted || !self.puts.insert(key) { Err(Refusal::DuplicateKey) } else { Ok(()) }
     }
 }
 
@@ -176,15 +176,15 @@ mod tests {
         RequestOp { request: Some(Request::RequestTxn(request)) }
     }
 
-    fn checked(success: Vec<RequestOp>) -> Result<(), Error> {
+    fn checked(success: Vec<RequestOp>) -> Result<(), Refusal> {
         txn(&TxnRequest { compare: vec![], success, failure: vec![] }, 128)
     }
 
     #[test]
     fn a_branch_puts_a_key_once() {
         assert_eq!(checked(vec![put_op("a"), put_op("b")]), Ok(()));
-        assert_eq!(checked(vec![put_op("a"), put_op("a")]), Err(Error::DuplicateKey));
-        assert_eq!(checked(vec![put_op("b"), delete_op("a", "c")]), Err(Error::DuplicateKey));
+        assert_eq!(checked(vec![put_op("a"), put_op("a")]), Err(Refusal::DuplicateKey));
+        assert_eq!(checked(vec![put_op("b"), delete_op("a", "c")]), Err(Refusal::DuplicateKey));
         assert_eq!(checked(vec![put_op("c"), delete_op("a", "c")]), Ok(()));
         assert_eq!(checked(vec![delete_op("a", "c"), delete_op("b", "d")]), Ok(()));
     }
@@ -193,16 +193,16 @@ mod tests {
     fn branches_of_one_nested_txn_may_put_the_same_key() {
         assert_eq!(checked(vec![txn_op(vec![put_op("a")], vec![put_op("a")])]), Ok(()));
         let twice = vec![txn_op(vec![put_op("a")], vec![]), txn_op(vec![], vec![put_op("a")])];
-        assert_eq!(checked(twice), Err(Error::DuplicateKey));
-        assert_eq!(checked(vec![put_op("a"), txn_op(vec![put_op("a")], vec![])]), Err(Error::DuplicateKey));
-        assert_eq!(checked(vec![put_op("a"), txn_op(vec![delete_op("a", "")], vec![])]), Err(Error::DuplicateKey));
+        assert_eq!(checked(twice), Err(Refusal::DuplicateKey));
+        assert_eq!(checked(vec![put_op("a"), txn_op(vec![put_op("a")], vec![])]), Err(Refusal::DuplicateKey));
+        assert_eq!(checked(vec![put_op("a"), txn_op(vec![delete_op("a", "")], vec![])]), Err(Refusal::DuplicateKey));
     }
 
     #[test]
     fn the_budget_shrinks_with_depth() {
         let nested = TxnRequest { success: vec![txn_op(vec![put_op("a")], vec![])], ..Default::default() };
         assert_eq!(txn(&nested, 2), Ok(()));
-        assert_eq!(txn(&nested, 1), Err(Error::TooManyOps));
-        assert_eq!(checked(vec![RequestOp { request: None }]), Err(Error::KeyNotFound));
+        assert_eq!(txn(&nested, 1), Err(Refusal::TooManyOps));
+        assert_eq!(checked(vec![RequestOp { request: None }]), Err(Refusal::KeyNotFound));
     }
 }

@@ -5,8 +5,6 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `error` | the one table of refusals: gRPC code and exact text |
 //! | `check` | static checks of requests, in etcd's order |
 
 pub mod check;
-pub mod error;

@@ -30,11 +30,11 @@ macro_rules! refusals {
     ($($name:ident = $code:ident, $text:literal;)+) => {
         /// Why a request was refused. `Display` is etcd's text.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-        pub enum Error {
+        pub enum Refusal {
             $(#[error($text)] $name,)+
         }
 
-        impl Error {
+        impl Refusal {
             /// The gRPC code on the wire.
             #[must_use]
             pub fn code(self) -> Code {
@@ -98,8 +98,8 @@ mod tests {
 
     #[test]
     fn texts_and_codes_stand_side_by_side() {
-        assert_eq!(Error::Compacted.code(), Code::OutOfRange);
-        assert_eq!(Error::Compacted.to_string(), Error::Compacted.text());
-        assert_eq!(Error::TooManyRequests.code(), Code::Unknown);
+        assert_eq!(Refusal::Compacted.code(), Code::OutOfRange);
+        assert_eq!(Refusal::Compacted.to_string(), Refusal::Compacted.text());
+        assert_eq!(Refusal::TooManyRequests.code(), Code::Unknown);
     }
 }

@@ -1,0 +1,314 @@
+//! The engine: the one owner of consensus, log and state, as a sync machine that the shell's tasks drive.
+//!
+//! ```text
+//!   fronts ── Propose, ReadIndex ──▶ inbox ─┐
+//!   log writes ── written ──────────────────┤          ┌─▶ writes  (several in flight)  ─▶ log files
+//!   clock ── tick ──────────────────────────┼─▶ turn ──┼─▶ actions (background)         ─▶ log files
+//!   page-file commits ── committed ─────────┘          ├─▶ answers                      ─▶ fronts
+//!                                                      └─▶ view    (published)          ─▶ fronts
+//! ```
+//!
+//! One turn carries everything that waits through Raft once, so proposals that arrive together share one batch of the log, one
+//! durable write and one published view. Order: a view is published before the answers that depend on it are delivered, and
+//! an answer is delivered only after its entry is durable and applied.
+//!
+//! Budget of a put in a batch of 32 on one core: no hop, 1/32 write, 1 allocation for the entry, 1 for the record, 1 for the
+//! answer.
+
+use std::{collections::VecDeque, sync::Arc, time::Instant};
+
+use ahash::{HashMap, HashMapExt};
+use bytes::Bytes;
+
+use crate::{
+    apply::{Applied, Applier, RaftStatus, View},
+    base::{limits, log_entry::LogEntry, refusal::Refusal},
+    consensus::{Consensus, DropReason, Effect, Input},
+    server::mailbox::{Answer, Request},
+
+    wal::{Action, IssuedBatch, Wal},
+};
+
+/// Where an answer goes: the number of a front core.
+pub type FrontId = u16;
+
+/// The machine.
+pub struct Engine {
+    consensus: Consensus,
+    wal: Wal,
+    applier: Applier,
+    effects: Vec<Effect>,
+    inbox: VecDeque<(FrontId, Request)>,
+    /// Appends handed to the log, oldest first: Raft's number and the batch that makes it durable.
+    appends: VecDeque<(u64, u64)>,
+    /// Committed and not applied yet.
+    committed: VecDeque<LogEntry>,
+    commit_index: u64,
+    /// Which front waits for which proposal.
+    proposers: HashMap<u64, FrontId>,
+    readers: HashMap<u64, FrontId>,
+    /// Confirmed reads that wait for the applied index.
+    reads: Vec<(u64, u64)>,
+    leader: u64,
+    term: u64,
+    output: Output,
+}
+
+/// What the shell has to do after a turn, in this order: publish, deliver, write, carry out.
+#[derive(Default)]
+pub struct Output {
+    pub view: Option<Arc<View>>,
+    pub answers: Vec<(FrontId, Answer)>,
+    pub writes: Vec<IssuedBatch>,
+    pub actions: Vec<Action>,
+    /// There is more to apply: call `turn` again after letting others run.
+    pub more: bool,
+}
+
+/// The member cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Fatal {
+    #[error(transparent)]
+    Append(#[from] crate::wal::AppendError),
+    #[error(transparent)]
+    Apply(#[from] crate::apply::ApplyFailure),
+    #[error(transparent)]
+    ConfChange(#[from] crate::consensus::ConfChangeError),
+}
+
+impl Engine {
+    #[must_use]
+    pub fn new(consensus: Consensus, wal: Wal, applier: Applier) -> Self {
+        let commit_index = applier.index();
+        let (leader, term) = (consensus.leader(), consensus.term());
+        Self {
+            consensus,
+            wal,
+            applier,
+            effects: Vec::new(),
+            inbox: VecDeque::new(),
+            appends: VecDeque::new(),
+            committed: VecDeque::new(),
+            commit_index,
+            proposers: HashMap::new(),
+            readers: HashMap::new(),
+            reads: Vec::new(),
+            leader,
+            term,
+            output: Output::default(),
+        }
+    }
+
+    /// Queues a front's request for the next turn. Refused at once when too much waits already.
+    pub fn submit(&mut self, front: FrontId, request: Request) {
+        if let Request::Propose { id, .. } = request
+            && self.is_overloaded()
+        {
+            let answer = Answer::Proposal { id, outcome: Err(Refusal::TooManyRequests) };
+            self.output.answers.push((front, answer));
+            return;
+        }
+        self.inbox.push_back((front, request));
+    }
+
+    fn is_overloaded(&self) -> bool {
+        let behind = self.commit_index.saturating_sub(self.applier.index());
+        behind > limits::APPLY_BACKLOG_MAX || self.proposers.len() >= limits::PROPOSALS_MAX
+    }
+
+    /// One heartbeat interval went by.
+    ///
+    /// # Errors
+    /// None today; a tick is an input like others.
+    pub fn tick(&mut self) {
+        self.consensus.step(Input::Tick, &mut self.effects);
+    }
+
+    /// Starts an election without waiting for the timer (a member alone at boot).
+    pub fn campaign(&mut self) {
+        self.consensus.step(Input::Campaign, &mut self.effects);
+    }
+
+    /// A batch of the log is on stable storage.
+    pub fn on_written(&mut self, sequence: u64) {
+        let durable = self.wal.on_written(sequence);
+        let mut last = None;
+        while let Some((append, needs)) = self.appends.front().copied()
+            && needs <= durable
+        {
+            last = Some(append);
+            self.appends.pop_front();
+        }
+        if let Some(append) = last {
+            self.consensus.step(Input::Persisted { append }, &mut self.effects);
+        }
+    }
+
+    /// A segment that was asked for is there.
+    pub fn on_prepared(&mut self, segment: crate::wal::SegmentId) {
+        self.wal.on_prepared(segment);
+    }
+
+    /// Whether batches may be written to this segment yet.
+    #[must_use]
+    pub fn is_segment_ready(&self, segment: crate::wal::SegmentId) -> bool {
+        self.wal.is_ready(segment)
+    }
+
+    /// Carries everything that waits through Raft once.
+    ///
+    /// # Errors
+    /// The member cannot go on.
+    pub fn turn(&mut self) -> Result<Output, Fatal> {
+        self.take_inbox();
+        self.consensus.turn(&mut self.effects);
+        for effect in std::mem::take(&mut self.effects) {
+            self.carry_out(effect)?;
+        }
+        let applied = self.apply()?;
+        if applied || self.output.view.is_some() {
+            self.output.view = Some(Arc::new(self.applier.view(self.raft_status())));
+        }
+        self.confirm_reads();
+        self.output.more = !self.committed.is_empty() || (!self.inbox.is_empty() && self.has_room());
+        Ok(std::mem::take(&mut self.output))
+    }
+
+    /// Whether another batch may go to the log. Beyond the limit proposals wait and the next batch grows.
+    fn has_room(&self) -> bool {
+        self.appends.len() < limits::APPENDS_IN_FLIGHT_MAX
+    }
+
+    fn take_inbox(&mut self) {
+        let room = self.has_room();
+        let mut kept = VecDeque::new();
+        let mut bytes = 0;
+        while let Some((front, request)) = self.inbox.pop_front() {
+            match request {
+                Request::ReadIndex { context } => {
+                    self.readers.insert(context, front);
+                    self.consensus.step(Input::ReadIndex { context }, &mut self.effects);
+                }
+                Request::Propose { id, data } if room && bytes < limits::PROPOSAL_BYTES_PER_TURN => {
+                    bytes += data.len();
+                    self.proposers.insert(id, front);
+                    self.consensus.step(Input::Propose { id, data }, &mut self.effects);
+                }
+                Request::Propose { .. } => kept.push_back((front, request)),
+            }
+        }
+        self.inbox = kept;
+    }
+
+    fn carry_out(&mut self, effect: Effect) -> Result<(), Fatal> {
+        match effect {
+            Effect::Append(append) => {
+                let issued = self.wal.append(append.hard_state, &append.entries)?;
+                self.appends.push_back((append.number, issued.sequence));
+                self.output.writes.extend(issued.writes);
+                self.output.actions.extend(issued.actions);
+            }
+            Effect::Commit { entries } => {
+                self.commit_index = entries.last().map_or(self.commit_index, |entry| entry.index);
+                self.committed.extend(entries);
+            }
+            Effect::ReadReady { context, index } => self.reads.push((context, index)),
+            Effect::ReadDropped { context, reason } => self.drop_read(context, reason),
+            Effect::ProposalDropped { id, reason } => self.drop_proposal(id, reason),
+            Effect::LeaderChanged { leader, term } => {
+                self.on_leader(leader, term);
+            }
+            Effect::Send { .. } | Effect::SendSnapshot { .. } | Effect::SnapshotIgnored { .. } => {
+                // A cluster of one has nobody to send to: the configuration refuses more members.
+            }
+            Effect::MessageRefused { from, refusal } => {
+                tracing::warn!(from, %refusal, "refused a raft message");
+            }
+        }
+        Ok(())
+    }
+
+    fn on_leader(&mut self, leader: u64, term: u64) {
+        if leader != self.leader {
+            tracing::info!(
+                "raft.node: {:x} elected leader {leader:x} at term {term}",
+                self.applier.membership().local_id
+            );
+        }
+        self.leader = leader;
+        self.term = term;
+        self.output.view = Some(Arc::new(self.applier.view(self.raft_status())));
+    }
+
+    fn raft_status(&self) -> RaftStatus {
+        RaftStatus { leader: self.leader, term: self.term, committed: self.commit_index }
+    }
+
+    fn drop_proposal(&mut self, id: u64, reason: DropReason) {
+        let Some(front) = self.proposers.remove(&id) else { return };
+        let error = match reason {
+            DropReason::NoLeader => Refusal::NoLeader,
+            _ => Refusal::ProposalDropped,
+        };
+        self.output.answers.push((front, Answer::Proposal { id, outcome: Err(error) }));
+    }
+
+    fn drop_read(&mut self, context: u64, reason: DropReason) {
+        let Some(front) = self.readers.remove(&context) else { return };
+        let error = match reason {
+            DropReason::LeaderChanged => Refusal::LeaderChanged,
+            DropReason::TooMany => Refusal::TooManyRequests,
+            _ => Refusal::Timeout,
+        };
+        self.output.answers.push((front, Answer::ReadFailed { context, error }));
+    }
+
+    /// Applies a bounded number of committed entries. Says whether any was.
+    fn apply(&mut self) -> Result<bool, Fatal> {
+        let mut cost = 0;
+        let mut any = false;
+        while cost < limits::APPLY_BYTES_PER_TURN
+            && let Some(entry) = self.committed.pop_front()
+        {
+            cost += entry.data.len() + limits::APPLY_ENTRY_COST;
+            any = true;
+            self.apply_one(&entry)?;
+        }
+        if any {
+            let index = self.applier.index();
+            self.consensus.step(Input::Applied { index }, &mut self.effects);
+        }
+        Ok(any)
+    }
+
+    fn apply_one(&mut self, entry: &LogEntry) -> Result<(), Fatal> {
+        let status = self.raft_status();
+        match self.applier.apply(entry, status, |id| self.proposers.contains_key(&id))? {
+            Applied::Nothing => {}
+            Applied::ConfChange(change) => {
+                let conf_state = self.consensus.apply_conf_change(&change)?;
+                self.applier.set_conf_state(&conf_state);
+            }
+            Applied::Answered { id, outcome } => self.answer(id, outcome),
+            Applied::Deferred => {}
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, id: u64, outcome: Result<Bytes, Refusal>) {
+        if let Some(front) = self.proposers.remove(&id) {
+            self.output.answers.push((front, Answer::Proposal { id, outcome }));
+        }
+    }
+
+    fn confirm_reads(&mut self) {
+        let applied = self.applier.index();
+        let (ready, waiting) = std::mem::take(&mut self.reads).into_iter().partition(|(_, index)| *index <= applied);
+        self.reads = waiting;
+        for (context, _) in Vec::from(ready) {
+            if let Some(front) = self.readers.remove(&context) {
+                self.output.answers.push((front, Answer::ReadConfirmed { context }));
+            }
+        }
+    }
+}
