@@ -1,10 +1,15 @@
 //! The meaning of each RPC as functions over values: what is checked, what it reads, how its answer is encoded.
 //!
 //! Nothing here waits. A read is a function of a [`crate::apply::View`]; a write is a check and the bytes to propose. What waits
-//! (for a read index, for a commit, for a window of HTTP/2 flow control) is the shell's affair.
+//! (for a read index, for a commit, for a window of HTTP/2 flow control) is the shell's affair. The table of refusals is on the
+//! ground floor (`base::refusal`), because apply refuses with the same words.
 //!
 //! | file | holds |
 //! |---|---|
 //! | `check` | static checks of requests, in etcd's order |
+//! | `kv` | Range, RangeStream, read-only Txn: from a view to bytes |
+//! | `status` | Status, MemberList |
 
 pub mod check;
+pub mod kv;
+pub mod status;

@@ -1,0 +1,422 @@
+//! Apply: one committed entry becomes a change of state, the same on every member.
+//!
+//! ```text
+//!   LogEntry ─▶ request (taken apart) ─▶ txn | put | delete | compact | alarm ─▶ mvcc ─▶ backend
+//!                                     └▶ membership, cluster version          ─▶ backend
+//!                                                                              └▶ encoded response, if somebody here waits
+//! ```
+//!
+//! Invariants
+//!
+//! 1. Entries are applied in index order, each once; the applied index and term go into the page file in the same commit as
+//!    what they cover, so a restart replays from there.
+//! 2. A refusal is a result like any other and the same on every member; it changes nothing.
+//! 3. A failure (a damaged page, an entry that is no request) stops the member before it can differ from the others.
+//! 4. A [`View`] never changes after it was published.
+//!
+//! Deliberately absent: waiting, time, who asked (the engine keeps that), checks that need no state (service).
+//!
+//! On the write path: between consensus and the answer.
+
+pub mod alarms;
+pub mod request;
+pub mod state;
+pub mod txn;
+mod view;
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+use prost::Message;
+
+pub use self::{
+    alarms::Alarms,
+    view::{RaftStatus, View},
+};
+use self::{
+    request::{Operation, RaftRequest},
+    txn::Stop,
+};
+use crate::{
+    backend::{Backend, CommitError},
+    base::{
+        log_entry::{ConfState, EntryKind, LogEntry},
+        refusal::Refusal,
+    },
+    cluster::membership::{Member, Membership},
+    mvcc::{self, CompactStep, Store},
+    proto::{
+        etcdserverpb::{CompactionRequest, CompactionResponse, DeleteRangeRequest, PutRequest, ResponseHeader, TxnRequest},
+        raftpb,
+    },
+};
+
+/// Leases that exist. None until the lease service is served; a put that names one is refused.
+#[derive(Clone, Debug, Default)]
+pub struct Leases {
+    ids: BTreeSet<i64>,
+}
+
+impl Leases {
+    #[must_use]
+    pub fn contains(&self, id: i64) -> bool {
+        self.ids.contains(&id)
+    }
+}
+
+/// The state machine.
+pub struct Applier {
+    store: Store,
+    backend: Backend,
+    membership: Arc<Membership>,
+    alarms: Arc<Alarms>,
+    leases: Leases,
+    index: u64,
+    term: u64,
+    storage_version: Option<String>,
+    /// Proposals whose answer waits for a compaction, with the revision.
+    compactions: Vec<(u64, i64)>,
+}
+
+/// What became of an entry.
+#[derive(Debug)]
+pub enum Applied {
+    /// Nobody here waits for it.
+    Nothing,
+    /// The caller tells consensus and hands the resulting members to [`Applier::set_conf_state`].
+    ConfChange { id: u64, change: raftpb::ConfChange },
+    /// The encoded response, or why not.
+    Answered { id: u64, outcome: Result<Bytes, Refusal> },
+    /// The answer follows from [`Applier::compact_step`].
+    Deferred,
+}
+
+/// The member has to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyFailure {
+    #[error("entry {index} is no request: {source}")]
+    Entry { index: u64, source: prost::DecodeError },
+    #[error("entry {index}: conf change of a member without its description: {source}")]
+    ConfChange { index: u64, source: serde_json::Error },
+    #[error("entry {index} asks for something this version does not know (field {field}): the member must be upgraded")]
+    Unknown { index: u64, field: u32 },
+    #[error("entry {found} follows entry {applied}")]
+    OutOfOrder { applied: u64, found: u64 },
+    #[error(transparent)]
+    Record(#[from] mvcc::BadRecord),
+    #[error(transparent)]
+    Database(#[from] mvcc::Failure),
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
+impl Applier {
+    /// Continues from what a page file holds.
+    #[must_use]
+    pub fn new(store: Store, backend: Backend, state: state::Restored, membership: Membership) -> Self {
+        Self {
+            store,
+            backend,
+            membership: Arc::new(membership),
+            alarms: Arc::new(state.alarms),
+            leases: Leases::default(),
+            index: state.index,
+            term: state.term,
+            storage_version: state.storage_version,
+            compactions: Vec::new(),
+        }
+    }
+
+    /// Index of the last applied entry.
+    #[must_use]
+    pub fn index(&self) -> u64 {
+        self.index
+    }
+
+    #[must_use]
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    #[must_use]
+    pub fn backend(&mut self) -> &mut Backend {
+        &mut self.backend
+    }
+
+    /// The state as readers may see it from now on.
+    #[must_use]
+    pub fn view(&self, raft: RaftStatus) -> View {
+        View {
+            kv: self.store.view(&self.backend),
+            applied: self.index,
+            raft,
+            membership: Arc::clone(&self.membership),
+            alarms: Arc::clone(&self.alarms),
+            storage_version: self.storage_version.clone(),
+        }
+    }
+
+    /// Applies the next entry. `waits` says whether somebody here waits for a proposal.
+    ///
+    /// # Errors
+    /// The member cannot go on.
+    pub fn apply(
+        &mut self,
+        entry: &LogEntry,
+        raft: RaftStatus,
+        waits: impl Fn(u64) -> bool,
+    ) -> Result<Applied, ApplyFailure> {
+        if entry.index != self.index + 1 {
+            return Err(ApplyFailure::OutOfOrder { applied: self.index, found: entry.index });
+        }
+        self.index = entry.index;
+        self.term = entry.term;
+        match entry.kind {
+            EntryKind::Normal if entry.data.is_empty() => Ok(Applied::Nothing),
+            EntryKind::Normal => {
+                let request = RaftRequest::parse(entry.data.clone())
+                    .map_err(|source| ApplyFailure::Entry { index: entry.index, source })?;
+                self.apply_request(request, raft, waits)
+            }
+            EntryKind::ConfChange => self.apply_conf_change(entry),
+            EntryKind::ConfChangeV2 => Err(ApplyFailure::Unknown { index: entry.index, field: 0 }),
+        }
+    }
+
+    fn apply_request(
+        &mut self,
+        request: RaftRequest,
+        raft: RaftStatus,
+        waits: impl Fn(u64) -> bool,
+    ) -> Result<Applied, ApplyFailure> {
+        let id = request.id;
+        let outcome = match self.run(&request) {
+            Ok(Done::Now(response)) => {
+                if !waits(id) {
+                    return Ok(Applied::Nothing);
+                }
+                Ok(self.encode(response, raft))
+            }
+            Ok(Done::Later) => return Ok(Applied::Deferred),
+            Err(Stop::Refused(refusal)) => Err(refusal),
+            Err(Stop::Failed(failure)) => return Err(failure),
+        };
+        Ok(Applied::Answered { id, outcome })
+    }
+
+    fn run(&mut self, request: &RaftRequest) -> Result<Done, Stop> {
+        self.check_alarms(&request.operation)?;
+        match &request.operation {
+            Operation::Put(put) => self.put(put),
+            Operation::DeleteRange(delete) => self.delete_range(delete),
+            Operation::Txn(txn) => self.txn(txn),
+            Operation::Compaction(compaction) => self.compact(request.id, compaction),
+            Operation::Alarm(alarm) => {
+                let answer = Arc::make_mut(&mut self.alarms).apply(&mut self.backend, alarm);
+                Ok(Done::Now(Response::Alarm(answer)))
+            }
+            Operation::ClusterVersionSet(set) => {
+                self.set_cluster_version(&set.ver);
+                Ok(Done::Now(Response::Empty))
+            }
+            Operation::ClusterMemberAttrSet(set) => {
+                let attributes = set.member_attributes.clone().unwrap_or_default();
+                self.set_attributes(set.member_id, attributes.name, attributes.client_urls);
+                Ok(Done::Now(Response::Empty))
+            }
+            Operation::LeaseGrant(_) => Err(self.unknown(8)),
+            Operation::LeaseRevoke(_) => Err(self.unknown(9)),
+            Operation::Unknown(field) => Err(self.unknown(*field)),
+        }
+    }
+
+    fn unknown(&self, field: u32) -> Stop {
+        ApplyFailure::Unknown { index: self.index, field }.into()
+    }
+
+    /// CORRUPT refuses all of KV; NOSPACE what may grow the database.
+    fn check_alarms(&self, operation: &Operation) -> Result<(), Refusal> {
+        let is_kv = matches!(
+            operation,
+            Operation::Put(_)
+                | Operation::DeleteRange(_)
+                | Operation::Txn(_)
+                | Operation::Compaction(_)
+                | Operation::LeaseGrant(_)
+                | Operation::LeaseRevoke(_)
+        );
+        if is_kv && self.alarms.is_corrupt() {
+            return Err(Refusal::Corrupt);
+        }
+        if self.alarms.is_full() && alarms::may_grow(operation) {
+            return Err(Refusal::NoSpace);
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, request: &PutRequest) -> Result<Done, Stop> {
+        if request.lease != 0 || request.ignore_value || request.ignore_lease {
+            let view = self.store.view(&self.backend);
+            txn::check_put(&view, request, &self.leases)?;
+        }
+        let mut txn = self.store.write(&mut self.backend);
+        let mut response = txn::put(&mut txn, request)?;
+        set_revision(&mut response.header, txn.end().revision);
+        Ok(Done::Now(Response::Put(response)))
+    }
+
+    fn delete_range(&mut self, request: &DeleteRangeRequest) -> Result<Done, Stop> {
+        let mut txn = self.store.write(&mut self.backend);
+        let mut response = txn::delete_range(&mut txn, request)?;
+        set_revision(&mut response.header, txn.end().revision);
+        Ok(Done::Now(Response::DeleteRange(response)))
+    }
+
+    fn txn(&mut self, request: &TxnRequest) -> Result<Done, Stop> {
+        let mut write = self.store.write(&mut self.backend);
+        let response = txn::write(&mut write, &self.leases, request)?;
+        write.end();
+        Ok(Done::Now(Response::Txn(response)))
+    }
+
+    fn compact(&mut self, id: u64, request: &CompactionRequest) -> Result<Done, Stop> {
+        self.store.compact_begin(&mut self.backend, request.revision)?;
+        if request.physical {
+            self.compactions.push((id, request.revision));
+            return Ok(Done::Later);
+        }
+        Ok(Done::Now(Response::Compaction(self.compacted())))
+    }
+
+    fn compacted(&self) -> CompactionResponse {
+        let header = ResponseHeader { revision: self.store.revision(), ..ResponseHeader::default() };
+        CompactionResponse { header: Some(header) }
+    }
+
+    /// One slice of a compaction under way.
+    ///
+    /// # Errors
+    /// The database is damaged.
+    pub fn compact_step(&mut self, budget: usize) -> Result<CompactStep, ApplyFailure> {
+        Ok(self.store.compact_step(&mut self.backend, budget)?)
+    }
+
+    /// The answers that waited for a compaction up to `revision` to be in the page file.
+    pub fn take_compacted(&mut self, revision: i64, raft: RaftStatus) -> Vec<(u64, Bytes)> {
+        let (done, waiting): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.compactions).into_iter().partition(|(_, asked)| *asked <= revision);
+        self.compactions = waiting;
+        done.into_iter().map(|(id, _)| (id, self.encode(Response::Compaction(self.compacted()), raft))).collect()
+    }
+
+    /// Puts the applied index into the batch and seals it. `false` if there is nothing to commit.
+    pub fn begin_commit(&mut self) -> bool {
+        if self.backend.pending_changes() == 0 {
+            return false;
+        }
+        state::put_applied(&mut self.backend, self.index, self.term);
+        self.backend.begin_commit()
+    }
+
+    fn apply_conf_change(&mut self, entry: &LogEntry) -> Result<Applied, ApplyFailure> {
+        let index = entry.index;
+        let change = raftpb::ConfChange::decode(entry.data.clone())
+            .map_err(|source| ApplyFailure::Entry { index, source })?;
+        let membership = Arc::make_mut(&mut self.membership);
+        match change.r#type() {
+            raftpb::ConfChangeType::ConfChangeRemoveNode => {
+                membership.remove(change.node_id());
+                state::remove_member(&mut self.backend, change.node_id());
+            }
+            _ => {
+                let member: Member = serde_json::from_slice(change.context())
+                    .map_err(|source| ApplyFailure::ConfChange { index, source })?;
+                state::put_member(&mut self.backend, &member);
+                membership.add(member);
+            }
+        }
+        Ok(Applied::ConfChange { id: change.id(), change })
+    }
+
+    /// Stores who takes part in consensus after a conf change.
+    pub fn set_conf_state(&mut self, conf_state: &ConfState) {
+        state::put_conf_state(&mut self.backend, conf_state);
+    }
+
+    fn set_cluster_version(&mut self, version: &str) {
+        Arc::make_mut(&mut self.membership).version = Some(version.to_owned());
+        state::put_cluster_version(&mut self.backend, version);
+        if self.storage_version.is_none() {
+            state::put_storage_version(&mut self.backend);
+            self.storage_version = Some(crate::base::version::STORAGE.to_owned());
+        }
+    }
+
+    fn set_attributes(&mut self, id: u64, name: String, client_urls: Vec<String>) {
+        if let Some(member) = Arc::make_mut(&mut self.membership).set_attributes(id, name, client_urls) {
+            state::put_member(&mut self.backend, member);
+        }
+    }
+
+    fn encode(&self, mut response: Response, raft: RaftStatus) -> Bytes {
+        if let Some(header) = response.header() {
+            let header = header.get_or_insert_with(ResponseHeader::default);
+            header.cluster_id = self.membership.cluster_id;
+            header.member_id = self.membership.local_id;
+            header.raft_term = raft.term;
+            if header.revision == 0 {
+                header.revision = self.store.revision();
+            }
+        }
+        response.encode()
+    }
+}
+
+enum Done {
+    Now(Response),
+    Later,
+}
+
+/// The closed set of answers that come out of apply.
+enum Response {
+    Put(crate::proto::etcdserverpb::PutResponse),
+    DeleteRange(crate::proto::etcdserverpb::DeleteRangeResponse),
+    Txn(crate::proto::etcdserverpb::TxnResponse),
+    Compaction(CompactionResponse),
+    Alarm(crate::proto::etcdserverpb::AlarmResponse),
+    Empty,
+}
+
+impl Response {
+    fn header(&mut self) -> Option<&mut Option<ResponseHeader>> {
+        match self {
+            Self::Put(response) => Some(&mut response.header),
+            Self::DeleteRange(response) => Some(&mut response.header),
+            Self::Txn(response) => Some(&mut response.header),
+            Self::Compaction(response) => Some(&mut response.header),
+            Self::Alarm(response) => Some(&mut response.header),
+            Self::Empty => None,
+        }
+    }
+
+    fn encode(&self) -> Bytes {
+        match self {
+            Self::Put(response) => encoded(response),
+            Self::DeleteRange(response) => encoded(response),
+            Self::Txn(response) => encoded(response),
+            Self::Compaction(response) => encoded(response),
+            Self::Alarm(response) => encoded(response),
+            Self::Empty => Bytes::new(),
+        }
+    }
+}
+
+fn encoded(message: &impl Message) -> Bytes {
+    let mut out = BytesMut::with_capacity(message.encoded_len());
+    message.encode_raw(&mut out);
+    out.freeze()
+}
+
+fn set_revision(header: &mut Option<ResponseHeader>, revision: i64) {
+    header.get_or_insert_with(ResponseHeader::default).revision = revision;
+}

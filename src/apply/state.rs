@@ -1,0 +1,208 @@
+//! The small buckets: what is stored beside keys, and how it is read back at start.
+//!
+//! | bucket | key | value |
+//! |---|---|---|
+//! | meta | `consistent_index`, `term` | 8 bytes big-endian each: everything up to this entry is in the file |
+//! | meta | `confState` | JSON `{"voters":[..],"learners":[..],"auto_leave":false}` |
+//! | meta | `storageVersion` | `3.7.0` |
+//! | cluster | `clusterVersion` | `3.7.0` |
+//! | members | id in hexadecimal | the member's JSON |
+//! | members_removed | id in hexadecimal | `removed` |
+//! | alarm | marshalled AlarmMember | nothing |
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    apply::Alarms,
+    backend::{Backend, Bucket, Corrupt, ReadView},
+    base::{log_entry::ConfState, version},
+    cluster::membership::{Member, Membership},
+};
+
+const CONSISTENT_INDEX: &[u8] = b"consistent_index";
+const TERM: &[u8] = b"term";
+const CONF_STATE: &[u8] = b"confState";
+const STORAGE_VERSION: &[u8] = b"storageVersion";
+const CLUSTER_VERSION: &[u8] = b"clusterVersion";
+
+/// What the small buckets held at start.
+#[derive(Clone, Debug, Default)]
+pub struct Restored {
+    /// 0 in a new file.
+    pub index: u64,
+    pub term: u64,
+    pub conf_state: Option<ConfState>,
+    pub storage_version: Option<String>,
+    pub cluster_version: Option<String>,
+    pub members: Vec<Member>,
+    pub removed: Vec<u64>,
+    pub alarms: Alarms,
+}
+
+/// Why the small buckets cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    #[error(transparent)]
+    Corrupt(#[from] Corrupt),
+    #[error("bucket {bucket}, key {key}: {reason}")]
+    Value { bucket: &'static str, key: String, reason: String },
+}
+
+/// etcd's JSON of a ConfState: empty lists are left out, `auto_leave` always stands.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct StoredConfState {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    voters: Vec<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    learners: Vec<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    voters_outgoing: Vec<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    learners_next: Vec<u64>,
+    auto_leave: bool,
+}
+
+/// Reads the small buckets of a page file.
+///
+/// # Errors
+/// Damage, or a value that is not what it should be.
+pub fn restore(records: &ReadView) -> Result<Restored, StateError> {
+    let mut restored = Restored::default();
+    visit(records, Bucket::Meta, &mut |key, value| match key {
+        CONSISTENT_INDEX => set(&mut restored.index, key, value),
+        TERM => set(&mut restored.term, key, value),
+        CONF_STATE => {
+            let stored: StoredConfState = parse_json("meta", key, value)?;
+            restored.conf_state = Some(stored.into());
+            Ok(())
+        }
+        STORAGE_VERSION => {
+            restored.storage_version = Some(String::from_utf8_lossy(value).into_owned());
+            Ok(())
+        }
+        _ => Ok(()),
+    })?;
+    visit(records, Bucket::Cluster, &mut |key, value| {
+        if key == CLUSTER_VERSION {
+            restored.cluster_version = Some(String::from_utf8_lossy(value).into_owned());
+        }
+        Ok(())
+    })?;
+    visit(records, Bucket::Members, &mut |key, value| {
+        restored.members.push(parse_json("members", key, value)?);
+        Ok(())
+    })?;
+    visit(records, Bucket::MembersRemoved, &mut |key, _| {
+        let id = std::str::from_utf8(key).ok().and_then(|text| u64::from_str_radix(text, 16).ok());
+        restored.removed.push(id.ok_or_else(|| bad("members_removed", key, "not a hexadecimal id"))?);
+        Ok(())
+    })?;
+    visit(records, Bucket::Alarm, &mut |key, _| {
+        restored.alarms.restore(key);
+        Ok(())
+    })?;
+    Ok(restored)
+}
+
+type Visitor<'v> = &'v mut dyn FnMut(&[u8], &[u8]) -> Result<(), StateError>;
+
+fn visit(records: &ReadView, bucket: Bucket, visitor: Visitor<'_>) -> Result<(), StateError> {
+    let pages = records.pages();
+    let Some(root) = pages.bucket(bucket.name())? else { return Ok(()) };
+    let mut cursor = pages.cursor(root);
+    let mut item = cursor.first()?;
+    while let Some(found) = item {
+        visitor(found.key, found.value)?;
+        item = cursor.next()?;
+    }
+    Ok(())
+}
+
+impl Restored {
+    /// The members as of the restored index.
+    #[must_use]
+    pub fn membership(&self, cluster_id: u64, local_id: u64) -> Membership {
+        let mut membership = Membership::new(cluster_id, local_id);
+        for member in &self.members {
+            membership.add(member.clone());
+        }
+        for id in &self.removed {
+            membership.restore_removed(*id);
+        }
+        membership.version.clone_from(&self.cluster_version);
+        membership
+    }
+}
+
+/// Writes up to which entry the file goes.
+pub fn put_applied(backend: &mut Backend, index: u64, term: u64) {
+    backend.put(Bucket::Meta, Bytes::from_static(CONSISTENT_INDEX), Bytes::copy_from_slice(&index.to_be_bytes()));
+    backend.put(Bucket::Meta, Bytes::from_static(TERM), Bytes::copy_from_slice(&term.to_be_bytes()));
+}
+
+/// Writes who takes part in consensus.
+///
+/// # Panics
+/// Never: numbers always serialize.
+pub fn put_conf_state(backend: &mut Backend, conf_state: &ConfState) {
+    let stored = StoredConfState {
+        voters: conf_state.voters.clone(),
+        learners: conf_state.learners.clone(),
+        voters_outgoing: conf_state.voters_outgoing.clone(),
+        learners_next: conf_state.learners_next.clone(),
+        auto_leave: conf_state.auto_leave,
+    };
+    let json = serde_json::to_vec(&stored).expect("numbers serialize");
+    backend.put(Bucket::Meta, Bytes::from_static(CONF_STATE), json.into());
+}
+
+/// Writes a member.
+pub fn put_member(backend: &mut Backend, member: &Member) {
+    backend.put(Bucket::Members, member.key().into(), member.to_json().into());
+}
+
+/// Takes a member out for good.
+pub fn remove_member(backend: &mut Backend, id: u64) {
+    let key = format!("{id:x}");
+    backend.delete(Bucket::Members, key.as_bytes());
+    backend.put(Bucket::MembersRemoved, key.into(), Bytes::from_static(b"removed"));
+}
+
+/// Writes the cluster version.
+pub fn put_cluster_version(backend: &mut Backend, version: &str) {
+    backend.put(Bucket::Cluster, Bytes::from_static(CLUSTER_VERSION), Bytes::copy_from_slice(version.as_bytes()));
+}
+
+/// Writes the schema version of the page file.
+pub fn put_storage_version(backend: &mut Backend) {
+    let value = Bytes::from_static(version::STORAGE.as_bytes());
+    backend.put(Bucket::Meta, Bytes::from_static(STORAGE_VERSION), value);
+}
+
+impl From<StoredConfState> for ConfState {
+    fn from(stored: StoredConfState) -> Self {
+        Self {
+            voters: stored.voters,
+            learners: stored.learners,
+            voters_outgoing: stored.voters_outgoing,
+            learners_next: stored.learners_next,
+            auto_leave: stored.auto_leave,
+        }
+    }
+}
+
+fn set(target: &mut u64, key: &[u8], value: &[u8]) -> Result<(), StateError> {
+    let bytes = value.try_into().map_err(|_| bad("meta", key, "8 bytes are expected"))?;
+    *target = u64::from_be_bytes(bytes);
+    Ok(())
+}
+
+fn parse_json<'v, T: Deserialize<'v>>(bucket: &'static str, key: &[u8], value: &'v [u8]) -> Result<T, StateError> {
+    serde_json::from_slice(value).map_err(|error| bad(bucket, key, &error.to_string()))
+}
+
+fn bad(bucket: &'static str, key: &[u8], reason: &str) -> StateError {
+    StateError::Value { bucket, key: String::from_utf8_lossy(key).into_owned(), reason: reason.to_owned() }
+}
