@@ -2,3 +2,5 @@
 
 pub mod base;
 pub mod proto;
+pub mod sim;
+pub mod wal;
