@@ -66,3 +66,5 @@ pub mod os;
 pub mod proto;
 pub mod server;
 pub mod service;
+pub mod sim;
+pub mod wal;

@@ -32,3 +32,19 @@ pub const COMPACTION_PAUSE_MS: u64 = 10;
 
 /// Zeros written at a time when a log segment is prepared.
 pub const WAL_FILL_BYTES: usize = 256 * 1024;
+/// Size of a WAL segment file. One batch, so also one entry, has to fit into a segment.
+pub const WAL_SEGMENT_BYTES: u64 = 64 << 20;
+/// Size of the very first WAL segment: small, so that a first start does not wait for 64 MiB of zeros.
+pub const WAL_SEGMENT_BYTES_FIRST: u64 = 4 << 20;
+/// Records of one WAL batch beyond which an append is split (a single larger entry gets a batch of its own).
+pub const WAL_BATCH_BYTES_MAX: usize = 1 << 20;
+/// What a replay asks for at a time.
+pub const WAL_REPLAY_SLICE_BYTES: usize = 1 << 20;
+/// Released WAL segments kept for reuse.
+pub const WAL_SPARES_MAX: usize = 2;
+
+const _: () = assert!(WAL_SEGMENT_BYTES.is_multiple_of(BLOCK_BYTES as u64));
+const _: () = assert!(WAL_SEGMENT_BYTES_FIRST.is_multiple_of(BLOCK_BYTES as u64));
+const _: () = assert!(WAL_SEGMENT_BYTES <= u32::MAX as u64);
+const _: () = assert!(WAL_SEGMENT_BYTES > 8 * (REQUEST_BYTES_MAX + REQUEST_OVERHEAD_BYTES) as u64);
+const _: () = assert!(WAL_REPLAY_SLICE_BYTES.is_multiple_of(BLOCK_BYTES));

@@ -1,5 +1,6 @@
 //! Ground: small values that every floor shares. Nothing here knows etcd's services, a disk or a socket.
 
+pub mod aligned;
 pub mod checksum;
 pub mod limits;
 pub mod log_entry;
