@@ -25,3 +25,12 @@ pub const COMMIT_CHANGES_MAX: usize = 10_000;
 
 const _: () = assert!(BLOCK_BYTES.is_power_of_two());
 const _: () = assert!(REQUEST_BYTES_MAX.is_multiple_of(BLOCK_BYTES));
+
+/// Entries in one Raft message, at least one entry.
+pub const RAFT_MESSAGE_BYTES_MAX: u64 = 1 << 20;
+
+/// Raft messages with entries sent to one member and not yet answered.
+pub const RAFT_MESSAGES_IN_FLIGHT_MAX: usize = 512;
+
+/// Read requests that wait for a new leader's first commit.
+pub const RAFT_READS_WAITING_MAX: usize = 4096;

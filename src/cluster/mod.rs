@@ -1,0 +1,3 @@
+//! Who belongs to the cluster.
+
+pub mod ids;
