@@ -63,6 +63,7 @@
 pub mod base;
 pub mod cluster;
 pub mod os;
+pub mod consensus;
 pub mod proto;
 pub mod server;
 pub mod service;

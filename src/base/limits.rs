@@ -48,3 +48,11 @@ const _: () = assert!(WAL_SEGMENT_BYTES_FIRST.is_multiple_of(BLOCK_BYTES as u64)
 const _: () = assert!(WAL_SEGMENT_BYTES <= u32::MAX as u64);
 const _: () = assert!(WAL_SEGMENT_BYTES > 8 * (REQUEST_BYTES_MAX + REQUEST_OVERHEAD_BYTES) as u64);
 const _: () = assert!(WAL_REPLAY_SLICE_BYTES.is_multiple_of(BLOCK_BYTES));
+/// Entries in one Raft message, at least one entry.
+pub const RAFT_MESSAGE_BYTES_MAX: u64 = 1 << 20;
+
+/// Raft messages with entries sent to one member and not yet answered.
+pub const RAFT_MESSAGES_IN_FLIGHT_MAX: usize = 512;
+
+/// Read requests that wait for a new leader's first commit.
+pub const RAFT_READS_WAITING_MAX: usize = 4096;

@@ -1,2 +1,5 @@
 //! Membership.
 pub mod membership;
+//! Who belongs to the cluster.
+
+pub mod ids;

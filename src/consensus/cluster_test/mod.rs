@@ -1,0 +1,102 @@
+//! Clusters of one, three and five machines under a seeded world of losses, crashes, partitions and new members.
+
+mod harness;
+
+use harness::{Cluster, Counts, Faults};
+
+const CALM: Faults = Faults {
+    loss_percent: 0,
+    crash_per_mille: 0,
+    partition_per_mille: 0,
+    membership_per_mille: 0,
+    compact_per_mille: 5,
+};
+
+const ROUGH: Faults = Faults {
+    loss_percent: 10,
+    crash_per_mille: 4,
+    partition_per_mille: 4,
+    membership_per_mille: 0,
+    compact_per_mille: 10,
+};
+
+/// Runs `seeds` worlds and adds up what happened in them. A failure names its seed.
+fn explore(size: u64, seeds: std::ops::Range<u64>, events: usize, faults: Faults) -> Counts {
+    let mut total = Counts::default();
+    for seed in seeds {
+        let run = std::panic::catch_unwind(|| {
+            let mut cluster = Cluster::new(size, seed, faults);
+            cluster.run(events);
+            cluster.heal();
+            cluster.converge();
+            cluster.counts
+        });
+        let counts = run.unwrap_or_else(|cause| {
+            eprintln!("failed with {size} members and seed {seed}");
+            std::panic::resume_unwind(cause)
+        });
+        total.elections += counts.elections;
+        total.reads += counts.reads;
+        total.snapshots += counts.snapshots;
+        total.conf_changes += counts.conf_changes;
+        total.restarts += counts.restarts;
+        total.dropped += counts.dropped;
+    }
+    println!("{size} members: {total:?}");
+    total
+}
+
+#[test]
+fn calm_clusters_agree() {
+    for size in [1, 3, 5] {
+        let counts = explore(size, 0..50, 2000, CALM);
+        assert!(counts.reads > 50);
+    }
+}
+
+#[test]
+fn one_member_survives_crashes() {
+    let counts = explore(1, 0..500, 1000, ROUGH);
+    assert!(counts.restarts > 500 && counts.reads > 500);
+}
+
+#[test]
+fn three_members_survive_faults() {
+    let counts = explore(3, 0..600, 1500, ROUGH);
+    assert!(counts.restarts > 500 && counts.reads > 500);
+    assert!(counts.elections > 600 && counts.snapshots > 50);
+}
+
+#[test]
+fn five_members_survive_faults() {
+    let counts = explore(5, 0..300, 2500, ROUGH);
+    assert!(counts.restarts > 300 && counts.reads > 300 && counts.snapshots > 50);
+}
+
+#[test]
+fn membership_changes_under_faults() {
+    let faults = Faults { membership_per_mille: 8, ..ROUGH };
+    for size in [1, 2, 3] {
+        let counts = explore(size, 0..300, 2000, faults);
+        assert!(counts.conf_changes > 1000 && counts.snapshots > 50);
+    }
+}
+
+#[test]
+fn membership_changes_in_calm() {
+    let faults = Faults { membership_per_mille: 20, ..CALM };
+    explore(3, 0..200, 2000, faults);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_effects() {
+    let trace = |seed| {
+        let mut cluster = Cluster::new(3, seed, ROUGH);
+        cluster.run(3000);
+        (cluster.trace(), cluster.oracle.len())
+    };
+    for seed in 0..10 {
+        assert_eq!(trace(seed), trace(seed), "seed {seed}");
+    }
+    assert_ne!(trace(1), trace(2));
+}
