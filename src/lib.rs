@@ -62,10 +62,12 @@
 
 pub mod base;
 pub mod cluster;
-pub mod os;
 pub mod consensus;
+pub mod frontend;
+pub mod os;
 pub mod proto;
+pub mod rpc;
 pub mod server;
-pub mod service;
+
 pub mod sim;
 pub mod wal;

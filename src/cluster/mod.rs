@@ -1,5 +1,4 @@
-//! Membership.
-pub mod membership;
-//! Who belongs to the cluster.
+//! Who belongs to the cluster: ids and members.
 
 pub mod ids;
+pub mod membership;

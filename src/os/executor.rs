@@ -65,19 +65,3 @@ pub fn allowed_cpus() -> io::Result<Vec<usize>> {
     // SAFETY: the index is below the set's capacity.
     Ok((0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) }).collect())
 }
-
-/// Lets every other ready task of this executor run.
-pub async fn yield_now() {
-    glommio::executor().yield_task_queue_now().await;
-    futures_lite::future::yield_now().await;
-}
-
-/// Starts a task on this executor that nobody waits for.
-pub fn spawn_detached(future: impl Future<Output = ()> + 'static) {
-    glommio::spawn_local(future).detach();
-}
-
-/// Sleeps on this executor's timer.
-pub async fn sleep(duration: Duration) {
-    glommio::timer::sleep(duration).await;
-}

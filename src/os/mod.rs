@@ -6,6 +6,8 @@
 //! | file | what the kernel does for us |
 //! |---|---|
 //! | `executor` | one pinned executor per core |
+//! | `net` | listeners and streams |
+//! | `task` | tasks and timers of one executor |
 //! | `probe` | whether io_uring, memlock and O_DIRECT are there, in words a person can act on |
 //! | `file` | direct durable writes (WAL), buffered writes and syncs (page file), directories |
 //! | `mapping` | the reserved read-only mapping of the page file |
@@ -21,6 +23,10 @@ pub mod executor;
 pub mod file;
 pub mod lock;
 pub mod mapping;
+pub mod net;
 pub mod probe;
 pub mod process;
 pub mod signal;
+mod task;
+
+pub use task::{Alarm, sleep, spawn_local, timeout, yield_now};

@@ -9,8 +9,8 @@ use super::disk::{Disk, DiskError, FileId, Ticket};
 use crate::{
     base::log_entry::{HardState, LogEntry},
     wal::{
-        Action, Append, AppendError, Config, Contents, Fate, FileName, IssuedBatch, Metadata,
-        Prepare, Replay, ReplayError, SegmentFile, SegmentId, SnapshotMarker, Wal,
+        Action, Append, AppendError, Config, Contents, Fate, FileName, IssuedBatch, Metadata, Prepare, Replay,
+        ReplayError, SegmentFile, SegmentId, SnapshotMarker, Wal,
     },
 };
 
@@ -59,31 +59,17 @@ impl WalHost {
     ///
     /// # Errors
     /// Of the disk.
-    pub fn create(
-        disk: &mut Disk,
-        config: Config,
-        metadata: Metadata,
-    ) -> Result<Self, HostError> {
+    pub fn create(disk: &mut Disk, config: Config, metadata: Metadata) -> Result<Self, HostError> {
         remove_temporary(disk, &list(disk)?)?;
         let (wal, actions) = Wal::create(config, metadata);
-        Ok(Self {
-            wal,
-            files: BTreeMap::new(),
-            held: Vec::new(),
-            in_flight: BTreeMap::new(),
-            actions: actions.into(),
-        })
+        Ok(Self { wal, files: BTreeMap::new(), held: Vec::new(), in_flight: BTreeMap::new(), actions: actions.into() })
     }
 
     /// Replays and repairs a log; `ReplayError::Empty` if there is none.
     ///
     /// # Errors
     /// Of the disk and of the replay.
-    pub fn open(
-        disk: &mut Disk,
-        config: Config,
-        keep_after: u64,
-    ) -> Result<(Self, Contents), HostError> {
+    pub fn open(disk: &mut Disk, config: Config, keep_after: u64) -> Result<(Self, Contents), HostError> {
         let listing = list(disk)?;
         remove_temporary(disk, &listing)?;
         let mut files = BTreeMap::new();
@@ -105,13 +91,7 @@ impl WalHost {
             result?;
         }
         let (wal, actions) = recovered.repair.done();
-        let host = Self {
-            wal,
-            files,
-            held: Vec::new(),
-            in_flight: BTreeMap::new(),
-            actions: actions.into(),
-        };
+        let host = Self { wal, files, held: Vec::new(), in_flight: BTreeMap::new(), actions: actions.into() };
         Ok((host, recovered.contents))
     }
 
@@ -130,11 +110,7 @@ impl WalHost {
     ///
     /// # Errors
     /// Of the log.
-    pub fn append(
-        &mut self,
-        hard_state: Option<HardState>,
-        entries: &[LogEntry],
-    ) -> Result<Accepted, AppendError> {
+    pub fn append(&mut self, hard_state: Option<HardState>, entries: &[LogEntry]) -> Result<Accepted, AppendError> {
         let append = self.wal.append(hard_state, entries)?;
         Ok(self.hold(append))
     }
@@ -252,10 +228,7 @@ impl WalHost {
         let batches = append.writes.iter();
         let batches = batches.map(|batch| (batch.sequence, batch.last_index)).collect();
         self.held.extend(append.writes);
-        Accepted {
-            sequence: append.sequence,
-            batches,
-        }
+        Accepted { sequence: append.sequence, batches }
     }
 }
 

@@ -15,10 +15,7 @@ use crate::{
     wal::{Config, Contents, Damage, Metadata, ReplayError, SnapshotMarker},
 };
 
-const METADATA: Metadata = Metadata {
-    cluster_id: 0xc1,
-    member_id: 0x3e,
-};
+const METADATA: Metadata = Metadata { cluster_id: 0xc1, member_id: 0x3e };
 const LIVES: u32 = 4;
 const SEEDS_DEFAULT: u64 = 20_000;
 
@@ -106,10 +103,7 @@ impl Model {
         }
         self.base_sequence = sequence;
         self.durable = sequence;
-        let marker = contents.snapshot.map(|marker| SnapshotMarker {
-            restarts_log: false,
-            ..marker
-        });
+        let marker = contents.snapshot.map(|marker| SnapshotMarker { restarts_log: false, ..marker });
         let found = State {
             hard_state: contents.hard_state,
             marker,
@@ -263,11 +257,7 @@ impl Run {
         let entries: Vec<LogEntry> = (first..first + count).map(|index| self.entry(index)).collect();
         let hard_state = (count == 0 || self.random.random_bool(0.5)).then(|| self.hard_state());
         let accepted = host.append(hard_state, &entries)?;
-        let whole = Effect {
-            entries,
-            hard_state,
-            ..Effect::default()
-        };
+        let whole = Effect { entries, hard_state, ..Effect::default() };
         self.model.accept(&accepted, whole);
         host.write(&mut self.disk)
     }
@@ -317,10 +307,7 @@ impl Run {
         let accepted = host.save_snapshot_marker(marker.clone(), hard_state)?;
         let whole = Effect {
             restart: restarts_log,
-            marker: Some(SnapshotMarker {
-                restarts_log: false,
-                ..marker
-            }),
+            marker: Some(SnapshotMarker { restarts_log: false, ..marker }),
             hard_state,
             ..Effect::default()
         };
