@@ -114,3 +114,8 @@ pub const APPENDS_IN_FLIGHT_MAX: usize = 4;
 /// Bytes applied in one turn of the engine before others run, every entry counting this much extra.
 pub const APPLY_BYTES_PER_TURN: usize = 256 * 1024;
 pub const APPLY_ENTRY_COST: usize = 256;
+
+/// Keys that a range visits before others get their turn.
+pub const RANGE_KEYS_PER_SLICE: usize = 512;
+/// Answers up to this size are encoded at once; larger ones piece by piece as the client reads.
+pub const WHOLE_ANSWER_BYTES_MAX: u64 = 64 * 1024;
