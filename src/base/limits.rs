@@ -25,3 +25,19 @@ pub const COMMIT_CHANGES_MAX: usize = 10_000;
 
 const _: () = assert!(BLOCK_BYTES.is_power_of_two());
 const _: () = assert!(REQUEST_BYTES_MAX.is_multiple_of(BLOCK_BYTES));
+
+/// Keys in one leaf of the tree index.
+pub const INDEX_LEAF_KEYS_MAX: usize = 64;
+/// Key bytes in one leaf of the tree index that holds more than one key.
+pub const INDEX_LEAF_BYTES_MAX: usize = 16 * 1024;
+/// Children of one branch of the tree index.
+pub const INDEX_BRANCH_CHILDREN_MAX: usize = 64;
+/// Past versions of one key in one piece; longer pieces are not merged any more.
+pub const HISTORY_RUN_MAX: usize = 4096;
+/// Index entries that one call of a range's `fill` looks at.
+pub const RANGE_FILL_ENTRIES_MAX: usize = 4096;
+/// Compaction hashes kept for comparison between members.
+pub const COMPACTION_HASHES_MAX: usize = 10;
+
+// The place of a key in its leaf is kept in one byte.
+const _: () = assert!(INDEX_LEAF_KEYS_MAX < u8::MAX as usize);
