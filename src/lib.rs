@@ -65,6 +65,7 @@ pub mod cluster;
 pub mod consensus;
 pub mod frontend;
 pub mod os;
+pub mod mvcc;
 pub mod proto;
 pub mod rpc;
 pub mod server;

@@ -119,3 +119,18 @@ pub const APPLY_ENTRY_COST: usize = 256;
 pub const RANGE_KEYS_PER_SLICE: usize = 512;
 /// Answers up to this size are encoded at once; larger ones piece by piece as the client reads.
 pub const WHOLE_ANSWER_BYTES_MAX: u64 = 64 * 1024;
+/// Keys in one leaf of the tree index.
+pub const INDEX_LEAF_KEYS_MAX: usize = 64;
+/// Key bytes in one leaf of the tree index that holds more than one key.
+pub const INDEX_LEAF_BYTES_MAX: usize = 16 * 1024;
+/// Children of one branch of the tree index.
+pub const INDEX_BRANCH_CHILDREN_MAX: usize = 64;
+/// Past versions of one key in one piece; longer pieces are not merged any more.
+pub const HISTORY_RUN_MAX: usize = 4096;
+/// Index entries that one call of a range's `fill` looks at.
+pub const RANGE_FILL_ENTRIES_MAX: usize = 4096;
+/// Compaction hashes kept for comparison between members.
+pub const COMPACTION_HASHES_MAX: usize = 10;
+
+// The place of a key in its leaf is kept in one byte.
+const _: () = assert!(INDEX_LEAF_KEYS_MAX < u8::MAX as usize);

@@ -1,0 +1,220 @@
+//! Compaction: forgets history below a revision, in slices between batches, so that no write waits for it.
+//!
+//! | state | in a step | next |
+//! |---|---|---|
+//! | Index | drops stamps of some keys | Commit when the tree is through |
+//! | Commit | looks whether `scheduledCompactRev` is in the page file | Records when it is; until then the shell should commit |
+//! | Records | reads records up to the revision, adds them to the hash, deletes those not kept | finished at the last one |
+//!
+//! 1. From the moment it begins, new views refuse reads below the revision; older views keep what they hold.
+//! 2. Whether a record is kept is asked of the index as it is now: the newest change of a key at or below the revision is not moved by
+//!    later writes nor by dropping older stamps. So there is no set of kept revisions, whatever the size of the store.
+//! 3. `scheduledCompactRev` is written behind everything at or below its revision. Once the page file has it, it has all records
+//!    the compaction is about, and the buffer none.
+//! 4. After a restart the index is built from what is left, so starting over from `scheduledCompactRev` ends in the same
+//!    state. Only the hash would be different: it is not kept then.
+//! 5. Compactions run one after the other in the order they were asked for.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{
+    Failure, Refusal, Store,
+    hash::{self, Hasher, KeyValueHash},
+    revision::{RecordKey, Revision},
+    scan::RecordScan,
+    tree_index::TreeIndex,
+};
+use crate::backend::{Backend, Bucket, ReadView};
+
+pub(super) const SCHEDULED_KEY: &[u8] = b"scheduledCompactRev";
+pub(super) const FINISHED_KEY: &[u8] = b"finishedCompactRev";
+
+/// Keys in a leaf of the index, roughly: turns a budget of entries into one of leaves.
+const ENTRIES_PER_LEAF: usize = 32;
+
+/// One compaction under way.
+pub(super) struct Compaction {
+    revision: i64,
+    /// Whether the one before had finished: else the hash misses what it deleted.
+    keeps_hash: bool,
+    hasher: Hasher,
+    deleted: u64,
+    state: State,
+}
+
+enum State {
+    Index { from: Vec<u8> },
+    Commit,
+    Records { scan: RecordScan, keeps_any: bool },
+}
+
+/// What a slice of compaction came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CompactStep {
+    /// No compaction is under way.
+    Idle,
+    /// Nothing to do until the backend has committed what is pending.
+    AwaitsCommit,
+    /// There is more to do.
+    Working,
+    Finished(CompactionReport),
+}
+
+/// A finished compaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompactionReport {
+    pub revision: i64,
+    pub records_deleted: u64,
+    pub hash: KeyValueHash,
+    /// Whether the hash was kept for HashKV.
+    pub hash_kept: bool,
+}
+
+impl Store {
+    /// Begins to forget what `revision` does not need. Reads below it are refused from now on.
+    pub fn compact_begin(&mut self, backend: &mut Backend, revision: i64) -> Result<(), Refusal> {
+        if revision <= self.compact_revision {
+            return Err(Refusal::Compacted);
+        }
+        if revision > self.revision {
+            return Err(Refusal::FutureRevision);
+        }
+        let finished = backend.get(Bucket::Meta, FINISHED_KEY);
+        let keeps_hash = backend.get(Bucket::Meta, SCHEDULED_KEY) == finished;
+        self.compactions.push_back(Compaction {
+            revision,
+            keeps_hash,
+            hasher: Hasher::new(self.compact_revision, revision),
+            deleted: 0,
+            state: State::Index { from: Vec::new() },
+        });
+        self.compact_revision = revision;
+        put_mark(backend, SCHEDULED_KEY, revision);
+        Ok(())
+    }
+
+    /// Whether a compaction is under way.
+    #[must_use]
+    pub fn is_compacting(&self) -> bool {
+        !self.compactions.is_empty()
+    }
+
+    /// One slice of the oldest compaction under way: about `budget` keys or records.
+    pub fn compact_step(&mut self, backend: &mut Backend, budget: usize) -> Result<CompactStep, Failure> {
+        let Some(compaction) = self.compactions.front_mut() else {
+            return Ok(CompactStep::Idle);
+        };
+        match &mut compaction.state {
+            State::Index { from } => {
+                let revision = compaction.revision;
+                let resume = drop_stamps(&mut self.index, revision, from, budget);
+                compaction.state = match resume {
+                    Some(from) => State::Index { from },
+                    None => State::Commit,
+                };
+                Ok(CompactStep::Working)
+            }
+            State::Commit => {
+                let records = backend.view();
+                let committed = read_mark(&records, SCHEDULED_KEY)?;
+                if committed.is_none_or(|committed| committed < compaction.revision) {
+                    return Ok(CompactStep::AwaitsCommit);
+                }
+                compaction.state = State::Records {
+                    scan: RecordScan::committed(Revision::default(), compaction.revision),
+                    keeps_any: keeps_any(&self.index, &records, compaction.revision)?,
+                };
+                Ok(CompactStep::Working)
+            }
+            State::Records { .. } => {
+                if !compaction.delete_records(&self.index, backend, budget)? {
+                    return Ok(CompactStep::Working);
+                }
+                let report = compaction.report();
+                self.compactions.pop_front();
+                put_mark(backend, FINISHED_KEY, report.revision);
+                if report.hash_kept {
+                    hash::remember(Arc::make_mut(&mut self.hashes), report.hash);
+                }
+                Ok(CompactStep::Finished(report))
+            }
+        }
+    }
+}
+
+impl Compaction {
+    fn delete_records(&mut self, index: &TreeIndex, backend: &mut Backend, budget: usize) -> Result<bool, Failure> {
+        let State::Records { scan, keeps_any } = &mut self.state else {
+            unreachable!("records are deleted in that state only");
+        };
+        let mut dropped = Vec::new();
+        let records = backend.view();
+        let done = scan.step(&records, budget, &mut |stored| {
+            let kept = hash::kept_by_compaction(index, &stored, self.revision)?;
+            if !kept {
+                dropped.push(stored.stored_key.to_vec());
+            }
+            self.hasher.add(&stored, || Ok(kept || !*keeps_any))
+        })?;
+        drop(records);
+        self.deleted += dropped.len() as u64;
+        for key in &dropped {
+            backend.delete(Bucket::Key, key);
+        }
+        Ok(done)
+    }
+
+    fn report(&self) -> CompactionReport {
+        CompactionReport {
+            revision: self.revision,
+            records_deleted: self.deleted,
+            hash: self.hasher.finish(),
+            hash_kept: self.keeps_hash,
+        }
+    }
+}
+
+/// Compacts some keys at or above `from`; answers where to go on.
+fn drop_stamps(index: &mut TreeIndex, revision: i64, from: &[u8], budget: usize) -> Option<Vec<u8>> {
+    let leaves = budget / ENTRIES_PER_LEAF + 1;
+    let (keys, resume) = index.compactable(revision, from, leaves);
+    for key in &keys {
+        index.compact_key(key, revision);
+    }
+    resume
+}
+
+/// Whether the compaction keeps any record at or below its revision.
+fn keeps_any(index: &TreeIndex, records: &ReadView, revision: i64) -> Result<bool, Failure> {
+    if index.any_live_at(revision) {
+        return Ok(true);
+    }
+    let mut tombstone = false;
+    let mut scan = RecordScan::committed(Revision::new(revision, 0), revision);
+    while !tombstone {
+        let done = scan.step(records, 1, &mut |stored| {
+            tombstone |= stored.tombstone;
+            Ok(())
+        })?;
+        if done {
+            break;
+        }
+    }
+    Ok(tombstone)
+}
+
+/// The main revision of a mark in bucket `meta` of the page file.
+pub(super) fn read_mark(records: &ReadView, mark: &[u8]) -> Result<Option<i64>, Failure> {
+    let mut cursor = records.pages().cursor(Bucket::Meta.name())?;
+    match cursor.seek(mark)? {
+        Some((key, value)) if key == mark => Ok(Some(RecordKey::parse(value)?.revision.main)),
+        _ => Ok(None),
+    }
+}
+
+fn put_mark(backend: &mut Backend, mark: &'static [u8], revision: i64) {
+    let value = Revision::new(revision, 0).put_key();
+    backend.put(Bucket::Meta, Bytes::from_static(mark), Bytes::copy_from_slice(&value));
+}

@@ -1,0 +1,127 @@
+//! What a reader holds: one state of the store, never changing.
+//!
+//! Cloning a view is a few reference counts. A point read costs a walk down the index (about four nodes), one lookup of
+//! the record by its revision and one copy into the output: no allocation, no lock, no hop.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, BytesMut};
+use prost::encoding::encode_varint;
+
+use super::{
+    Failure, ReadError, Refusal,
+    hash::KeyValueHash,
+    key_index::KeyVersion,
+    record::RecordFields,
+    revision::Revision,
+    tree_index::{KeyRange, TreeIndex},
+};
+use crate::backend::ReadView;
+
+/// Tag of field 2 (`kvs`) of `RangeResponse`, and of the message-typed fields with that number elsewhere.
+pub(super) const KVS_TAG: u8 = 0x12;
+
+/// An immutable state of the key space.
+#[derive(Clone)]
+pub struct View {
+    pub(super) index: TreeIndex,
+    pub(super) records: ReadView,
+    pub(super) revision: i64,
+    pub(super) compact_revision: i64,
+    pub(super) hashes: Arc<Vec<KeyValueHash>>,
+}
+
+impl View {
+    /// The revision of the last transaction.
+    #[must_use]
+    pub fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    /// The revision of the last compaction asked for; -1 if there was none.
+    #[must_use]
+    pub fn compact_revision(&self) -> i64 {
+        self.compact_revision
+    }
+
+    #[must_use]
+    pub fn index(&self) -> &TreeIndex {
+        &self.index
+    }
+
+    #[must_use]
+    pub fn records(&self) -> &ReadView {
+        &self.records
+    }
+
+    /// The revision a read that asks for `requested` takes place at; zero and below mean the current one.
+    pub fn read_revision(&self, requested: i64) -> Result<i64, Refusal> {
+        if requested > self.revision {
+            return Err(Refusal::FutureRevision);
+        }
+        let at = if requested <= 0 { self.revision } else { requested };
+        if at < self.compact_revision {
+            return Err(Refusal::Compacted);
+        }
+        Ok(at)
+    }
+
+    /// What the index knows of `key` at a requested revision.
+    pub fn version(&self, key: &[u8], requested: i64) -> Result<Option<KeyVersion>, Refusal> {
+        let at = self.read_revision(requested)?;
+        Ok(self.index.version_at(key, at))
+    }
+
+    /// The record of a put, by the revision the index names.
+    pub fn record(&self, revision: Revision) -> Result<&[u8], Failure> {
+        self.records.record(&revision.put_key())?.ok_or(Failure::RecordMissing(revision))
+    }
+
+    /// The stored `mvccpb.KeyValue` of `key` at a requested revision.
+    pub fn get(&self, key: &[u8], requested: i64) -> Result<Option<&[u8]>, ReadError> {
+        match self.version(key, requested)? {
+            Some(version) => Ok(Some(self.record(version.modified)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Appends `key`, if it exists, as one `kvs` field of a `RangeResponse`; the answer is whether it does.
+    pub fn point(&self, key: &[u8], requested: i64, keys_only: bool, out: &mut BytesMut) -> Result<bool, ReadError> {
+        let Some(version) = self.version(key, requested)? else {
+            return Ok(false);
+        };
+        if keys_only {
+            let fields = index_fields(key, version);
+            append_header(out, fields.encoded_len());
+            fields.append(out);
+        } else {
+            let record = self.record(version.modified)?;
+            append_header(out, record.len());
+            out.put_slice(record);
+        }
+        Ok(true)
+    }
+
+    /// Number of keys of `range` at a requested revision.
+    pub fn count(&self, range: KeyRange<'_>, requested: i64) -> Result<u64, Refusal> {
+        let at = self.read_revision(requested)?;
+        Ok(self.index.count(range, at))
+    }
+}
+
+/// What a keys-only answer says of a key: no value, and no lease either.
+pub(super) fn index_fields(key: &[u8], version: KeyVersion) -> RecordFields<'_> {
+    RecordFields {
+        key,
+        create_revision: version.created,
+        mod_revision: version.modified.main,
+        version: version.version,
+        ..RecordFields::default()
+    }
+}
+
+fn append_header(out: &mut BytesMut, len: usize) {
+    out.reserve(11 + len);
+    out.put_u8(KVS_TAG);
+    encode_varint(len as u64, out);
+}
