@@ -1,4 +1,5 @@
 //! ringd: an etcd v3 server on io_uring, one pinned thread per core.
 
 pub mod base;
+pub mod pagefile;
 pub mod proto;
