@@ -13,6 +13,7 @@
 //! itself, will be joined or collapsed, and hands its starved children back to the queue. So no branch with one child is left.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::vec::IntoIter;
 
 use super::commit::Output;
@@ -121,8 +122,8 @@ impl Tree {
                     },
                 },
                 Phase::Spill(_) => match self.spill_piece(space, output) {
-                    Ok(used) => used,
-                    Err(root) => return Ok(Some(root)),
+                    ControlFlow::Continue(used) => used,
+                    ControlFlow::Break(root) => return Ok(Some(root)),
                 },
             };
             *budget = budget.saturating_sub(used);
@@ -202,19 +203,15 @@ impl Tree {
         };
         let changes = &self.changes.as_slice()[..run];
         let page = page_at(self.window(), stored)?;
-        let Some(put) = changes.iter().find(|change| change.value.is_some()) else {
-            for change in changes {
-                if page.leaf_index(&change.key)?.is_ok() {
-                    return Ok(Plan::Merge);
-                }
-            }
+        let Some(first) = first_effective(&page, changes)? else {
             return Ok(Plan::Nothing);
         };
-        if path.len() > 1 && page.count() > 0 && *page.leaf(page.count() - 1)?.key < *changes[0].key {
-            let record = record_of(put, self.flags).expect("a put");
-            if page.used_bytes()? + record.bytes() > self.fill.of(self.page_size()) {
-                return Ok(Plan::NewLeafBehind);
-            }
+        let Some(record) = record_of(first, self.flags).filter(|_| path.len() > 1 && page.count() > 0) else {
+            return Ok(Plan::Merge);
+        };
+        let is_behind = *page.leaf(page.count() - 1)?.key < *first.key;
+        if is_behind && page.used_bytes()? + record.bytes() > self.fill.of(self.page_size()) {
+            return Ok(Plan::NewLeafBehind);
         }
         Ok(Plan::Merge)
     }
@@ -456,15 +453,15 @@ impl Tree {
         used
     }
 
-    /// Writes the next page. `Err`: nothing is left to write, this is the root.
-    fn spill_piece(&mut self, space: &mut Space, output: &mut Output) -> Result<usize, NewRoot> {
+    /// Writes the next page. `Break`: nothing is left to write, this is the root.
+    fn spill_piece(&mut self, space: &mut Space, output: &mut Output) -> ControlFlow<NewRoot, usize> {
         let Phase::Spill(spill) = &self.phase else { unreachable!("called while spilling") };
         let (id, from, mut remaining) = (spill.order[spill.next], spill.entry, spill.remaining);
         if from == 0 {
             self.replace_written_children(id);
             self.free_old(id, space);
             if let Some(image) = self.inline_image(id) {
-                return Err(NewRoot::Inline(image));
+                return ControlFlow::Break(NewRoot::Inline(image));
             }
             remaining = self.nodes[id].bytes - HEADER_BYTES;
         }
@@ -479,7 +476,7 @@ impl Tree {
                 self.finish_root(id)?;
             }
         }
-        Ok(1 + to - from + bytes / 1024)
+        ControlFlow::Continue(1 + to - from + bytes / 1024)
     }
 
     /// Writes entries `from ..` as far as one page goes; answers where it stopped and the bytes used.
@@ -547,10 +544,10 @@ impl Tree {
     }
 
     /// The root in one page is the root; in several, they get a branch above them.
-    fn finish_root(&mut self, id: NodeId) -> Result<(), NewRoot> {
+    fn finish_root(&mut self, id: NodeId) -> ControlFlow<NewRoot> {
         let written = std::mem::take(&mut self.nodes[id].written);
         if let [(_, page)] = written[..] {
-            return Err(NewRoot::Page(page));
+            return ControlFlow::Break(NewRoot::Page(page));
         }
         let level = self.nodes[id].level + 1;
         let children = written.into_iter().map(child_at).collect();
@@ -558,7 +555,7 @@ impl Tree {
         self.nodes.push(Node::new(level, None, Content::Branch(children)));
         let Phase::Spill(spill) = &mut self.phase else { unreachable!("called while spilling") };
         spill.order.push(root);
-        Ok(())
+        ControlFlow::Continue(())
     }
 
     fn window(&self) -> &Window {
@@ -598,6 +595,16 @@ fn page_at(window: &Window, stored: BucketPlace) -> Result<Page<'_>, Corrupt> {
         return Err(Corrupt::new(page.id, "is not part of a tree"));
     }
     Ok(page)
+}
+
+/// The first change that is not the deletion of a key that is absent anyway.
+fn first_effective<'c>(page: &Page<'_>, changes: &'c [Change]) -> Result<Option<&'c Change>, Corrupt> {
+    for change in changes {
+        if change.value.is_some() || page.leaf_index(&change.key)?.is_ok() {
+            return Ok(Some(change));
+        }
+    }
+    Ok(None)
 }
 
 fn record_of(change: &Change, flags: u32) -> Option<Record> {
