@@ -134,3 +134,14 @@ pub const COMPACTION_HASHES_MAX: usize = 10;
 
 // The place of a key in its leaf is kept in one byte.
 const _: () = assert!(INDEX_LEAF_KEYS_MAX < u8::MAX as usize);
+/// Consecutive pages of a commit are written together up to this.
+pub const PAGE_WRITE_BYTES_MAX: usize = 256 * 1024;
+
+/// A page file of this size or more grows in steps of this; a smaller one doubles.
+pub const PAGE_FILE_GROW_BYTES: u64 = 16 << 20;
+
+/// Levels of a tree beyond which the file is taken for damaged (two children per branch make 2^40 leaves).
+pub const TREE_DEPTH_MAX: usize = 40;
+
+/// Records per chunk of the read buffer.
+pub const READ_BUFFER_CHUNK_RECORDS: usize = 1024;

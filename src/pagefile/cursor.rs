@@ -1,0 +1,160 @@
+//! Lookups and scans in one bucket of one root. A descent is bounded by [`TREE_DEPTH_MAX`] whatever the file says.
+
+use smallvec::SmallVec;
+
+use super::page::{FLAG_BUCKET, LeafElement, Page, Window};
+use super::read_txn::BucketRoot;
+use super::{Corrupt, PageId};
+use crate::base::limits::TREE_DEPTH_MAX;
+
+/// A record of a bucket, borrowed from the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Item<'t> {
+    pub key: &'t [u8],
+    pub value: &'t [u8],
+    /// The value is a bucket of its own (only in the root bucket, as etcd uses the format).
+    pub is_bucket: bool,
+}
+
+impl<'t> From<LeafElement<'t>> for Item<'t> {
+    fn from(element: LeafElement<'t>) -> Item<'t> {
+        Item { key: element.key, value: element.value, is_bucket: element.flags & FLAG_BUCKET != 0 }
+    }
+}
+
+/// The element stored under `key`.
+#[inline]
+pub(super) fn lookup<'t>(window: &'t Window, root: &BucketRoot, key: &[u8]) -> Result<Option<LeafElement<'t>>, Corrupt> {
+    let mut page = root.page(window)?;
+    for _ in 0..TREE_DEPTH_MAX {
+        if page.is_leaf() {
+            return match page.leaf_index(key)? {
+                Ok(index) => page.leaf(index).map(Some),
+                Err(_) => Ok(None),
+            };
+        }
+        page = child(window, &page, page.child_index(key)?)?;
+    }
+    Err(Corrupt::new(page.id, "tree is too deep"))
+}
+
+/// A child page, which has to be a branch or a leaf.
+pub(super) fn child<'t>(window: &'t Window, parent: &Page<'t>, index: usize) -> Result<Page<'t>, Corrupt> {
+    if !parent.is_branch() {
+        return Err(Corrupt::new(parent.id, "is not part of a tree"));
+    }
+    window.page(parent.branch(index)?.child)
+}
+
+/// A position in a bucket. Every move answers the record it arrives at, `None` at the end.
+#[derive(Clone)]
+pub struct Cursor<'t> {
+    window: &'t Window,
+    root: BucketRoot,
+    /// From the root to a leaf, with the index in each.
+    path: SmallVec<[(Page<'t>, usize); 8]>,
+}
+
+impl<'t> Cursor<'t> {
+    pub(super) fn new(window: &'t Window, root: BucketRoot) -> Cursor<'t> {
+        Cursor { window, root, path: SmallVec::new() }
+    }
+
+    /// To the first record.
+    pub fn first(&mut self) -> Result<Option<Item<'t>>, Corrupt> {
+        self.descend(|_| Ok(0), |_| Ok(0))?;
+        self.settle()
+    }
+
+    /// To the first record whose key is not below `key`.
+    pub fn seek(&mut self, key: &[u8]) -> Result<Option<Item<'t>>, Corrupt> {
+        self.descend(|page| page.child_index(key), |page| page.leaf_index(key).map(|found| found.unwrap_or_else(|at| at)))?;
+        self.settle()
+    }
+
+    /// To the next record.
+    pub fn next_item(&mut self) -> Result<Option<Item<'t>>, Corrupt> {
+        if let Some((_, index)) = self.path.last_mut() {
+            *index += 1;
+        }
+        self.settle()
+    }
+
+    /// To the last record.
+    pub fn last(&mut self) -> Result<Option<Item<'t>>, Corrupt> {
+        let last = |page: &Page<'t>| Ok(page.count().saturating_sub(1));
+        self.descend(last, last)?;
+        while self.path.last().is_some_and(|(leaf, _)| leaf.count() == 0) {
+            self.path.pop();
+            while self.path.last().is_some_and(|(_, index)| *index == 0) {
+                self.path.pop();
+            }
+            match self.path.last_mut() {
+                None => return Ok(None),
+                Some((_, index)) => *index -= 1,
+            }
+            self.descend_from_path(last, last)?;
+        }
+        self.settle()
+    }
+
+    fn descend(
+        &mut self,
+        branch_index: impl Fn(&Page<'t>) -> Result<usize, Corrupt>,
+        leaf_index: impl Fn(&Page<'t>) -> Result<usize, Corrupt>,
+    ) -> Result<(), Corrupt> {
+        self.path.clear();
+        let root = self.root.page(self.window)?;
+        let index = if root.is_leaf() { leaf_index(&root)? } else { branch_index(&root)? };
+        self.path.push((root, index));
+        self.descend_from_path(branch_index, leaf_index)
+    }
+
+    /// Completes the path from its last page down to a leaf.
+    fn descend_from_path(
+        &mut self,
+        branch_index: impl Fn(&Page<'t>) -> Result<usize, Corrupt>,
+        leaf_index: impl Fn(&Page<'t>) -> Result<usize, Corrupt>,
+    ) -> Result<(), Corrupt> {
+        while let Some((page, index)) = self.path.last() {
+            if page.is_leaf() {
+                return Ok(());
+            }
+            if self.path.len() == TREE_DEPTH_MAX {
+                return Err(Corrupt::new(page.id, "tree is too deep"));
+            }
+            let page = child(self.window, page, *index)?;
+            let index = if page.is_leaf() { leaf_index(&page)? } else { branch_index(&page)? };
+            self.path.push((page, index));
+        }
+        Ok(())
+    }
+
+    /// Moves on from the end of a leaf to the next record, over empty leaves.
+    fn settle(&mut self) -> Result<Option<Item<'t>>, Corrupt> {
+        loop {
+            match self.path.last() {
+                None => return Ok(None),
+                Some((page, index)) if page.is_leaf() && *index < page.count() => {
+                    return page.leaf(*index).map(|element| Some(element.into()));
+                }
+                Some(_) => {}
+            }
+            self.path.pop();
+            while let Some((page, index)) = self.path.last_mut() {
+                *index += 1;
+                if *index < page.count() {
+                    break;
+                }
+                self.path.pop();
+            }
+            self.descend_from_path(|_| Ok(0), |_| Ok(0))?;
+        }
+    }
+
+    /// The page that the cursor stands on.
+    #[must_use]
+    pub fn page(&self) -> Option<PageId> {
+        self.path.last().map(|(page, _)| page.id)
+    }
+}

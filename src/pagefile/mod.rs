@@ -1,0 +1,101 @@
+//! The page file: bbolt's file format (version 2) as a machine. Nothing here touches a disk; a commit is a value.
+//!
+//! ```text
+//!   BucketChanges (sorted) --begin--> WriteTxn --step, step ...--> Commit { pages, meta } --on_committed--> new root
+//!                                       |  one Tree per bucket:                                               |
+//!                                       |  apply -> rebalance -> spill                                        v
+//!        PageMap (mapping of the file) <+-- old pages                        ReadTxn: cursor, get, copy_image (any core)
+//!
+//!   page 0   page 1   page 2 ...                                  high-water mark      end of file
+//!   +------+ +------+ +--------+ +------------------+ +------+ +..|...................|
+//!   | meta | | meta | | leaf   | | leaf + overflow  | | free | |  | grown in advance  |
+//!   +------+ +------+ +--------+ +------------------+ +------+ +..|...................|
+//! ```
+//!
+//! Invariants:
+//! 1. A page that the root of a live [`ReadTxn`], of the last commit or of the one before reaches is not written.
+//! 2. All page writes of a commit are stable before its meta write begins, and that is stable before
+//!    [`PageFile::on_committed`]; a power cut at any moment leaves the state before or after.
+//! 3. The same file and the same changes give the same commit, byte for byte.
+//! 4. Damaged input ends in [`Corrupt`], which names the page; it never panics, and no loop depends on it without a bound.
+//! 5. Every branch but the root has two children or more (bbolt relies on it when it merges).
+//!
+//! Files: [`page`] views, [`meta`], [`freelist`] which page may be reused, [`cursor`] lookups and scans, [`read_txn`],
+//! [`node`] and [`tree`] copy-on-write of one bucket, [`write_txn`] all buckets of a commit, [`commit`] pages to be written,
+//! [`page_file`] the machine, [`check`] every rule of the format.
+//!
+//! Deliberately absent: storing the freelist (etcd does not either; the free set is found by walking at open, which the index
+//! rebuild pays for anyway), changing nested buckets (they are read, checked and carried along), file locks, growing and
+//! syncing (the shell's), undoing a commit (one that fails stops the member).
+//!
+//! Read path: the last floor of a lookup whose record is not in the read buffer. Cost per level: one binary search, no
+//! allocation. Write path: off it; a commit of n records costs n appends, one copy of their bytes and about n / 12 pages.
+
+mod check;
+mod commit;
+mod cursor;
+mod freelist;
+mod meta;
+mod node;
+mod page;
+mod page_file;
+mod read_txn;
+mod tree;
+mod walk;
+mod write_txn;
+
+#[cfg(test)]
+mod tests;
+
+pub use check::{Violation, check};
+pub use commit::{Commit, PageWrite};
+pub use cursor::{Cursor, Item};
+pub use node::Key;
+pub use page::{MemoryImage, PageMap};
+pub use page_file::PageFile;
+pub use read_txn::{BucketRoot, ReadTxn};
+pub use write_txn::{BucketChanges, Change, Fill};
+
+/// Position of a page, in pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PageId(pub u64);
+
+/// Damage in the file: what is wrong with which page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("database page {page}: {reason}")]
+pub struct Corrupt {
+    pub page: u64,
+    pub reason: &'static str,
+}
+
+impl Corrupt {
+    fn new(page: PageId, reason: &'static str) -> Corrupt {
+        Corrupt { page: page.0, reason }
+    }
+}
+
+/// Why a file cannot be opened. The first three texts are bbolt's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    #[error("invalid database")]
+    InvalidDatabase,
+    #[error("version mismatch")]
+    VersionMismatch,
+    #[error("checksum error")]
+    Checksum,
+    #[error("database file of {file_len} bytes is cut short")]
+    TooShort { file_len: u64 },
+    #[error("database needs {needed} bytes of address space, {reserved} are reserved")]
+    MapTooSmall { needed: u64, reserved: u64 },
+    #[error(transparent)]
+    Corrupt(#[from] Corrupt),
+}
+
+/// Why a commit cannot be built. Both stop the member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommitError {
+    #[error(transparent)]
+    Corrupt(#[from] Corrupt),
+    #[error("database would need {needed} bytes of address space, {reserved} are reserved")]
+    MapFull { needed: u64, reserved: u64 },
+}

@@ -1,0 +1,158 @@
+//! All buckets of one commit: each bucket's tree in name order, then the root bucket with the new bucket headers.
+
+use std::vec::IntoIter;
+
+use bytes::Bytes;
+
+use super::commit::Output;
+use super::freelist::{FreeSet, Span};
+use super::node::Key;
+use super::page::FLAG_BUCKET;
+use super::read_txn::{BUCKET_HEADER_BYTES, ReadTxn};
+use super::tree::{NewRoot, Tree};
+use super::{CommitError, PageId};
+
+/// How full a page is made when a node has to be cut, in percent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fill(u8);
+
+impl Fill {
+    /// For keys in random order (bbolt's default).
+    pub const HALF: Fill = Fill(50);
+    /// For keys that only ever grow (etcd's bucket `key`, and copies in order).
+    pub const APPEND: Fill = Fill(90);
+
+    pub(super) fn of(self, page_size: usize) -> usize {
+        page_size * usize::from(self.0) / 100
+    }
+}
+
+/// A new value of a key, or its removal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub key: Key,
+    pub value: Option<Bytes>,
+}
+
+/// What a commit does to one bucket, which is created if it is missing.
+#[derive(Clone, Debug)]
+pub struct BucketChanges {
+    pub name: Bytes,
+    pub fill: Fill,
+    /// Keys strictly ascending, none empty.
+    pub changes: Vec<Change>,
+}
+
+/// Where new pages come from and old ones go.
+#[derive(Debug)]
+pub(super) struct Space {
+    pub(super) free: FreeSet,
+    pub(super) high_water: u64,
+    pub(super) txid: u64,
+}
+
+impl Space {
+    pub(super) fn allocate(&mut self, pages: u64) -> PageId {
+        self.free.allocate(pages, self.txid).unwrap_or_else(|| {
+            let id = PageId(self.high_water);
+            self.high_water += pages;
+            self.free.born(id, self.txid);
+            id
+        })
+    }
+
+    pub(super) fn free(&mut self, span: Span) {
+        self.free.free(span, self.txid);
+    }
+}
+
+/// A commit being built.
+#[derive(Debug)]
+pub(super) struct WriteTxn {
+    base: ReadTxn,
+    output: Output,
+    buckets: IntoIter<BucketChanges>,
+    current: Current,
+    /// New bucket headers, for the root bucket.
+    headers: Vec<Change>,
+}
+
+#[derive(Debug)]
+enum Current {
+    /// Between two buckets.
+    None,
+    Bucket { name: Bytes, sequence: u64, tree: Tree },
+    RootBucket(Tree),
+}
+
+impl WriteTxn {
+    /// Changes of buckets whose names ascend, on top of `base`.
+    pub(super) fn new(base: ReadTxn, buckets: Vec<BucketChanges>) -> WriteTxn {
+        assert!(buckets.windows(2).all(|pair| pair[0].name < pair[1].name), "bucket names ascend");
+        for bucket in &buckets {
+            assert!(bucket.changes.windows(2).all(|pair| pair[0].key < pair[1].key), "keys ascend");
+            assert!(bucket.changes.first().is_none_or(|change| !change.key.is_empty()), "keys are not empty");
+        }
+        let output = Output::new(base.page_size());
+        WriteTxn { base, output, buckets: buckets.into_iter(), current: Current::None, headers: Vec::new() }
+    }
+
+    /// Works until `budget` (about one unit per record) is used up. `Some`: done; the root bucket's page.
+    pub(super) fn step(&mut self, space: &mut Space, mut budget: usize) -> Result<Option<PageId>, CommitError> {
+        while budget > 0 {
+            match &mut self.current {
+                Current::None => self.next_tree()?,
+                Current::Bucket { name, sequence, tree } => {
+                    let Some(root) = tree.step(space, &mut self.output, &mut budget)? else { break };
+                    let header = bucket_header(&root, *sequence);
+                    let key = Key::from_slice(name);
+                    self.headers.extend(header.map(|value| Change { key, value: Some(value) }));
+                    self.current = Current::None;
+                }
+                Current::RootBucket(tree) => {
+                    return Ok(match tree.step(space, &mut self.output, &mut budget)? {
+                        None => None,
+                        Some(NewRoot::Page(page)) => Some(page),
+                        Some(NewRoot::Unchanged) => Some(self.base.committed().meta.root),
+                        Some(NewRoot::Inline(_)) => unreachable!("the root bucket has a page of its own"),
+                    });
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    pub(super) fn into_output(self) -> Output {
+        self.output
+    }
+
+    fn next_tree(&mut self) -> Result<(), CommitError> {
+        self.current = match self.buckets.next() {
+            Some(BucketChanges { name, fill, changes }) => {
+                let root = self.base.bucket(&name)?;
+                let sequence = root.map_or(0, |root| root.sequence);
+                Current::Bucket { name, sequence, tree: Tree::new(self.base.clone(), root, 0, fill, changes) }
+            }
+            None => {
+                let headers = std::mem::take(&mut self.headers);
+                let root = Some(self.base.root_bucket());
+                Current::RootBucket(Tree::new(self.base.clone(), root, FLAG_BUCKET, Fill::HALF, headers))
+            }
+        };
+        Ok(())
+    }
+}
+
+/// The value of a bucket in the root bucket; `None`: it stays as it is.
+fn bucket_header(root: &NewRoot, sequence: u64) -> Option<Bytes> {
+    let (page, image) = match root {
+        NewRoot::Unchanged => return None,
+        NewRoot::Page(page) => (page.0, &[][..]),
+        NewRoot::Inline(image) => (0, &image[..]),
+    };
+    let mut value = Vec::with_capacity(BUCKET_HEADER_BYTES + image.len());
+    value.extend_from_slice(&page.to_le_bytes());
+    value.extend_from_slice(&sequence.to_le_bytes());
+    value.extend_from_slice(image);
+    Some(value.into())
+}
