@@ -60,17 +60,18 @@
 //! | engine | the one owner of consensus, log and state |
 //! | refusal, failure, bug | the client's doing (typed, gRPC), the world's doing (the member says what and stops), ours (assertion) |
 
+pub mod apply;
 pub mod backend;
 pub mod base;
 pub mod cluster;
 pub mod consensus;
 pub mod frontend;
-pub mod os;
 pub mod mvcc;
+pub mod os;
 pub mod pagefile;
 pub mod proto;
 pub mod rpc;
 pub mod server;
-
+pub mod service;
 pub mod sim;
 pub mod wal;

@@ -38,15 +38,18 @@ use self::{
     txn::Stop,
 };
 use crate::{
-    backend::{Backend, CommitError},
+    backend::Backend,
     base::{
         log_entry::{ConfState, EntryKind, LogEntry},
         refusal::Refusal,
     },
     cluster::membership::{Member, Membership},
     mvcc::{self, CompactStep, Store},
+    pagefile::CommitError,
     proto::{
-        etcdserverpb::{CompactionRequest, CompactionResponse, DeleteRangeRequest, PutRequest, ResponseHeader, TxnRequest},
+        etcdserverpb::{
+            CompactionRequest, CompactionResponse, DeleteRangeRequest, PutRequest, ResponseHeader, TxnRequest,
+        },
         raftpb,
     },
 };
@@ -320,8 +323,8 @@ impl Applier {
 
     fn apply_conf_change(&mut self, entry: &LogEntry) -> Result<Applied, ApplyFailure> {
         let index = entry.index;
-        let change = raftpb::ConfChange::decode(entry.data.clone())
-            .map_err(|source| ApplyFailure::Entry { index, source })?;
+        let change =
+            raftpb::ConfChange::decode(entry.data.clone()).map_err(|source| ApplyFailure::Entry { index, source })?;
         let membership = Arc::make_mut(&mut self.membership);
         match change.r#type() {
             raftpb::ConfChangeType::ConfChangeRemoveNode => {

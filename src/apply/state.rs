@@ -15,9 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     apply::Alarms,
-    backend::{Backend, Bucket, Corrupt, ReadView},
+    backend::{Backend, Bucket, ReadView},
     base::{log_entry::ConfState, version},
     cluster::membership::{Member, Membership},
+    pagefile::Corrupt,
 };
 
 const CONSISTENT_INDEX: &[u8] = b"consistent_index";
@@ -115,7 +116,7 @@ fn visit(records: &ReadView, bucket: Bucket, visitor: Visitor<'_>) -> Result<(),
     let mut item = cursor.first()?;
     while let Some(found) = item {
         visitor(found.key, found.value)?;
-        item = cursor.next()?;
+        item = cursor.next_item()?;
     }
     Ok(())
 }

@@ -11,10 +11,10 @@ use crate::{
     mvcc::{KeyRange, RangeOptions, ReadError, RecordFields, View, WriteTxn, collect},
     proto::etcdserverpb::{
         Compare, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
-            RequestOp, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
-            compare::{CompareResult, CompareTarget, TargetUnion},
-            request_op::Request,
-            response_op::Response,
+        RequestOp, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
+        compare::{CompareResult, CompareTarget, TargetUnion},
+        request_op::Request,
+        response_op::Response,
     },
 };
 
@@ -198,7 +198,8 @@ fn execute(txn: &mut WriteTxn<'_>, request: &TxnRequest, path: &Path) -> Result<
 
 /// Answers a Range inside a transaction.
 fn range(view: &View, request: &RangeRequest) -> Result<RangeResponse, Stop> {
-    let found = collect(view, &RangeOptions::of(request))?;
+    let options = RangeOptions::from_request(request).ok_or(Refusal::InvalidSortOption)?;
+    let found = collect(view, &options)?;
     Ok(RangeResponse { header: Some(header(view.revision())), kvs: found.kvs, more: found.more, count: found.count })
 }
 
@@ -222,11 +223,7 @@ pub fn put(txn: &mut WriteTxn<'_>, request: &PutRequest) -> Result<PutResponse, 
 /// The database is damaged.
 pub fn delete_range(txn: &mut WriteTxn<'_>, request: &DeleteRangeRequest) -> Result<DeleteRangeResponse, Stop> {
     let deleted = txn.delete_range(KeyRange::new(&request.key, &request.range_end), request.prev_kv)?;
-    Ok(DeleteRangeResponse {
-        header: Some(header(txn.revision())),
-        deleted: deleted.count,
-        prev_kvs: deleted.previous,
-    })
+    Ok(DeleteRangeResponse { header: Some(header(txn.revision())), deleted: deleted.count, prev_kvs: deleted.previous })
 }
 
 fn header(revision: i64) -> ResponseHeader {

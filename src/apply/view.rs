@@ -2,12 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{
-    apply::Alarms,
-    cluster::membership::Membership,
-    mvcc,
-    proto::etcdserverpb::ResponseHeader,
-};
+use crate::{apply::Alarms, cluster::membership::Membership, mvcc, proto::etcdserverpb::ResponseHeader};
 
 /// What consensus said when a view was published.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

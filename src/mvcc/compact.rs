@@ -207,10 +207,10 @@ fn keeps_any(index: &TreeIndex, records: &ReadView, revision: i64) -> Result<boo
 
 /// The main revision of a mark in bucket `meta` of the page file.
 pub(super) fn read_mark(records: &ReadView, mark: &[u8]) -> Result<Option<i64>, Failure> {
-    let mut cursor = records.pages().cursor(Bucket::Meta.name())?;
-    match cursor.seek(mark)? {
-        Some((key, value)) if key == mark => Ok(Some(RecordKey::parse(value)?.revision.main)),
-        _ => Ok(None),
+    let Some(meta) = records.pages().bucket(Bucket::Meta.name())? else { return Ok(None) };
+    match records.pages().get(&meta, mark)? {
+        Some(value) => Ok(Some(RecordKey::parse(value)?.revision.main)),
+        None => Ok(None),
     }
 }
 

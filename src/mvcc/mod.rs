@@ -63,7 +63,7 @@ pub use self::{
     view::View,
     write::{Committed, Deleted, WriteTxn},
 };
-use crate::backend::{self, Backend};
+use crate::{backend::Backend, base::refusal, pagefile};
 
 /// Revision of a store nothing was ever written to.
 pub const FIRST_REVISION: i64 = 1;
@@ -88,11 +88,20 @@ pub enum Refusal {
     FutureRevision,
 }
 
+impl From<Refusal> for refusal::Refusal {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Compacted => Self::Compacted,
+            Refusal::FutureRevision => Self::FutureRevision,
+        }
+    }
+}
+
 /// The database is not what it should be; the member has to stop.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     #[error(transparent)]
-    Corrupt(#[from] backend::Corrupt),
+    Corrupt(#[from] pagefile::Corrupt),
     #[error("bucket key: {0}")]
     BadKey(#[from] BadRevisionKey),
     #[error("record {revision}: {source}")]

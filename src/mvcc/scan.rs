@@ -13,7 +13,10 @@ use super::{
     Failure,
     revision::{RecordKey, Revision},
 };
-use crate::backend::{Bucket, ReadView};
+use crate::{
+    backend::{Bucket, ReadView},
+    pagefile::Item,
+};
 
 /// A record where it is stored.
 #[derive(Clone, Copy, Debug)]
@@ -91,9 +94,10 @@ impl RecordScan {
         left: &mut usize,
         visit: &mut dyn FnMut(StoredRecord<'_>) -> Result<(), Failure>,
     ) -> Result<bool, Failure> {
-        let mut cursor = records.pages().cursor(Bucket::Key.name())?;
+        let Some(bucket) = records.pages().bucket(Bucket::Key.name())? else { return Ok(true) };
+        let mut cursor = records.pages().cursor(bucket);
         let mut found = cursor.seek(&self.next.put_key())?;
-        while let Some((stored_key, record)) = found {
+        while let Some(Item { key: stored_key, value: record, .. }) = found {
             let key = RecordKey::parse(stored_key)?;
             if key.revision.main > self.last_main {
                 return Ok(true);
@@ -104,7 +108,7 @@ impl RecordScan {
             *left -= 1;
             visit(StoredRecord { revision: key.revision, tombstone: key.tombstone, stored_key, record })?;
             self.next = Revision::new(key.revision.main, key.revision.sub + 1);
-            found = cursor.next()?;
+            found = cursor.next_item()?;
         }
         Ok(true)
     }

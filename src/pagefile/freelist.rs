@@ -79,11 +79,8 @@ impl FreeSet {
 
     /// The lowest free page, or the smallest sufficient span for several; `None`: the file has to grow.
     pub(super) fn allocate(&mut self, pages: u64, txid: u64) -> Option<PageId> {
-        let start = if pages == 1 {
-            *self.spans.first_key_value()?.0
-        } else {
-            self.by_length.range((pages, 0)..).next()?.1
-        };
+        let start =
+            if pages == 1 { *self.spans.first_key_value()?.0 } else { self.by_length.range((pages, 0)..).next()?.1 };
         let length = self.remove_span(start);
         if length > pages {
             self.insert_span(start + pages, length - pages);

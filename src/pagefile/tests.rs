@@ -89,11 +89,7 @@ fn changes(name: &str, fill: Fill, changes: &BTreeMap<Vec<u8>, Option<Vec<u8>>>)
         key: Key::from_slice(key),
         value: value.clone().map(Bytes::from),
     };
-    BucketChanges {
-        name: Bytes::copy_from_slice(name.as_bytes()),
-        fill,
-        changes: changes.iter().map(change).collect(),
-    }
+    BucketChanges { name: Bytes::copy_from_slice(name.as_bytes()), fill, changes: changes.iter().map(change).collect() }
 }
 
 fn apply(model: &mut Model, buckets: &[BucketChanges]) {
@@ -451,7 +447,8 @@ fn files_of_etcd_open() {
         let mut world = World::open(&content).expect("opens");
         assert_eq!(world.file.check(), [], "{path}");
         let model = dump(&world.file.read()).expect("sound");
-        let records: Vec<_> = model.iter().map(|(name, records)| (String::from_utf8_lossy(name), records.len())).collect();
+        let records: Vec<_> =
+            model.iter().map(|(name, records)| (String::from_utf8_lossy(name), records.len())).collect();
         println!("{path}: {} bytes, {} in use: {records:?}", world.file.size_bytes(), world.file.in_use_bytes());
         assert!(model.contains_key("key".as_bytes()) && model.contains_key("meta".as_bytes()));
         let all = model["key".as_bytes()].keys().map(|key| (key.clone(), None)).collect();

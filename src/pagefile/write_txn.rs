@@ -81,7 +81,11 @@ pub(super) struct WriteTxn {
 enum Current {
     /// Between two buckets.
     None,
-    Bucket { name: Bytes, sequence: u64, tree: Tree },
+    Bucket {
+        name: Bytes,
+        sequence: u64,
+        tree: Tree,
+    },
     RootBucket(Tree),
 }
 

@@ -15,7 +15,7 @@
 //! Budget of a put in a batch of 32 on one core: no hop, 1/32 write, 1 allocation for the entry, 1 for the record, 1 for the
 //! answer.
 
-use std::{collections::VecDeque, sync::Arc, time::Instant};
+use std::{collections::VecDeque, sync::Arc};
 
 use ahash::{HashMap, HashMapExt};
 use bytes::Bytes;
@@ -25,7 +25,6 @@ use crate::{
     base::{limits, log_entry::LogEntry, refusal::Refusal},
     consensus::{Consensus, DropReason, Effect, Input},
     server::mailbox::{Answer, Request},
-
     wal::{Action, IssuedBatch, Wal},
 };
 
@@ -285,9 +284,10 @@ impl Engine {
         let status = self.raft_status();
         match self.applier.apply(entry, status, |id| self.proposers.contains_key(&id))? {
             Applied::Nothing => {}
-            Applied::ConfChange(change) => {
-                let conf_state = self.consensus.apply_conf_change(&change)?;
-                self.applier.set_conf_state(&conf_state);
+            Applied::ConfChange { change, .. } => {
+                if let Some(conf_state) = self.consensus.apply_conf_change(entry.index, &change)? {
+                    self.applier.set_conf_state(&conf_state);
+                }
             }
             Applied::Answered { id, outcome } => self.answer(id, outcome),
             Applied::Deferred => {}

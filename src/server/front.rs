@@ -32,7 +32,8 @@ use crate::{
     os,
     proto::{
         etcdserverpb::{
-            AlarmRequest, CompactionRequest, DeleteRangeRequest, MemberListRequest, PutRequest, RangeRequest, TxnRequest,
+            AlarmRequest, CompactionRequest, DeleteRangeRequest, MemberListRequest, PutRequest, RangeRequest,
+            TxnRequest,
         },
         grpc::health::v1::{HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus},
     },
@@ -97,9 +98,17 @@ struct Read {
 }
 
 enum Work {
-    Range { request: RangeRequest, responder: Responder },
-    Txn { request: TxnRequest, responder: Responder },
-    MemberList { responder: Responder },
+    Range {
+        request: RangeRequest,
+        responder: Responder,
+    },
+    Txn {
+        request: TxnRequest,
+        responder: Responder,
+    },
+    MemberList {
+        responder: Responder,
+    },
     /// A task of its own waits.
     Task(Rc<Ticket>),
 }
@@ -379,12 +388,7 @@ impl Front {
         }
     }
 
-    async fn range_stream(
-        &self,
-        call: &Call,
-        inbound: &mut Inbound,
-        outbound: &mut Outbound,
-    ) -> Result<(), Status> {
+    async fn range_stream(&self, call: &Call, inbound: &mut Inbound, outbound: &mut Outbound) -> Result<(), Status> {
         let request = decode::<RangeRequest>(inbound.only().await?)?;
         check::range_stream(&request).map_err(refuse)?;
         if !request.serializable {
@@ -530,9 +534,8 @@ impl Producer for LargeRange {
 }
 
 fn decode<M: Message + Default>(message: Bytes) -> Result<M, Status> {
-    M::decode(message).map_err(|error| {
-        Status::new(Code::Internal, format!("grpc: error unmarshalling request: {error}"))
-    })
+    M::decode(message)
+        .map_err(|error| Status::new(Code::Internal, format!("grpc: error unmarshalling request: {error}")))
 }
 
 fn encoded(message: &impl Message) -> Reply {

@@ -68,6 +68,11 @@ impl LogFiles {
                 self.retire(*segment, *fate)?;
                 Ok(None)
             }
+            Action::Discard { spare } => {
+                let path = self.directory.join(spare.spare_name());
+                fs::remove_file(&path).map_err(|source| FileError { operation: "remove", path, source })?;
+                Ok(None)
+            }
         }
     }
 

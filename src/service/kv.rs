@@ -80,10 +80,8 @@ pub fn range(view: &View, request: &RangeRequest) -> Result<RangeAnswer, ReadSto
 
 /// One key, with nothing that would look at more than its record.
 fn is_point(request: &RangeRequest) -> bool {
-    let filters = request.min_mod_revision
-        | request.max_mod_revision
-        | request.min_create_revision
-        | request.max_create_revision;
+    let filters =
+        request.min_mod_revision | request.max_mod_revision | request.min_create_revision | request.max_create_revision;
     let by_value = request.sort_target == SortTarget::Value as i32 && request.keys_only;
     request.range_end.is_empty() && filters == 0 && !request.count_only && !by_value
 }
@@ -235,7 +233,7 @@ fn put_header(header: &ResponseHeader, out: &mut BytesMut) {
 /// # Errors
 /// A range asks for a revision that is not there, or the database is damaged.
 pub fn read_txn(view: &View, request: &TxnRequest) -> Result<Bytes, ReadStop> {
-    let mut response = txn::read(view, request)?;
+    let mut response = txn::read(&view.kv, request)?;
     response.header = Some(view.header(view.kv.revision()));
     Ok(response.encode_to_vec().into())
 }
