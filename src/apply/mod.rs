@@ -296,6 +296,12 @@ impl Applier {
         CompactionResponse { header: Some(header) }
     }
 
+    /// Whether a compaction is under way.
+    #[must_use]
+    pub fn is_compacting(&self) -> bool {
+        self.store.is_compacting()
+    }
+
     /// One slice of a compaction under way.
     ///
     /// # Errors

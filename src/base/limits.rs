@@ -145,3 +145,18 @@ pub const TREE_DEPTH_MAX: usize = 40;
 
 /// Records per chunk of the read buffer.
 pub const READ_BUFFER_CHUNK_RECORDS: usize = 1024;
+
+/// Changes that a commit of the page file builds in before others get their turn.
+pub const COMMIT_CHANGES_PER_SLICE: usize = 128;
+/// How often a stop signal is looked for.
+pub const SIGNAL_POLL_MS: u64 = 50;
+/// Address space reserved for the page file: it never moves while the server runs.
+pub const PAGE_FILE_RESERVE_BYTES: usize = 256 << 30;
+/// Records read at a time when the index is rebuilt at start.
+pub const RESTORE_RECORDS_PER_SLICE: usize = 10_000;
+/// Calls that run get this long to end when the server stops.
+pub const SHUTDOWN_GRACE_MS: u64 = 7_000;
+/// Messages that may wait between two cores.
+pub const MAILBOX_MESSAGES_MAX: usize = 65_536;
+/// Page size of a new page file: that of the machines we run on, as bbolt takes it.
+pub const PAGE_BYTES: u32 = 4096;

@@ -8,13 +8,6 @@ pub fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// Nanoseconds since the Unix epoch, for seeds.
-#[must_use]
-pub fn unix_ns() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs() ^ (u64::from(since.subsec_nanos()) << 32))
-}
 
 /// Monotonic now.
 #[must_use]

@@ -3,9 +3,11 @@
 //! The file grows underneath without a remap, so a reader's slice never moves. Addresses past the end of the file must not
 //! be touched (SIGBUS); the page file never follows a page number at or above its high-water mark.
 
-use std::{fs::File, io, path::Path, sync::Arc};
+use std::{fs::File, io, path::Path, ptr::NonNull, sync::Arc};
 
 use memmap2::{Mmap, MmapOptions};
+
+use crate::pagefile::PageMap;
 
 /// The mapping of one file.
 #[derive(Clone, Debug)]
@@ -26,20 +28,15 @@ impl Mapping {
         Ok(Self { map: Arc::new(map) })
     }
 
+    /// The mapping as the page file wants it.
+    ///
+    /// # Panics
+    /// Never: a mapping has an address.
     #[must_use]
-    pub fn base(&self) -> *const u8 {
-        self.map.as_ptr()
-    }
-
-    #[must_use]
-    pub fn reserved_bytes(&self) -> usize {
-        self.map.len()
-    }
-
-    /// Keeps the mapping alive for whoever holds raw addresses into it.
-    #[must_use]
-    pub fn owner(&self) -> Arc<Mmap> {
-        Arc::clone(&self.map)
+    pub fn page_map(&self) -> PageMap {
+        let base = NonNull::new(self.map.as_ptr().cast_mut()).expect("a mapping is not at address 0");
+        // SAFETY: the owner keeps the mapping; the file is locked, and only commits of its page file change it.
+        unsafe { PageMap::from_raw(base, self.map.len() as u64, self.map.clone()) }
     }
 
     /// Asks the kernel to read the first `length` bytes ahead.

@@ -6,6 +6,7 @@
 //! | file | what the kernel does for us |
 //! |---|---|
 //! | `executor` | one pinned executor per core |
+//! | `channel` | messages between two executors |
 //! | `net` | listeners and streams |
 //! | `task` | tasks and timers of one executor |
 //! | `probe` | whether io_uring, memlock and O_DIRECT are there, in words a person can act on |
@@ -13,11 +14,13 @@
 //! | `mapping` | the reserved read-only mapping of the page file |
 //! | `lock` | one process per data directory |
 //! | `clock` | monotonic and wall time |
+//! | `random` | seeds and salts |
 //! | `signal` | SIGTERM and SIGINT as a value |
 //! | `process` | what /proc says of this process |
 
 #![allow(unsafe_code)]
 
+pub mod channel;
 pub mod clock;
 pub mod executor;
 pub mod file;
@@ -26,6 +29,7 @@ pub mod mapping;
 pub mod net;
 pub mod probe;
 pub mod process;
+pub mod random;
 pub mod signal;
 mod task;
 

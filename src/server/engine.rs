@@ -24,6 +24,8 @@ use crate::{
     apply::{Applied, Applier, RaftStatus, View},
     base::{limits, log_entry::LogEntry, refusal::Refusal},
     consensus::{Consensus, DropReason, Effect, Input},
+    mvcc::CompactStep,
+    pagefile::{Commit, CommitError, Corrupt},
     server::mailbox::{Answer, Request},
     wal::{Action, IssuedBatch, Wal},
 };
@@ -50,6 +52,10 @@ pub struct Engine {
     reads: Vec<(u64, u64)>,
     leader: u64,
     term: u64,
+    /// Entries kept in memory behind the page file, for slow followers.
+    catchup_entries: u64,
+    /// The log in memory begins behind this.
+    compacted: u64,
     output: Output,
 }
 
@@ -72,12 +78,16 @@ pub enum Fatal {
     #[error(transparent)]
     Apply(#[from] crate::apply::ApplyFailure),
     #[error(transparent)]
+    Commit(#[from] CommitError),
+    #[error(transparent)]
+    Database(#[from] Corrupt),
+    #[error(transparent)]
     ConfChange(#[from] crate::consensus::ConfChangeError),
 }
 
 impl Engine {
     #[must_use]
-    pub fn new(consensus: Consensus, wal: Wal, applier: Applier) -> Self {
+    pub fn new(consensus: Consensus, wal: Wal, applier: Applier, catchup_entries: u64) -> Self {
         let commit_index = applier.index();
         let (leader, term) = (consensus.leader(), consensus.term());
         Self {
@@ -94,6 +104,8 @@ impl Engine {
             reads: Vec::new(),
             leader,
             term,
+            catchup_entries,
+            compacted: commit_index,
             output: Output::default(),
         }
     }
@@ -152,6 +164,78 @@ impl Engine {
     #[must_use]
     pub fn is_segment_ready(&self, segment: crate::wal::SegmentId) -> bool {
         self.wal.is_ready(segment)
+    }
+
+    /// Changes that the page file does not have yet.
+    #[must_use]
+    pub fn pending_changes(&mut self) -> usize {
+        self.applier.backend().pending_changes()
+    }
+
+    /// Seals what is to be committed to the page file. The index up to which it goes, or nothing to commit.
+    pub fn begin_commit(&mut self) -> Option<u64> {
+        let index = self.applier.index();
+        self.applier.begin_commit().then_some(index)
+    }
+
+    /// Builds on at the commit.
+    ///
+    /// # Errors
+    /// The member cannot go on.
+    pub fn step_commit(&mut self, budget: usize) -> Result<Option<Commit>, Fatal> {
+        Ok(self.applier.backend().step_commit(budget)?)
+    }
+
+    /// The commit up to `index` is stable: new views read it from the page file, and the log may let go of it.
+    ///
+    /// # Errors
+    /// The member cannot go on.
+    pub fn on_committed(&mut self, index: u64) -> Result<(Arc<View>, Vec<Action>), Fatal> {
+        self.applier.backend().on_committed()?;
+        let actions = self.wal.release(index);
+        let behind = index.saturating_sub(self.catchup_entries);
+        if behind > self.compacted {
+            self.compacted = behind;
+            self.consensus.step(Input::Compact { index: behind }, &mut self.effects);
+        }
+        Ok((Arc::new(self.applier.view(self.raft_status())), actions))
+    }
+
+    /// One slice of the compaction under way.
+    ///
+    /// # Errors
+    /// The member cannot go on.
+    pub fn compact_step(&mut self, budget: usize) -> Result<CompactStep, Fatal> {
+        Ok(self.applier.compact_step(budget)?)
+    }
+
+    /// Answers those that waited for a compaction up to `revision` to be in the page file.
+    pub fn on_compacted(&mut self, revision: i64) -> Vec<(FrontId, Answer)> {
+        let compacted = self.applier.take_compacted(revision, self.raft_status());
+        let mut answers = Vec::new();
+        for (id, response) in compacted {
+            if let Some(front) = self.proposers.remove(&id) {
+                answers.push((front, Answer::Proposal { id, outcome: Ok(response) }));
+            }
+        }
+        answers
+    }
+
+    /// Says in the log that everything in it is durable, if it is quiet and was not said yet.
+    pub fn confirm_log(&mut self) -> Vec<IssuedBatch> {
+        self.wal.confirm().map(|append| append.writes).unwrap_or_default()
+    }
+
+    /// The state as it is now.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        Arc::new(self.applier.view(self.raft_status()))
+    }
+
+    /// Whether a compaction is under way.
+    #[must_use]
+    pub fn is_compacting(&self) -> bool {
+        self.applier.is_compacting()
     }
 
     /// Carries everything that waits through Raft once.

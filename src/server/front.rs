@@ -68,7 +68,7 @@ pub struct Front {
     id: FrontId,
     shared: Arc<Shared>,
     /// Raised when `take_requests` has something.
-    pub outgoing: Notify,
+    pub outgoing: Rc<Notify>,
     requests: RefCell<Vec<Request>>,
     writes: RefCell<HashMap<u64, Write>>,
     next_id: Cell<u64>,
@@ -121,13 +121,13 @@ struct Ticket {
 }
 
 impl Front {
-    /// The front of core `id` of `count`; `first_id` is where this start's proposal ids begin.
+    /// The front of core `id` of `count`; `first_id` is where this start's proposal ids begin, `outgoing` who is to be woken.
     #[must_use]
-    pub fn new(id: FrontId, count: u64, first_id: u64, shared: Arc<Shared>) -> Rc<Self> {
+    pub fn new(id: FrontId, count: u64, first_id: u64, shared: Arc<Shared>, outgoing: Rc<Notify>) -> Rc<Self> {
         Rc::new(Self {
             id,
             shared,
-            outgoing: Notify::default(),
+            outgoing,
             requests: RefCell::default(),
             writes: RefCell::new(HashMap::new()),
             next_id: Cell::new(first_id + u64::from(id)),

@@ -31,6 +31,23 @@ impl LogFiles {
         Self { directory: directory.to_owned(), mode, open: RefCell::default() }
     }
 
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Makes what a segment holds durable.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub async fn sync(&self, segment: SegmentId) -> Result<(), FileError> {
+        let file = self.open.borrow().get(&segment).cloned();
+        match file {
+            Some(file) => file.sync().await,
+            None => Ok(()),
+        }
+    }
+
     /// Opens segments that exist already.
     ///
     /// # Errors
@@ -123,26 +140,51 @@ impl LogFiles {
     }
 }
 
-/// The segments found in `directory`, for replay; leftovers of an interrupted preparation are removed.
+/// The files of a log, by age.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    pub segments: Vec<SegmentFile>,
+    pub spares: Vec<SegmentFile>,
+}
+
+/// The files found in `directory`, for replay; leftovers of an interrupted preparation are removed.
 ///
 /// # Errors
 /// The directory or a file cannot be read.
-pub fn found(directory: &Path) -> Result<Vec<SegmentFile>, FileError> {
+pub fn found(directory: &Path) -> Result<Found, FileError> {
     let failed = |source| FileError { operation: "read", path: directory.to_owned(), source };
-    let mut segments = Vec::new();
+    let mut found = Found::default();
     for entry in fs::read_dir(directory).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         match entry.file_name().to_str().and_then(crate::wal::FileName::parse) {
             Some(crate::wal::FileName::Segment(id)) => {
                 let size_bytes = entry.metadata().map_err(failed)?.len();
-                segments.push(SegmentFile { id, size_bytes });
+                found.segments.push(SegmentFile { id, size_bytes });
             }
-            Some(crate::wal::FileName::Temporary(_)) | Some(crate::wal::FileName::Spare(_)) => {
-                fs::remove_file(entry.path()).map_err(failed)?;
+            Some(crate::wal::FileName::Spare(id)) => {
+                let size_bytes = entry.metadata().map_err(failed)?.len();
+                found.spares.push(SegmentFile { id, size_bytes });
             }
+            Some(crate::wal::FileName::Temporary(_)) => fs::remove_file(entry.path()).map_err(failed)?,
             None => {}
         }
     }
-    segments.sort_by_key(|segment| segment.id.sequence);
-    Ok(segments)
+    found.segments.sort_by_key(|segment| segment.id.sequence);
+    found.spares.sort_by_key(|segment| segment.id.sequence);
+    Ok(found)
+}
+
+/// Removes every file of a log that never had content.
+///
+/// # Errors
+/// The directory cannot be read or changed.
+pub fn clear(directory: &Path) -> Result<(), FileError> {
+    let failed = |source| FileError { operation: "remove in", path: directory.to_owned(), source };
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if entry.file_name().to_str().and_then(crate::wal::FileName::parse).is_some() {
+            fs::remove_file(entry.path()).map_err(failed)?;
+        }
+    }
+    sync_directory(directory)
 }

@@ -3,9 +3,11 @@
 //! On the engine's own core both directions are plain calls into queues of the same executor. Between cores they are bounded
 //! single-producer single-consumer channels; a message is a few words and shared bytes, never a copy of a value.
 
+use std::{cell::RefCell, rc::Rc};
+
 use bytes::Bytes;
 
-use crate::base::refusal::Refusal;
+use crate::{base::refusal::Refusal, os::channel::SenderSeat, server::notify::Notify};
 
 /// From a front core to the engine.
 #[derive(Debug)]
@@ -25,4 +27,32 @@ pub enum Answer {
     ReadConfirmed { context: u64 },
     /// The round failed.
     ReadFailed { context: u64, error: Refusal },
+}
+
+/// The way from the engine to a front on another core: a queue that a task of the engine's core empties into a channel.
+#[derive(Clone, Default)]
+pub struct MailboxToFront {
+    queue: Rc<RefCell<Vec<Answer>>>,
+    raised: Rc<Notify>,
+}
+
+impl MailboxToFront {
+    /// Queues an answer. Bounded by what fronts may ask for.
+    pub fn send(&self, answer: Answer) {
+        self.queue.borrow_mut().push(answer);
+        self.raised.notify();
+    }
+
+    /// Carries answers over until the front is gone.
+    pub async fn carry(self, seat: SenderSeat<Answer>) {
+        let sender = seat.connect().await;
+        loop {
+            self.raised.wait().await;
+            for answer in self.queue.take() {
+                if !sender.send(answer).await {
+                    return;
+                }
+            }
+        }
+    }
 }

@@ -1,4 +1,5 @@
 //! x
+pub mod bootstrap;
 pub mod config;
 pub mod datadir;
 pub mod engine;
@@ -7,5 +8,6 @@ pub mod log;
 pub mod log_files;
 pub mod mailbox;
 pub mod methods;
+pub mod node;
 pub mod notify;
 pub mod stop;

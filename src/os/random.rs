@@ -1,0 +1,14 @@
+//! Random numbers that nobody can guess, from the kernel. For seeds and salts; never on a path of requests.
+
+/// A random number.
+///
+/// # Panics
+/// The kernel has no random numbers, as no kernel with io_uring does.
+#[must_use]
+pub fn number() -> u64 {
+    let mut bytes = [0u8; 8];
+    // SAFETY: the buffer is live and its length is passed.
+    let count = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    assert_eq!(count, 8, "the kernel has random numbers");
+    u64::from_ne_bytes(bytes)
+}

@@ -1,0 +1,331 @@
+//! From a data directory to a running machine: a new member, or one that continues.
+//!
+//! ```text
+//!   no log   ─▶ page file made new, synced ─▶ log with its first entries, durable ─▶ engine
+//!   a log    ─▶ page file opened, index rebuilt ─▶ log replayed from its applied index, repaired ─▶ engine
+//! ```
+//!
+//! The page file comes first and the log last, so a log is the sign that a member exists. A page file with content and no log is
+//! somebody else's and refused.
+
+use std::{
+    fs, io,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    apply::{
+        Applier,
+        state::{self, Restored, StateError},
+    },
+    backend::Backend,
+    base::{
+        limits,
+        log_entry::{ConfState, EntryKind, LogEntry},
+    },
+    cluster::{
+        ids::{self, MemberSalt},
+        membership::{Member, Membership},
+    },
+    consensus::{self, Consensus, Initial, LogLevel, StartError},
+    mvcc::{self, Restore, Store},
+    os::{
+        self,
+        file::{FileError, PagedFile, WalMode, sync_directory},
+        lock::{LockError, PathLock},
+        mapping::Mapping,
+        random,
+    },
+    pagefile::{Corrupt, OpenError, PageFile},
+    proto::raftpb,
+    server::{
+        config::Config,
+        datadir::{DataDir, DataDirError},
+        engine::Engine,
+        log_files::{self, LogFiles},
+    },
+    wal::{self, Action, IssuedBatch, Metadata, Replay, ReplayError, SegmentFile, Wal},
+};
+
+/// Why a member cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("cannot {operation} {path}: {source}")]
+    Io { operation: &'static str, path: PathBuf, source: io::Error },
+    #[error("database file ({path}) of the backend: {source}")]
+    Open { path: PathBuf, source: OpenError },
+    #[error("database file ({path}) of the backend is missing")]
+    DatabaseMissing { path: PathBuf },
+    #[error(
+        "{path} has content but there is no log beside it: it is not ringd's own; start on an empty --data-dir and load the data there"
+    )]
+    DatabaseWithoutLog { path: PathBuf },
+    #[error("database: {0}")]
+    Corrupt(#[from] Corrupt),
+    #[error("database: {0}")]
+    Mvcc(#[from] mvcc::Failure),
+    #[error("database: {0}")]
+    State(#[from] StateError),
+    #[error("log: {0}")]
+    Replay(#[from] ReplayError),
+    #[error("log: {0}")]
+    Append(#[from] wal::AppendError),
+    #[error("the log ends at entry {last}, but the database goes up to entry {applied}: entries are lost")]
+    LogBehindDatabase { last: u64, applied: u64 },
+    #[error("raft: {0}")]
+    Raft(#[from] StartError),
+}
+
+/// A member that is ready to be driven.
+pub struct Booted {
+    pub engine: Engine,
+    pub files: LogFiles,
+    pub pages: PagedFile,
+    pub actions: Vec<Action>,
+    pub metadata: Metadata,
+    /// Whether this is the first start.
+    pub is_new: bool,
+    /// Held as long as the member runs.
+    pub locks: (DataDir, PathLock),
+}
+
+/// The page file's side of a member.
+struct Database {
+    store: Store,
+    backend: Backend,
+    state: Restored,
+    pages: PagedFile,
+    lock: PathLock,
+}
+
+/// The log's side of a member.
+struct Log {
+    wal: Wal,
+    files: LogFiles,
+    actions: Vec<Action>,
+    metadata: Metadata,
+    initial: Initial,
+}
+
+/// Opens or founds the member of this configuration.
+///
+/// # Errors
+/// The data directory cannot be used, or what is in it is damaged.
+pub async fn boot(config: &Config) -> Result<Booted, BootError> {
+    let dir = DataDir::open(&config.data_dir, config.wal_dir.as_deref())?;
+    let found = log_files::found(dir.wal())?;
+    let has_log = !found.segments.is_empty();
+    prepare_database(&dir, has_log)?;
+    let database = open_database(&dir, config.fsync).await?;
+    if !has_log && database.state.index > 0 {
+        return Err(BootError::DatabaseWithoutLog { path: dir.database() });
+    }
+    let files = LogFiles::new(dir.wal(), wal_mode(config));
+    let mut is_new = !has_log;
+    let log = match has_log {
+        true => match replay(&found.segments, &found.spares, files, &database.state).await {
+            // A first start that ended before its log had anything.
+            Err(BootError::Replay(ReplayError::Empty)) if database.state.index == 0 => {
+                is_new = true;
+                log_files::clear(dir.wal())?;
+                found_log(config, LogFiles::new(dir.wal(), wal_mode(config))).await?
+            }
+            outcome => outcome?,
+        },
+        false => found_log(config, files).await?,
+    };
+    assemble(config, dir, database, log, is_new)
+}
+
+fn assemble(config: &Config, dir: DataDir, database: Database, log: Log, is_new: bool) -> Result<Booted, BootError> {
+    let Metadata { cluster_id, member_id } = log.metadata;
+    let membership: Membership = database.state.membership(cluster_id, member_id);
+    let applier = Applier::new(database.store, database.backend, database.state, membership);
+    let election_ticks = config.election.as_millis() / config.heartbeat.as_millis().max(1);
+    let settings = consensus::Config {
+        member_id,
+        election_ticks: usize::try_from(election_ticks).unwrap_or(10),
+        heartbeat_ticks: 1,
+        pre_vote: config.pre_vote,
+        seed: random::number(),
+        log: raft_log,
+    };
+    let consensus = Consensus::new(&settings, log.initial)?;
+    Ok(Booted {
+        engine: Engine::new(consensus, log.wal, applier, config.snapshot_catchup_entries),
+        files: log.files,
+        pages: database.pages,
+        actions: log.actions,
+        metadata: log.metadata,
+        is_new,
+        locks: (dir, database.lock),
+    })
+}
+
+fn raft_log(level: LogLevel, line: &str) {
+    match level {
+        LogLevel::Error => tracing::error!(logger = "raft", "{line}"),
+        LogLevel::Warn => tracing::warn!(logger = "raft", "{line}"),
+        LogLevel::Info => tracing::info!(logger = "raft", "{line}"),
+    }
+}
+
+fn wal_mode(config: &Config) -> WalMode {
+    match (config.fsync, config.wal_buffered) {
+        (false, _) => WalMode::Unsafe,
+        (true, true) => WalMode::Buffered,
+        (true, false) => WalMode::Direct,
+    }
+}
+
+/// Makes an empty page file where there is none. It appears whole or not at all.
+fn prepare_database(dir: &DataDir, has_log: bool) -> Result<(), BootError> {
+    let path = dir.database();
+    if path.exists() {
+        return Ok(());
+    }
+    if has_log {
+        return Err(BootError::DatabaseMissing { path });
+    }
+    let temporary = dir.snap().join("db.new");
+    let made = fs::write(&temporary, PageFile::image_of_new_file(limits::PAGE_BYTES))
+        .and_then(|()| fs::set_permissions(&temporary, std::os::unix::fs::PermissionsExt::from_mode(0o600)))
+        .and_then(|()| fs::File::open(&temporary)?.sync_all())
+        .and_then(|()| fs::rename(&temporary, &path));
+    made.map_err(|source| BootError::Io { operation: "create", path, source })?;
+    Ok(sync_directory(dir.snap())?)
+}
+
+async fn open_database(dir: &DataDir, sync: bool) -> Result<Database, BootError> {
+    let path = dir.database();
+    let lock = PathLock::acquire(&path)?;
+    let pages = PagedFile::open(&path, sync).await?;
+    let failed = |source| BootError::Io { operation: "map", path: path.clone(), source };
+    let length = fs::metadata(&path).map_err(failed)?.len();
+    let mapping = Mapping::reserve(&path, limits::PAGE_FILE_RESERVE_BYTES).map_err(failed)?;
+    mapping.will_need(usize::try_from(length).unwrap_or(usize::MAX));
+    let opened = PageFile::open(mapping.page_map(), length);
+    let file = opened.map_err(|source| BootError::Open { path: path.clone(), source })?;
+    let mut backend = Backend::new(file)?;
+    let state = state::restore(&backend.view())?;
+    let mut restore = Restore::new(backend.view())?;
+    while !restore.step(limits::RESTORE_RECORDS_PER_SLICE)? {
+        os::yield_now().await;
+    }
+    let (store, _attachments) = restore.finish(&mut backend);
+    Ok(Database { store, backend, state, pages, lock })
+}
+
+/// A new log: its first segment, and the conf changes that make the initial members.
+async fn found_log(config: &Config, files: LogFiles) -> Result<Log, BootError> {
+    let member = founding_member(config);
+    let metadata = Metadata { cluster_id: ids::cluster_id(&[member.id]), member_id: member.id };
+    let initial = Initial::of_new_cluster(vec![(member.id, member.to_json().into())]);
+    let (mut wal, actions) = Wal::create(wal::Config::new(salt()), metadata);
+    for action in &actions {
+        if let Some(segment) = files.carry_out(action).await? {
+            wal.on_prepared(segment);
+        }
+    }
+    let append = wal.append(Some(initial.hard_state), &initial.entries)?;
+    write_all(&files, &mut wal, append.writes).await?;
+    Ok(Log { wal, files, actions: append.actions, metadata, initial })
+}
+
+/// The one member of a new cluster. Its client URLs are published later, through the log.
+fn founding_member(config: &Config) -> Member {
+    let salt = MemberSalt::Founding { token: &config.cluster_token };
+    Member {
+        id: ids::member_id(&config.advertise_peer_urls, salt),
+        peer_urls: config.advertise_peer_urls.clone(),
+        name: config.name.clone(),
+        ..Member::default()
+    }
+}
+
+async fn write_all(files: &LogFiles, wal: &mut Wal, batches: Vec<IssuedBatch>) -> Result<(), BootError> {
+    for batch in batches {
+        files.write(batch.write).await?;
+        wal.on_written(batch.sequence);
+    }
+    Ok(())
+}
+
+/// Reads the log behind what the page file has, and repairs a torn end.
+async fn replay(
+    segments: &[SegmentFile],
+    spares: &[SegmentFile],
+    files: LogFiles,
+    state: &Restored,
+) -> Result<Log, BootError> {
+    sync_directory(files.directory())?;
+    let mut replay = Replay::new(segments.to_vec(), state.index)?;
+    while let Some(read) = replay.next_read() {
+        let path = files.directory().join(read.segment.file_name());
+        replay.feed(&read_slice(&path, read.offset, read.length)?)?;
+        os::yield_now().await;
+    }
+    let recovered = replay.finish(wal::Config::new(salt()), spares)?;
+    let contents = recovered.contents;
+    if let Some(cut) = contents.cut {
+        tracing::warn!(
+            segment = cut.segment.file_name(),
+            offset = cut.offset,
+            damage = %cut.damage,
+            "cut a torn tail off the log; nothing in it was acknowledged"
+        );
+    }
+    for segment in segments {
+        files.open(segment.id).await?;
+    }
+    for segment in &recovered.repair.sync {
+        files.sync(*segment).await?;
+    }
+    if contents.last_index < state.index {
+        return Err(BootError::LogBehindDatabase { last: contents.last_index, applied: state.index });
+    }
+    let conf_state = state.conf_state.clone().unwrap_or_else(|| founders(&contents.entries));
+    let initial = Initial {
+        hard_state: contents.hard_state,
+        conf_state,
+        snapshot_index: state.index,
+        snapshot_term: state.term,
+        entries: contents.entries,
+        applied: state.index,
+    };
+    let mut repair = recovered.repair;
+    for write in std::mem::take(&mut repair.writes) {
+        files.write(write).await?;
+    }
+    let (wal, actions) = repair.done();
+    Ok(Log { wal, files, actions, metadata: contents.metadata, initial })
+}
+
+/// Who founded a cluster whose page file has no membership yet: the conf changes at the head of its log.
+fn founders(entries: &[LogEntry]) -> ConfState {
+    let changes = entries.iter().take_while(|entry| entry.kind == EntryKind::ConfChange);
+    let voters = changes.filter_map(|entry| {
+        let change = <raftpb::ConfChange as prost::Message>::decode(entry.data.clone()).ok()?;
+        Some(change.node_id())
+    });
+    ConfState { voters: voters.collect(), ..ConfState::default() }
+}
+
+fn read_slice(path: &Path, offset: u64, length: usize) -> Result<Vec<u8>, BootError> {
+    let mut bytes = vec![0; length];
+    let read = fs::File::open(path).and_then(|file| file.read_exact_at(&mut bytes, offset));
+    read.map_err(|source| BootError::Io { operation: "read", path: path.to_owned(), source })?;
+    Ok(bytes)
+}
+
+/// Random enough that no client can guess what a batch of this opening looks like.
+fn salt() -> u32 {
+    u32::try_from(random::number() >> 32).expect("half of the bits")
+}

@@ -1,0 +1,343 @@
+//! The engine's tasks on its core: they carry out what the machine says and tell it what happened.
+//!
+//! | task | wakes up | does |
+//! |---|---|---|
+//! | pump | a request, a finished write, a tick | turns of the engine until nothing waits |
+//! | one per batch of the log | its write ends | tells the engine what is durable |
+//! | keeper | an action | prepares and retires segments, one after the other |
+//! | committer | every 100 ms, or 10,000 changes | one commit of the page file: pages, sync, meta, sync |
+//! | compactor | a compaction begins | slices of it, with pauses |
+//! | ticker | every heartbeat interval | tick, time-outs, signals |
+//!
+//! A failure of the disk or of the data ends the process (`stop::fatal`): nothing after it could be trusted.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    base::limits,
+    mvcc::CompactStep,
+    os::{
+        self,
+        file::{FileError, PagedFile},
+        signal,
+    },
+    pagefile::Commit,
+    server::{
+        engine::{Engine, FrontId, Output},
+        front::{Front, Shared},
+        log_files::LogFiles,
+        mailbox::{Answer, MailboxToFront, Request},
+        notify::Notify,
+        stop,
+    },
+    wal::{Action, IssuedBatch},
+};
+
+/// Where proposals of the member itself come from: nobody waits for their answers.
+pub const SELF: FrontId = FrontId::MAX;
+
+/// How often and how much.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    pub tick: Duration,
+    pub commit_interval: Duration,
+    pub commit_changes_max: usize,
+    pub compaction_batch: usize,
+    pub compaction_pause: Duration,
+}
+
+/// Everything that lives on the engine's core.
+pub struct Node {
+    engine: RefCell<Engine>,
+    /// Raised when the pump has something to do. The front of this core shares it.
+    pub wake: Rc<Notify>,
+    files: LogFiles,
+    pages: PagedFile,
+    shared: Arc<Shared>,
+    pace: Pace,
+    /// The front of this core, and the ways to the others.
+    fronts: RefCell<Vec<FrontLink>>,
+    actions: RefCell<Vec<Action>>,
+    actions_wake: Notify,
+    /// Batches for a segment that is still being prepared.
+    held: RefCell<Vec<IssuedBatch>>,
+    commit_wake: Notify,
+    committed: Notify,
+    compaction_wake: Notify,
+    is_stopping: Cell<bool>,
+}
+
+/// How the engine reaches a front.
+pub enum FrontLink {
+    Here(Rc<Front>),
+    Away(MailboxToFront),
+}
+
+impl Node {
+    #[must_use]
+    pub fn new(engine: Engine, files: LogFiles, pages: PagedFile, shared: Arc<Shared>, pace: Pace) -> Rc<Self> {
+        Rc::new(Self {
+            engine: RefCell::new(engine),
+            wake: Rc::default(),
+            files,
+            pages,
+            shared,
+            pace,
+            fronts: RefCell::default(),
+            actions: RefCell::default(),
+            actions_wake: Notify::default(),
+            held: RefCell::default(),
+            commit_wake: Notify::default(),
+            committed: Notify::default(),
+            compaction_wake: Notify::default(),
+            is_stopping: Cell::new(false),
+        })
+    }
+
+    /// Connects a front; its id is its position.
+    pub fn connect(&self, link: FrontLink) {
+        self.fronts.borrow_mut().push(link);
+    }
+
+    /// Starts the tasks.
+    pub fn start(self: &Rc<Self>, actions: Vec<Action>) {
+        self.queue_actions(actions);
+        os::spawn_local(Rc::clone(self).pump());
+        os::spawn_local(Rc::clone(self).keeper());
+        os::spawn_local(Rc::clone(self).committer());
+        os::spawn_local(Rc::clone(self).compactor());
+        os::spawn_local(Rc::clone(self).ticker());
+        if self.engine.borrow().is_compacting() {
+            self.compaction_wake.notify();
+        }
+    }
+
+    /// Stands for election at once: for a member that is alone.
+    pub fn campaign(&self) {
+        self.engine.borrow_mut().campaign();
+        self.wake.notify();
+    }
+
+    /// Takes a request from a front or from the member itself.
+    pub fn submit(&self, front: FrontId, request: Request) {
+        self.engine.borrow_mut().submit(front, request);
+        self.wake.notify();
+    }
+
+    async fn pump(self: Rc<Self>) {
+        loop {
+            self.wake.wait().await;
+            while self.turn() {
+                os::yield_now().await;
+            }
+        }
+    }
+
+    /// One turn. Says whether there is more to do at once.
+    fn turn(self: &Rc<Self>) -> bool {
+        let output = {
+            let engine = &mut *self.engine.borrow_mut();
+            for link in &*self.fronts.borrow() {
+                if let FrontLink::Here(front) = link {
+                    front.take_requests().into_iter().for_each(|request| engine.submit(front.id(), request));
+                }
+            }
+            let output = or_stop(engine.turn());
+            if engine.pending_changes() >= self.pace.commit_changes_max {
+                self.commit_wake.notify();
+            }
+            if engine.is_compacting() {
+                self.compaction_wake.notify();
+            }
+            output
+        };
+        let more = output.more;
+        self.carry_out(output);
+        more
+    }
+
+    fn carry_out(self: &Rc<Self>, output: Output) {
+        if let Some(view) = output.view {
+            self.shared.view.store(view);
+        }
+        self.write(output.writes);
+        self.queue_actions(output.actions);
+        self.deliver(output.answers);
+    }
+
+    fn deliver(&self, answers: Vec<(FrontId, Answer)>) {
+        let fronts = self.fronts.borrow();
+        for (front, answer) in answers {
+            match fronts.get(usize::from(front)) {
+                Some(FrontLink::Here(front)) => front.on_answer(answer),
+                Some(FrontLink::Away(mailbox)) => mailbox.send(answer),
+                None => log_own(&answer),
+            }
+        }
+    }
+
+    fn write(self: &Rc<Self>, batches: Vec<IssuedBatch>) {
+        for batch in batches {
+            if self.engine.borrow().is_segment_ready(batch.write.segment) {
+                os::spawn_local(Rc::clone(self).write_one(batch));
+            } else {
+                self.held.borrow_mut().push(batch);
+            }
+        }
+    }
+
+    async fn write_one(self: Rc<Self>, batch: IssuedBatch) {
+        or_stop(self.files.write(batch.write).await);
+        self.engine.borrow_mut().on_written(batch.sequence);
+        self.wake.notify();
+    }
+
+    fn queue_actions(&self, actions: Vec<Action>) {
+        if !actions.is_empty() {
+            self.actions.borrow_mut().extend(actions);
+            self.actions_wake.notify();
+        }
+    }
+
+    async fn keeper(self: Rc<Self>) {
+        loop {
+            self.actions_wake.wait().await;
+            for action in self.actions.take() {
+                if let Some(segment) = or_stop(self.files.carry_out(&action).await) {
+                    self.engine.borrow_mut().on_prepared(segment);
+                    let held = self.held.take();
+                    self.write(held);
+                }
+            }
+        }
+    }
+
+    async fn committer(self: Rc<Self>) {
+        loop {
+            os::timeout(self.pace.commit_interval, self.commit_wake.wait()).await;
+            self.commit().await;
+        }
+    }
+
+    /// One commit of the page file, if there is something to commit.
+    async fn commit(self: &Rc<Self>) {
+        let Some(index) = self.engine.borrow_mut().begin_commit() else {
+            self.committed.notify();
+            return;
+        };
+        let commit = loop {
+            let step = self.engine.borrow_mut().step_commit(limits::COMMIT_CHANGES_PER_SLICE);
+            if let Some(commit) = or_stop(step) {
+                break commit;
+            }
+            os::yield_now().await;
+        };
+        or_stop(self.write_commit(commit).await);
+        let (view, actions) = or_stop(self.engine.borrow_mut().on_committed(index));
+        self.shared.view.store(view);
+        self.queue_actions(actions);
+        self.wake.notify();
+        self.committed.notify();
+    }
+
+    async fn write_commit(&self, commit: Commit) -> Result<(), FileError> {
+        if let Some(length) = commit.grow_to {
+            self.pages.set_length(length).await?;
+            self.pages.sync().await?;
+        }
+        for write in commit.pages {
+            let (offset, bytes) = write.into_parts();
+            self.pages.write(bytes, offset).await?;
+        }
+        self.pages.sync().await?;
+        let (offset, bytes) = commit.meta.into_parts();
+        self.pages.write(bytes, offset).await?;
+        self.pages.sync().await
+    }
+
+    async fn compactor(self: Rc<Self>) {
+        loop {
+            self.compaction_wake.wait().await;
+            loop {
+                let step = self.engine.borrow_mut().compact_step(self.pace.compaction_batch);
+                match or_stop(step) {
+                    CompactStep::Idle => break,
+                    CompactStep::Working => os::sleep(self.pace.compaction_pause).await,
+                    CompactStep::AwaitsCommit => self.force_commit().await,
+                    CompactStep::Finished(report) => {
+                        tracing::info!(
+                            compact_revision = report.revision,
+                            number_of_keys_compacted = report.records_deleted,
+                            hash = report.hash.hash,
+                            "finished scheduled compaction"
+                        );
+                        self.force_commit().await;
+                        let answers = self.engine.borrow_mut().on_compacted(report.revision);
+                        self.deliver(answers);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Returns when everything applied before the call is in the page file.
+    async fn force_commit(&self) {
+        // The commit that may be in flight does not have it all; the one after it does.
+        for _ in 0..2 {
+            self.commit_wake.notify();
+            self.committed.wait().await;
+        }
+    }
+
+    async fn ticker(self: Rc<Self>) {
+        while !self.is_stopping.get() {
+            os::sleep(self.pace.tick).await;
+            let confirmed = {
+                let engine = &mut *self.engine.borrow_mut();
+                engine.tick();
+                engine.confirm_log()
+            };
+            self.write(confirmed);
+            self.wake.notify();
+        }
+    }
+
+    /// Waits for SIGTERM or SIGINT.
+    pub async fn stop_signal(&self) -> i32 {
+        loop {
+            if let Some(signal) = signal::received() {
+                return signal;
+            }
+            os::sleep(self.pace.tick.min(Duration::from_millis(limits::SIGNAL_POLL_MS))).await;
+        }
+    }
+
+    /// The last commit before the end, so that the next start has little to replay.
+    pub async fn finish(self: &Rc<Self>) {
+        self.is_stopping.set(true);
+        self.force_commit().await;
+    }
+}
+
+/// Ends fronts' waiting calls in time; runs on every front core.
+pub async fn expire_calls(front: Rc<Front>, every: Duration) {
+    loop {
+        os::sleep(every).await;
+        front.expire(Instant::now());
+    }
+}
+
+fn log_own(answer: &Answer) {
+    if let Answer::Proposal { outcome: Err(refusal), .. } = answer {
+        tracing::warn!(error = %refusal, "a proposal of this member itself was refused");
+    }
+}
+
+fn or_stop<T, E: std::fmt::Display>(result: Result<T, E>) -> T {
+    result.unwrap_or_else(|error| stop::fatal(&error.to_string()))
+}
