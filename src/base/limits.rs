@@ -25,3 +25,11 @@ pub const COMMIT_CHANGES_MAX: usize = 10_000;
 
 const _: () = assert!(BLOCK_BYTES.is_power_of_two());
 const _: () = assert!(REQUEST_BYTES_MAX.is_multiple_of(BLOCK_BYTES));
+
+/// Largest request the client sends and largest response it accepts.
+pub const CLIENT_REQUEST_BYTES_MAX: usize = 2 << 20;
+pub const CLIENT_RESPONSE_BYTES_MAX: usize = i32::MAX as usize;
+
+/// Attempts of one client call, and the pause between two rounds over the endpoints.
+pub const CLIENT_ATTEMPTS_MAX: u32 = 100;
+pub const CLIENT_BACKOFF_MS: u64 = 25;
