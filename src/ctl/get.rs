@@ -131,8 +131,13 @@ pub fn is_serializable(consistency: &str) -> Result<bool, Exit> {
     match consistency {
         "s" => Ok(true),
         "l" => Ok(false),
-        other => Err(Exit::new(BAD_FEATURE, format!("unknown consistency flag {}", quote(other.as_bytes())))),
+        other => Err(unknown_consistency(other)),
     }
+}
+
+/// What an unknown `--consistency` is called.
+pub fn unknown_consistency(text: &str) -> Exit {
+    Exit::new(BAD_FEATURE, format!("unknown consistency flag {}", quote(text.as_bytes())))
 }
 
 fn sorting(flags: &Flags) -> Result<(SortOrder, SortTarget), Exit> {

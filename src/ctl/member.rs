@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::command::{Command, Flag, Group};
-use super::get::is_serializable;
+use super::get::{is_serializable, unknown_consistency};
 use super::go_format::quote;
 use super::printer::{Format, Reply};
 use super::session::{Exit, Session, parse_member};
@@ -150,7 +150,8 @@ fn promote(session: &mut Session) -> Result<(), Exit> {
 }
 
 fn list(session: &mut Session) -> Result<(), Exit> {
-    let linearizable = !is_serializable(session.flags.text("consistency"))?;
+    // etcdctl blames the flag of `get` here, whose default is `l`.
+    let linearizable = !is_serializable(session.flags.text("consistency")).map_err(|_| unknown_consistency("l"))?;
     let client = session.client()?;
     let call = session.call();
     let response = session.request(&client, &method::MEMBER_LIST, &MemberListRequest { linearizable }, call)?;

@@ -1,7 +1,6 @@
 //! `role add|delete|get|list|grant-permission|revoke-permission`.
 
 use super::command::{Command, Flag, Group};
-use super::go_format::quote;
 use super::printer::Reply;
 use super::session::{Exit, Session, prefix_end};
 use super::user::connect_and_call;
@@ -128,7 +127,7 @@ fn permission_type(text: &str) -> Result<Type, Exit> {
         "READ" => Ok(Type::Read),
         "WRITE" => Ok(Type::Write),
         "READWRITE" => Ok(Type::Readwrite),
-        _ => Err(Exit::arguments(format!("invalid permission type: {}", quote(text.as_bytes())))),
+        _ => Err(Exit::arguments(format!("invalid permission type: {text}"))),
     }
 }
 

@@ -9,7 +9,6 @@ use tokio::runtime::Runtime;
 
 use super::command::Path;
 use super::flags::Flags;
-use super::go_format::quote;
 use super::go_json::Json;
 use super::printer::{self, Format, Reply};
 use crate::base::limits::{CLIENT_REQUEST_BYTES_MAX, CLIENT_RESPONSE_BYTES_MAX};
@@ -239,7 +238,7 @@ impl<'a> Session<'a> {
         self.wait(client.call(method, request, call))
     }
 
-    /// Connects, makes one bounded request, and prints the reply.
+    /// Carries out `work` on the runtime of this session.
     pub fn wait<T>(&mut self, work: impl Future<Output = T>) -> T {
         self.runtime.block_on(work)
     }
@@ -305,9 +304,4 @@ pub fn prefix_end(prefix: &[u8]) -> Vec<u8> {
 /// A short wait that a user may interrupt.
 pub fn grace() -> Duration {
     Duration::from_secs(2)
-}
-
-/// Bytes in Go's quotes, for messages.
-pub fn quoted(bytes: &[u8]) -> String {
-    quote(bytes)
 }

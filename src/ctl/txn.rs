@@ -171,7 +171,7 @@ fn comparison(line: &[u8]) -> Result<Compare, Exit> {
     let (target, rest) = (String::from_utf8_lossy(&line[..at]), &line[at + 1..]);
     let parts = Parts::scan(rest);
     let (Some(key), Some(op), Some(value)) = (&parts.key, &parts.op, &parts.value) else {
-        return Err(invalid(format!("{malformed}; got {target}({parts})")));
+        return Err(invalid(format!("{malformed}; got {target}({parts}")));
     };
     let number = || parse_int(value, 10).map_err(|_| invalid(format!("invalid txn compare request: {text}")));
     let (target, union) = match &*target {
