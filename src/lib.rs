@@ -69,6 +69,8 @@ pub mod frontend;
 pub mod mvcc;
 pub mod os;
 pub mod pagefile;
+pub mod client;
+pub mod ctl;
 pub mod proto;
 pub mod rpc;
 pub mod server;

@@ -160,3 +160,10 @@ pub const SHUTDOWN_GRACE_MS: u64 = 7_000;
 pub const MAILBOX_MESSAGES_MAX: usize = 65_536;
 /// Page size of a new page file: that of the machines we run on, as bbolt takes it.
 pub const PAGE_BYTES: u32 = 4096;
+/// Largest request the client sends and largest response it accepts.
+pub const CLIENT_REQUEST_BYTES_MAX: usize = 2 << 20;
+pub const CLIENT_RESPONSE_BYTES_MAX: usize = i32::MAX as usize;
+
+/// Attempts of one client call, and the pause between two rounds over the endpoints.
+pub const CLIENT_ATTEMPTS_MAX: u32 = 100;
+pub const CLIENT_BACKOFF_MS: u64 = 25;

@@ -1,0 +1,199 @@
+//! A small etcd client: the one behind `ringctl`, the load generator and the integration tests.
+//!
+//! ```text
+//! Client::call(&KV_RANGE, &request, call)       one typed method table        method.rs
+//!    -> again while the rules say so            who may repeat what, and when retry.rs
+//!       -> the next endpoint in the ring        dials lazily, skips the dead  balance.rs
+//!          -> one HTTP/2 stream                 gRPC frames, metadata, status transport.rs
+//! ```
+//!
+//! Invariants:
+//! 1. A call that may have reached a server is sent again only if its method is marked repeatable; a
+//!    write is repeated only when no byte of it left this process.
+//! 2. An error keeps the gRPC code and the server's exact text ([`Error`]).
+//! 3. A call with a deadline ends at the deadline, whatever the network does.
+//! 4. Nothing is dialled before the first call, and an idle client costs nothing.
+//!
+//! It runs on any tokio runtime (the programs use `current_thread`). TLS is absent: `https` endpoints are
+//! refused with a clear error.
+
+pub mod balance;
+pub mod error;
+pub mod method;
+pub mod retry;
+pub mod transport;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::proto::etcdserverpb::{AuthenticateRequest, AuthenticateResponse};
+pub use error::{Code, Error};
+pub use method::Method;
+pub use transport::{Receiver, Stream};
+
+use balance::Ring;
+use retry::{After, Backoff};
+
+/// What a client is made from.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `host:port`, `http://host:port`, `unix:path` or `unix://path`.
+    pub endpoints: Vec<String>,
+    /// Bound of one connection attempt, and of the authentication at the start.
+    pub dial_timeout: Duration,
+    /// Name and password; a token is fetched with them and renewed when the server asks for it.
+    pub user: Option<(String, String)>,
+    /// A ready-made token (JWT); never renewed.
+    pub token: Option<String>,
+    /// Largest request this client sends, in bytes.
+    pub request_bytes_max: usize,
+    /// Largest response this client accepts, in bytes.
+    pub response_bytes_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            endpoints: vec!["127.0.0.1:2379".to_owned()],
+            dial_timeout: Duration::from_secs(2),
+            user: None,
+            token: None,
+            request_bytes_max: crate::base::limits::CLIENT_REQUEST_BYTES_MAX,
+            response_bytes_max: crate::base::limits::CLIENT_RESPONSE_BYTES_MAX,
+        }
+    }
+}
+
+/// How one call is made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Call {
+    /// When to give up; `None` waits for ever.
+    pub deadline: Option<Instant>,
+    /// Sends `hasleader`: a member without a leader refuses at once.
+    pub require_leader: bool,
+}
+
+impl Call {
+    /// A call that gives up after `timeout`.
+    pub fn within(timeout: Duration) -> Self {
+        Self { deadline: Instant::now().checked_add(timeout), require_leader: false }
+    }
+
+    /// The same call, refused by a member without a leader.
+    pub fn require_leader(self) -> Self {
+        Self { require_leader: true, ..self }
+    }
+}
+
+/// A cluster as seen through its endpoints. Cheap to clone; clones share connections and token.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    options: Options,
+    ring: Ring,
+    token: Mutex<String>,
+}
+
+impl Client {
+    /// Checks the endpoints and, if there is a user, fetches a token (within the dial timeout).
+    pub async fn connect(options: Options) -> Result<Self, Error> {
+        let ring = Ring::new(&options)?;
+        let token = Mutex::new(options.token.clone().unwrap_or_default());
+        let client = Self { shared: Arc::new(Shared { options, ring, token }) };
+        client.authenticate(Call::within(client.shared.options.dial_timeout)).await?;
+        Ok(client)
+    }
+
+    /// The endpoints as given.
+    pub fn endpoints(&self) -> &[String] {
+        &self.shared.options.endpoints
+    }
+
+    /// One request, one response; retried by the rules of [`retry`].
+    pub async fn call<Q, A>(&self, method: &Method<Q, A>, request: &Q, call: Call) -> Result<A, Error>
+    where
+        Q: prost::Message,
+        A: prost::Message + Default,
+    {
+        let body = transport::frame(request, self.shared.options.request_bytes_max)?;
+        let mut backoff = Backoff::new(self.endpoints().len());
+        loop {
+            let token = self.token().clone();
+            let outcome = transport::unary(&self.shared.ring, method.path, body.clone(), &token, call).await;
+            let error = match outcome {
+                Ok(payload) => return transport::decode(&payload),
+                Err(error) => error,
+            };
+            match retry::decide(&error, method.repeatable, self.endpoints().len(), self.can_renew(), backoff.attempt())
+            {
+                After::GiveUp => return Err(error),
+                After::Renew => Box::pin(self.authenticate(call)).await?,
+                After::Repeat => {}
+            }
+            backoff.wait(call.deadline).await?;
+        }
+    }
+
+    /// Opens a stream: one request goes out at once, more may follow; responses are read one by one.
+    /// A server stream ends its sending side with [`Stream::finish`].
+    pub async fn open<Q, A>(&self, method: &Method<Q, A>, request: &Q, call: Call) -> Result<Stream<Q, A>, Error>
+    where
+        Q: prost::Message,
+        A: prost::Message + Default,
+    {
+        // Tokens expire under long streams: a new stream starts with a new token.
+        self.authenticate(call).await?;
+        let body = transport::frame(request, self.shared.options.request_bytes_max)?;
+        let token = self.token().clone();
+        transport::stream(&self.shared.ring, method.path, body, &token, call).await
+    }
+
+    /// A server stream: `request` and nothing more goes out.
+    pub async fn server_stream<Q, A>(
+        &self,
+        method: &Method<Q, A>,
+        request: &Q,
+        call: Call,
+    ) -> Result<Stream<Q, A>, Error>
+    where
+        Q: prost::Message,
+        A: prost::Message + Default,
+    {
+        let mut stream = self.open(method, request, call).await?;
+        stream.finish()?;
+        Ok(stream)
+    }
+
+    /// Fetches a token for the configured user. Without one, and while the server has no
+    /// authentication, there is nothing to do.
+    async fn authenticate(&self, call: Call) -> Result<(), Error> {
+        let Some((name, password)) = &self.shared.options.user else {
+            return Ok(());
+        };
+        if self.shared.options.token.is_some() || name.is_empty() || password.is_empty() {
+            return Ok(());
+        }
+        let request = AuthenticateRequest { name: name.clone(), password: password.clone() };
+        let body = transport::frame(&request, self.shared.options.request_bytes_max)?;
+        let outcome = transport::unary(&self.shared.ring, method::AUTHENTICATE.path, body, "", call).await;
+        let token = match outcome {
+            Ok(payload) => transport::decode::<AuthenticateResponse>(&payload)?.token,
+            Err(error) if error.message() == "etcdserver: authentication is not enabled" => String::new(),
+            Err(error) => return Err(error),
+        };
+        *self.token() = token;
+        Ok(())
+    }
+
+    fn can_renew(&self) -> bool {
+        self.shared.options.token.is_none() && self.shared.options.user.is_some()
+    }
+
+    fn token(&self) -> MutexGuard<'_, String> {
+        // A token is replaced whole, so a poisoned lock still holds a good one.
+        self.shared.token.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,307 @@
+//! What a running command has at hand: its flags and arguments, its streams, the client and the printer.
+
+use std::borrow::Cow;
+use std::future::Future;
+use std::io::{self, Read, Write};
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+
+use super::command::Path;
+use super::flags::Flags;
+use super::go_json::Json;
+use super::printer::{self, Format, Reply};
+use crate::base::limits::{CLIENT_REQUEST_BYTES_MAX, CLIENT_RESPONSE_BYTES_MAX};
+use crate::client::{Call, Client, Error, Method, Options};
+
+pub const ERROR: i32 = 1;
+pub const BAD_CONNECTION: i32 = 2;
+pub const INVALID_INPUT: i32 = 3;
+pub const BAD_FEATURE: i32 = 4;
+pub const INTERRUPTED: i32 = 5;
+pub const BAD_ARGUMENTS: i32 = 128;
+
+/// The end of a command: its status, and what to print as `Error: ...`.
+#[derive(Debug)]
+pub struct Exit {
+    pub code: i32,
+    pub message: Option<String>,
+}
+
+impl Exit {
+    pub fn new(code: i32, message: impl ToString) -> Self {
+        Self { code, message: Some(message.to_string()) }
+    }
+
+    /// An end that has said everything already.
+    pub fn silent(code: i32) -> Self {
+        Self { code, message: None }
+    }
+
+    pub fn arguments(message: impl ToString) -> Self {
+        Self::new(BAD_ARGUMENTS, message)
+    }
+}
+
+impl From<io::Error> for Exit {
+    /// The reader of our output went away: nobody is left to tell.
+    fn from(_: io::Error) -> Self {
+        Self::silent(ERROR)
+    }
+}
+
+impl From<Error> for Exit {
+    fn from(error: Error) -> Self {
+        Self::new(ERROR, error)
+    }
+}
+
+/// The streams of the process, or buffers of a test.
+pub struct Io<'a> {
+    pub input: &'a mut dyn Read,
+    pub output: &'a mut dyn Write,
+    pub errors: &'a mut dyn Write,
+}
+
+/// A command being carried out.
+pub struct Session<'a> {
+    pub path: Path,
+    pub flags: Flags,
+    pub io: Io<'a>,
+    environment: Vec<(String, String)>,
+    runtime: Runtime,
+    format: Format,
+}
+
+impl<'a> Session<'a> {
+    pub fn new(path: Path, flags: Flags, io: Io<'a>, environment: Vec<(String, String)>, runtime: Runtime) -> Self {
+        Self { path, flags, io, environment, runtime, format: Format::Simple { hex: false, value_only: false } }
+    }
+
+    pub fn arguments(&self) -> &[Vec<u8>] {
+        &self.flags.arguments
+    }
+
+    /// Argument `at` as text.
+    pub fn argument(&self, at: usize) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.flags.arguments[at])
+    }
+
+    /// A client by flags and environment. Reads both, so it comes after the checks of the arguments.
+    pub fn client(&mut self) -> Result<Client, Exit> {
+        let options = self.settle()?;
+        self.connect(options)
+    }
+
+    /// A client of one endpoint.
+    pub fn client_of(&mut self, endpoint: &str) -> Result<Client, Exit> {
+        let options = Options { endpoints: vec![endpoint.to_owned()], ..self.options()? };
+        self.connect(options)
+    }
+
+    fn connect(&mut self, options: Options) -> Result<Client, Exit> {
+        self.wait(Client::connect(options)).map_err(|error| Exit::new(BAD_CONNECTION, error))
+    }
+
+    /// Takes in the environment, chooses the output format, and returns the client's options.
+    pub fn settle(&mut self) -> Result<Options, Exit> {
+        self.read_environment()?;
+        self.check_certificates()?;
+        let options = self.options()?;
+        self.format = Format::by_name(self.flags.text("write-out"), self.flags.bool("hex"))
+            .ok_or_else(|| Exit::new(BAD_FEATURE, "unsupported output format"))?;
+        Ok(options)
+    }
+
+    /// `ETCDCTL_X` stands for `--x`. Giving both is fatal; an unknown one is worth a warning.
+    fn read_environment(&mut self) -> Result<(), Exit> {
+        const PREFIX: &str = "ETCDCTL_";
+        let shared: Vec<&str> = self.path[..self.path.len() - 1]
+            .iter()
+            .flat_map(|command| command.shared_flags)
+            .map(|flag| flag.name)
+            .collect();
+        let is_watch = self.path.last().is_some_and(|command| command.name == "watch");
+        for (name, value) in std::mem::take(&mut self.environment) {
+            let Some(flag) = name.strip_prefix(PREFIX) else {
+                continue;
+            };
+            let flag = flag.to_lowercase().replace('_', "-");
+            if is_watch && (flag == "watch-key" || flag == "watch-range-end") {
+                continue;
+            }
+            if !shared.contains(&flag.as_str()) || value.is_empty() {
+                self.log(
+                    "warn",
+                    "unrecognized environment variable",
+                    "environment-variable",
+                    &format!("{name}={value}"),
+                )?;
+            } else if self.flags.given(&flag) {
+                let text = "conflicting environment variable is shadowed by corresponding command-line flag \
+                            (either unset environment variable or disable flag))";
+                self.log("fatal", text, "environment-variable", &name)?;
+                return Err(Exit::silent(ERROR));
+            } else {
+                self.flags.set_from_environment(&flag, &value);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_certificates(&self) -> Result<(), Exit> {
+        for name in ["cert", "key", "cacert"] {
+            if self.flags.given(name) && self.flags.text(name).is_empty() {
+                return Err(Exit::arguments(format!("empty string is passed to --{name} option")));
+            }
+        }
+        Ok(())
+    }
+
+    fn options(&mut self) -> Result<Options, Exit> {
+        let bytes = |value: i64, default: usize| if value > 0 { value as usize } else { default };
+        let (user, token) = self.credentials()?;
+        Ok(Options {
+            endpoints: self.flags.list("endpoints").iter().map(|endpoint| endpoint.trim().to_owned()).collect(),
+            dial_timeout: self.flags.duration("dial-timeout"),
+            user,
+            token,
+            request_bytes_max: bytes(self.flags.int("max-request-bytes"), CLIENT_REQUEST_BYTES_MAX),
+            response_bytes_max: bytes(self.flags.int("max-recv-bytes"), CLIENT_RESPONSE_BYTES_MAX),
+        })
+    }
+
+    fn credentials(&mut self) -> Result<(Option<(String, String)>, Option<String>), Exit> {
+        let (user, password) = (self.flags.text("user"), self.flags.text("password"));
+        let token = self.flags.text("auth-jwt-token");
+        if !token.is_empty() {
+            return Ok((None, Some(token.to_owned())));
+        }
+        if user.is_empty() {
+            return Ok((None, None));
+        }
+        let pair = match user.split_once(':') {
+            _ if !password.is_empty() => (user.to_owned(), password.to_owned()),
+            Some((user, password)) => (user.to_owned(), password.to_owned()),
+            None => {
+                let user = user.to_owned();
+                (user, self.ask("Password: ")?)
+            }
+        };
+        Ok((Some(pair), None))
+    }
+
+    /// Asks on stdout and reads one line.
+    pub fn ask(&mut self, prompt: &str) -> Result<String, Exit> {
+        write!(self.io.output, "{prompt}")?;
+        self.io.output.flush()?;
+        let line = self.read_line()?.unwrap_or_default();
+        writeln!(self.io.output)?;
+        Ok(String::from_utf8_lossy(&line).trim_end().to_owned())
+    }
+
+    /// One line of stdin with its end; `None` if stdin ended before a line did.
+    pub fn read_line(&mut self) -> Result<Option<Vec<u8>>, Exit> {
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while self.io.input.read(&mut byte)? == 1 {
+            line.push(byte[0]);
+            if byte[0] == b'\n' {
+                return Ok(Some(line));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A log line on stderr, in etcd's JSON form.
+    pub fn log(&mut self, level: &str, message: &str, name: &str, value: &str) -> Result<(), Exit> {
+        let line = Json::object(|object| {
+            object.text("level", level);
+            object.text("msg", message);
+            object.text(name, value);
+        });
+        writeln!(self.io.errors, "{line}")?;
+        Ok(())
+    }
+
+    /// A call bounded by `--command-timeout`.
+    pub fn call(&self) -> Call {
+        Call::within(self.flags.duration("command-timeout"))
+    }
+
+    /// `call` on `client`, waited for.
+    pub fn request<Q, A>(&mut self, client: &Client, method: &Method<Q, A>, request: &Q, call: Call) -> Result<A, Error>
+    where
+        Q: prost::Message,
+        A: prost::Message + Default,
+    {
+        self.wait(client.call(method, request, call))
+    }
+
+    /// Carries out `work` on the runtime of this session.
+    pub fn wait<T>(&mut self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+
+    pub fn format(&self) -> &Format {
+        &self.format
+    }
+
+    /// `--print-value-only`; only the simple format knows it.
+    pub fn print_value_only(&mut self) -> Result<(), Exit> {
+        match &mut self.format {
+            Format::Simple { value_only, .. } => *value_only = true,
+            _ => return Err(Exit::arguments("print-value-only is only for `--write-out=simple`")),
+        }
+        Ok(())
+    }
+
+    pub fn print(&mut self, reply: &Reply) -> Result<(), Exit> {
+        printer::print(&self.format, reply, self.io.output, self.io.errors)?;
+        self.io.output.flush()?;
+        Ok(())
+    }
+
+    /// The endpoints of `--endpoints`, or with `--cluster` the client URLs of all members.
+    pub fn chosen_endpoints(&mut self) -> Result<Vec<String>, Exit> {
+        if !self.flags.bool("cluster") {
+            return Ok(self.flags.list("endpoints").to_vec());
+        }
+        let options = self.options()?;
+        let client = self.wait(Client::connect(options))?;
+        let request = crate::proto::etcdserverpb::MemberListRequest { linearizable: true };
+        let call = self.call();
+        let members = self.request(&client, &crate::client::method::MEMBER_LIST, &request, call).map_err(|error| {
+            Exit::new(ERROR, format!("failed to fetch endpoints from etcd cluster member list: {error}"))
+        })?;
+        Ok(members.members.into_iter().flat_map(|member| member.client_ur_ls).collect())
+    }
+}
+
+/// What `etcdctl` calls a bad lease id.
+pub fn parse_lease(text: &[u8]) -> Result<i64, Exit> {
+    super::go_format::parse_int(text, 16)
+        .map_err(|error| Exit::arguments(format!("bad lease ID arg ({error}), expecting ID in Hex")))
+}
+
+/// What `etcdctl` calls a bad member id.
+pub fn parse_member(text: &[u8]) -> Result<u64, Exit> {
+    super::go_format::parse_uint(text, 16)
+        .map_err(|error| Exit::arguments(format!("bad member ID arg ({error}), expecting ID in Hex")))
+}
+
+/// The end of the range of keys that start with `prefix`; `\0` (no end) if there is none.
+pub fn prefix_end(prefix: &[u8]) -> Vec<u8> {
+    let kept = prefix.iter().rposition(|byte| *byte < 0xff).map_or(0, |at| at + 1);
+    let mut end = prefix[..kept].to_vec();
+    match end.last_mut() {
+        Some(last) => *last += 1,
+        None => end.push(0),
+    }
+    end
+}
+
+/// A short wait that a user may interrupt.
+pub fn grace() -> Duration {
+    Duration::from_secs(2)
+}
