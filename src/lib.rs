@@ -63,14 +63,14 @@
 pub mod apply;
 pub mod backend;
 pub mod base;
+pub mod client;
 pub mod cluster;
 pub mod consensus;
+pub mod ctl;
 pub mod frontend;
 pub mod mvcc;
 pub mod os;
 pub mod pagefile;
-pub mod client;
-pub mod ctl;
 pub mod proto;
 pub mod rpc;
 pub mod server;

@@ -167,3 +167,5 @@ pub const CLIENT_RESPONSE_BYTES_MAX: usize = i32::MAX as usize;
 /// Attempts of one client call, and the pause between two rounds over the endpoints.
 pub const CLIENT_ATTEMPTS_MAX: u32 = 100;
 pub const CLIENT_BACKOFF_MS: u64 = 25;
+/// How often a starting member looks whether it is published.
+pub const PUBLISH_POLL_MS: u64 = 2;

@@ -1,1 +1,35 @@
-fn main() {}
+//! The server.
+
+use std::process::exit;
+
+use ringd::{
+    os::signal,
+    server::{
+        self,
+        config::{Config, Invocation},
+        log,
+    },
+};
+
+fn main() {
+    let config = match Config::parse(std::env::args().skip(1), std::env::vars()) {
+        Ok(Invocation::Serve(config)) => config,
+        Ok(Invocation::Print(text)) => {
+            print!("{text}");
+            return;
+        }
+        Err(refused) => {
+            eprintln!("{}", refused.text);
+            exit(refused.exit);
+        }
+    };
+    log::install(config.log_level, config.log_json);
+    match server::serve(*config) {
+        Ok(received) => signal::raise_again(received),
+        Err(error) => {
+            tracing::error!(error = %error, "the server cannot start");
+            eprintln!("ringd: {error}");
+            exit(1);
+        }
+    }
+}

@@ -84,7 +84,9 @@ struct Outcome {
 fn scripts() -> BTreeMap<String, String> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/ctl/testdata");
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    files.map(|path| (path.file_stem().unwrap().to_string_lossy().into_owned(), fs::read_to_string(path).unwrap())).collect()
+    files
+        .map(|path| (path.file_stem().unwrap().to_string_lossy().into_owned(), fs::read_to_string(path).unwrap()))
+        .collect()
 }
 
 fn parse(text: &str) -> Vec<Step> {
@@ -98,7 +100,8 @@ fn parse(text: &str) -> Vec<Step> {
             continue;
         }
         let (environment, words) = line.split_once('$').unwrap();
-        let pair = |text: String| text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())).unwrap();
+        let pair =
+            |text: String| text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())).unwrap();
         steps.push(Step {
             line: line.to_owned(),
             environment: shell_words(environment).into_iter().map(pair).collect(),
@@ -153,7 +156,8 @@ fn play(steps: &[Step], etcd: &std::ffi::OsStr, ports: [u16; 2], run: impl Fn(&S
             lease = id.to_owned();
         }
         let errors = String::from_utf8_lossy(&outcome.errors);
-        let errors: String = errors.lines().filter(|line| !line.starts_with('{')).map(|line| format!("{line}\n")).collect();
+        let errors: String =
+            errors.lines().filter(|line| !line.starts_with('{')).map(|line| format!("{line}\n")).collect();
         let text = format!("exit {}\n{output}\nstderr:\n{errors}", outcome.code);
         transcript.push(names.replace(&text, &lease));
     }

@@ -241,7 +241,7 @@ async fn found_log(config: &Config, files: LogFiles) -> Result<Log, BootError> {
 
 /// The one member of a new cluster. Its client URLs are published later, through the log.
 fn founding_member(config: &Config) -> Member {
-    let salt = MemberSalt::Founding { token: &config.cluster_token };
+    let salt = MemberSalt::ClusterToken(&config.cluster_token);
     Member {
         id: ids::member_id(&config.advertise_peer_urls, salt),
         peer_urls: config.advertise_peer_urls.clone(),

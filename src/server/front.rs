@@ -377,7 +377,10 @@ impl Front {
     }
 
     /// Waits until this member may answer a linearizable read.
-    async fn confirmed(&self, since: Instant) -> Result<(), Refusal> {
+    ///
+    /// # Errors
+    /// No quorum confirmed it in time.
+    pub async fn confirmed(&self, since: Instant) -> Result<(), Refusal> {
         let ticket = Rc::new(Ticket::default());
         self.join_round(Work::Task(Rc::clone(&ticket)), since);
         loop {

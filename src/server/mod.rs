@@ -1,8 +1,32 @@
-//! x
+//! The shell: a configuration becomes a running member.
+//!
+//! ```text
+//!   config ─▶ bootstrap (data directory, page file, log) ─▶ engine ─▶ node: tasks on the engine's core
+//!   cores  ─▶ fronts: one per core, connected to the engine by calls (same core) or channels
+//!   ready  ─▶ attributes and cluster version through the log ─▶ listeners accept ─▶ signal ─▶ drain ─▶ last commit
+//! ```
+//!
+//! | file | holds |
+//! |---|---|
+//! | `config` | flags, environment, defaults |
+//! | `datadir` | layout and lock of the data directory |
+//! | `bootstrap` | from a data directory to a machine |
+//! | `cores` | which core runs what |
+//! | `engine` | the machine: consensus, log, state |
+//! | `node` | the tasks that drive it |
+//! | `log_files` | the log's files |
+//! | `front` | what a call means, what it waits for |
+//! | `mailbox` | what crosses between cores |
+//! | `methods` | the method table |
+//! | `web`, `exposition` | HTTP/1 pages |
+//! | `log`, `notify`, `stop` | log lines, wake-ups, the end |
+
 pub mod bootstrap;
 pub mod config;
+pub mod cores;
 pub mod datadir;
 pub mod engine;
+pub mod exposition;
 pub mod front;
 pub mod log;
 pub mod log_files;
@@ -11,3 +35,312 @@ pub mod methods;
 pub mod node;
 pub mod notify;
 pub mod stop;
+pub mod web;
+
+use std::{io, net::TcpListener, rc::Rc, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use prost::Message;
+
+use crate::{
+    apply::request::{self, Kind},
+    base::{limits, version},
+    frontend,
+    os::{
+        self,
+        channel::{ReceiverSeat, SenderSeat, channel},
+        clock, executor,
+        executor::Seat,
+        net::{self, Listener},
+        probe, signal,
+    },
+    proto::membershippb::{Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest},
+    rpc::{Server, Settings},
+    server::{
+        bootstrap::boot,
+        config::Config,
+        cores::Layout,
+        exposition::Exposition,
+        front::{Front, FrontHandler, Shared},
+        mailbox::{Answer, MailboxToFront, Request},
+        node::{FrontLink, Node, Pace, SELF},
+        notify::Notify,
+        web::Web,
+    },
+};
+
+/// Why a server does not come up.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error(transparent)]
+    Missing(#[from] probe::Missing),
+    #[error(transparent)]
+    Boot(#[from] bootstrap::BootError),
+    #[error("listen tcp {address}: bind: {source}")]
+    Bind { address: std::net::SocketAddr, source: io::Error },
+    #[error("{0}")]
+    Layout(io::Error),
+    #[error("cannot start an executor: {0}")]
+    Executor(io::Error),
+}
+
+/// Serves until a signal; returns the signal.
+///
+/// # Errors
+/// The server cannot come up.
+pub fn serve(config: Config) -> Result<i32, ServeError> {
+    probe::io_uring()?;
+    signal::install().map_err(ServeError::Executor)?;
+    let layout = Layout::choose(&config.cores).map_err(ServeError::Layout)?;
+    let listeners = bind(&config, layout.front_count())?;
+    let seat = Seat { name: "ringd-0".to_owned(), cpu: Some(layout.engine), spin: Duration::ZERO };
+    executor::run(&seat, serve_on(Arc::new(config), layout, listeners)).map_err(ServeError::Executor)?
+}
+
+/// All listeners of each front.
+fn bind(config: &Config, fronts: usize) -> Result<Vec<Vec<TcpListener>>, ServeError> {
+    let mut of_fronts: Vec<Vec<TcpListener>> = (0..fronts).map(|_| Vec::new()).collect();
+    for address in &config.listen_client {
+        let bound = net::bind(*address, fronts).map_err(|source| ServeError::Bind { address: *address, source })?;
+        of_fronts.iter_mut().zip(bound).for_each(|(front, listener)| front.push(listener));
+    }
+    Ok(of_fronts)
+}
+
+/// Runs on the engine's core.
+async fn serve_on(
+    config: Arc<Config>,
+    layout: Layout,
+    mut listeners: Vec<Vec<TcpListener>>,
+) -> Result<i32, ServeError> {
+    log_start(&config);
+    if config.fsync && !config.wal_buffered {
+        std::fs::create_dir_all(&config.data_dir).ok();
+        probe::direct_io(&config.data_dir)?;
+    }
+    let booted = boot(&config).await?;
+    let (locks, actions, metadata, is_new) = (booted.locks, booted.actions, booted.metadata, booted.is_new);
+    let text = if is_new { "starting local member" } else { "restarting local member" };
+    tracing::info!(
+        local_member_id = format!("{:x}", metadata.member_id),
+        cluster_id = format!("{:x}", metadata.cluster_id),
+        "{text}"
+    );
+    let shared = Arc::new(Shared {
+        view: ArcSwap::new(booted.engine.view()),
+        request_bytes_max: config.request_bytes_max,
+        txn_ops_max: config.txn_ops_max,
+        quota_bytes: config.quota_bytes,
+        request_timeout: Duration::from_secs(5) + 2 * config.election,
+    });
+    let node = Node::new(booted.engine, booted.files, booted.pages, Arc::clone(&shared), pace(&config));
+    node.start(actions);
+    node.campaign();
+    let first_id = first_proposal_id(metadata.member_id);
+    publish(&config, &node, &shared, first_id).await;
+
+    let own = layout.engine_serves.then(|| listeners.remove(0));
+    let ids = first_id + OWN_IDS;
+    let count = layout.front_count() as u64;
+    let mut own_front = None;
+    if let Some(listeners) = own {
+        let front = Front::new(0, count, ids, Arc::clone(&shared), Rc::clone(&node.wake));
+        node.connect(FrontLink::Here(Rc::clone(&front)));
+        own_front = Some(start_front(&config, front, listeners));
+    }
+    let threads = start_other_fronts(&config, &layout, &node, &shared, ids, listeners)?;
+    for address in &config.listen_client {
+        tracing::info!(
+            traffic = "grpc+http",
+            address = %address,
+            "serving client traffic insecurely; this is strongly discouraged!"
+        );
+    }
+    tracing::info!("ready to serve client requests");
+    notify_supervisor();
+
+    let signal = node.stop_signal().await;
+    tracing::info!(signal = signal::name(signal), "received signal; shutting down");
+    if let Some(front) = own_front {
+        front.stop(Duration::from_millis(limits::SHUTDOWN_GRACE_MS)).await;
+    }
+    while threads.iter().any(|thread| !thread.is_finished()) {
+        os::sleep(Duration::from_millis(limits::SIGNAL_POLL_MS)).await;
+    }
+    node.finish().await;
+    tracing::info!(name = config.name, data_dir = %config.data_dir.display(), "closed etcd server");
+    drop(locks);
+    Ok(signal)
+}
+
+fn log_start(config: &Config) {
+    tracing::info!(
+        etcd_version = version::SERVER,
+        ringd_version = env!("CARGO_PKG_VERSION"),
+        name = config.name,
+        data_dir = %config.data_dir.display(),
+        quota_backend_bytes = config.quota_bytes,
+        pre_vote = config.pre_vote,
+        "starting an etcd server"
+    );
+}
+
+fn pace(config: &Config) -> Pace {
+    Pace {
+        tick: config.heartbeat,
+        commit_interval: config.commit_interval,
+        commit_changes_max: config.commit_changes_max,
+        compaction_batch: config.compaction_batch,
+        compaction_pause: config.compaction_pause,
+    }
+}
+
+/// Proposal ids that the member keeps for itself, before those of its fronts.
+const OWN_IDS: u64 = 16;
+
+/// etcd's scheme: two bytes of the member, five of the time, one that counts. Unique across restarts.
+fn first_proposal_id(member_id: u64) -> u64 {
+    (member_id << 48) | ((clock::unix_ms() & 0xff_ffff_ffff) << 8)
+}
+
+/// Waits for leadership and tells the cluster name, client URLs and version; only then clients are served.
+async fn publish(config: &Config, node: &Rc<Node>, shared: &Shared, first_id: u64) {
+    let poll = Duration::from_millis(limits::PUBLISH_POLL_MS);
+    while shared.view.load().raft.leader == 0 {
+        os::sleep(poll).await;
+    }
+    let local_id = shared.view.load().membership.local_id;
+    let attributes = Attributes { name: config.name.clone(), client_urls: config.advertise_client_urls.clone() };
+    let set = ClusterMemberAttrSetRequest { member_id: local_id, member_attributes: Some(attributes) };
+    propose_own(node, first_id, Kind::ClusterMemberAttrSet, &set);
+    if shared.view.load().membership.version.is_none() {
+        tracing::info!(cluster_version = version::CLUSTER, "setting up initial cluster version using v3 API");
+        let set = ClusterVersionSetRequest { ver: version::CLUSTER.to_owned() };
+        propose_own(node, first_id + 1, Kind::ClusterVersionSet, &set);
+    }
+    let published = || {
+        let view = shared.view.load();
+        let member = view.membership.member(local_id);
+        view.membership.version.is_some() && member.is_some_and(|m| m.client_urls == config.advertise_client_urls)
+    };
+    while !published() {
+        os::sleep(poll).await;
+    }
+    tracing::info!(local_member_id = format!("{local_id:x}"), "published local member to cluster through raft");
+}
+
+fn propose_own(node: &Node, id: u64, kind: Kind, message: &impl Message) {
+    node.submit(SELF, Request::Propose { id, data: request::wrap(id, kind, &message.encode_to_vec()) });
+}
+
+type FrontServer = frontend::Front<FrontHandler, Web>;
+
+/// Serves `listeners` on this core.
+fn start_front(config: &Config, front: Rc<Front>, listeners: Vec<TcpListener>) -> Rc<FrontServer> {
+    let settings = Settings {
+        receive_bytes_max: config.request_bytes_max + limits::REQUEST_OVERHEAD_BYTES,
+        concurrent_streams_max: config.streams_max,
+        keepalive_interval: config.keepalive_interval,
+        keepalive_timeout: config.keepalive_timeout,
+        keepalive_min_time: config.keepalive_min_time,
+        slow_request: config.warning_unary,
+    };
+    os::spawn_local(node::expire_calls(Rc::clone(&front), config.heartbeat));
+    let server = Server::new(methods::METHODS, FrontHandler(Rc::clone(&front)), settings);
+    let web = Web { front, exposition: Rc::new(Exposition::default()) };
+    let served = frontend::Front::new(server, web);
+    for listener in listeners {
+        os::spawn_local(Rc::clone(&served).run(Listener::new(listener)));
+    }
+    served
+}
+
+type Threads = Vec<std::thread::JoinHandle<io::Result<()>>>;
+
+fn start_other_fronts(
+    config: &Arc<Config>,
+    layout: &Layout,
+    node: &Rc<Node>,
+    shared: &Arc<Shared>,
+    ids: u64,
+    listeners: Vec<Vec<TcpListener>>,
+) -> Result<Threads, ServeError> {
+    let count = layout.front_count();
+    let first = count - layout.fronts.len();
+    let mut threads = Vec::new();
+    for ((number, cpu), listeners) in (first..).zip(&layout.fronts).zip(listeners) {
+        let (to_engine, from_front) = channel(limits::MAILBOX_MESSAGES_MAX);
+        let (to_front, from_engine) = channel(limits::MAILBOX_MESSAGES_MAX);
+        let id = u16::try_from(number).expect("cores are counted in u16");
+        let mailbox = MailboxToFront::default();
+        os::spawn_local(mailbox.clone().carry(to_front));
+        os::spawn_local(receive_requests(Rc::clone(node), id, from_front));
+        node.connect(FrontLink::Away(mailbox));
+        let seat = Seat { name: format!("ringd-{number}"), cpu: Some(*cpu), spin: Duration::ZERO };
+        let (config, shared) = (Arc::clone(config), Arc::clone(shared));
+        let far = FarFront { id, count: count as u64, ids, to_engine, from_engine, listeners };
+        let thread = executor::spawn(seat, move || far.run(config, shared)).map_err(ServeError::Executor)?;
+        threads.push(thread);
+    }
+    Ok(threads)
+}
+
+async fn receive_requests(node: Rc<Node>, front: u16, seat: ReceiverSeat<Request>) {
+    let receiver = seat.connect().await;
+    while let Some(request) = receiver.receive().await {
+        node.submit(front, request);
+    }
+}
+
+/// A front on a core of its own, before it runs.
+struct FarFront {
+    id: u16,
+    count: u64,
+    ids: u64,
+    to_engine: SenderSeat<Request>,
+    from_engine: ReceiverSeat<Answer>,
+    listeners: Vec<TcpListener>,
+}
+
+impl FarFront {
+    async fn run(self, config: Arc<Config>, shared: Arc<Shared>) {
+        let outgoing = Rc::new(Notify::default());
+        let front = Front::new(self.id, self.count, self.ids, shared, Rc::clone(&outgoing));
+        os::spawn_local(send_requests(Rc::clone(&front), outgoing, self.to_engine));
+        os::spawn_local(receive_answers(Rc::clone(&front), self.from_engine));
+        let served = start_front(&config, front, self.listeners);
+        while signal::received().is_none() {
+            os::sleep(Duration::from_millis(limits::SIGNAL_POLL_MS)).await;
+        }
+        served.stop(Duration::from_millis(limits::SHUTDOWN_GRACE_MS)).await;
+    }
+}
+
+async fn send_requests(front: Rc<Front>, outgoing: Rc<Notify>, seat: SenderSeat<Request>) {
+    let sender = seat.connect().await;
+    loop {
+        outgoing.wait().await;
+        for request in front.take_requests() {
+            if !sender.send(request).await {
+                return;
+            }
+        }
+    }
+}
+
+async fn receive_answers(front: Rc<Front>, seat: ReceiverSeat<Answer>) {
+    let receiver = seat.connect().await;
+    while let Some(answer) = receiver.receive().await {
+        front.on_answer(answer);
+    }
+}
+
+/// Tells systemd (`Type=notify`) that the server is ready.
+fn notify_supervisor() {
+    let Ok(path) = std::env::var("NOTIFY_SOCKET") else { return };
+    let sent = std::os::unix::net::UnixDatagram::unbound().and_then(|socket| socket.send_to(b"READY=1", &path));
+    match sent {
+        Ok(_) => tracing::info!("successfully notified init daemon"),
+        Err(error) => tracing::warn!(%error, "failed to notify init daemon"),
+    }
+}
