@@ -187,7 +187,7 @@ impl Run {
                 Ok(()) | Err(HostError::Disk(DiskError::PowerOff)) => {}
                 Err(error) => return Err(error),
             }
-            if self.random.random_bool(0.3) && self.disk.list().is_ok() {
+            if self.random.random_bool(0.3) {
                 self.disk.kill();
             } else {
                 self.disk.power_cut();
