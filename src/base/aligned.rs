@@ -24,11 +24,7 @@ impl AlignedBuffer {
         let address = bytes.as_ptr().addr();
         let start = address.next_multiple_of(BLOCK_BYTES) - address;
         bytes.resize(start, 0);
-        Self {
-            bytes,
-            start,
-            capacity,
-        }
+        Self { bytes, start, capacity }
     }
 
     /// `length` zeros, rounded up to whole blocks.

@@ -153,9 +153,7 @@ impl Disk {
     /// The power is off.
     pub fn list(&self) -> Result<Vec<(String, u64)>, DiskError> {
         self.check_power()?;
-        let entry = |(name, file): (&String, &FileId)| {
-            (name.clone(), self.files[file].current.len() as u64)
-        };
+        let entry = |(name, file): (&String, &FileId)| (name.clone(), self.files[file].current.len() as u64);
         Ok(self.names.iter().map(entry).collect())
     }
 
@@ -231,11 +229,7 @@ impl Disk {
         }
         let file = self.file_mut(file)?;
         put(&mut file.current, offset, bytes);
-        file.pending.push(Pending::Write {
-            offset,
-            bytes: bytes.to_vec(),
-            is_stable: false,
-        });
+        file.pending.push(Pending::Write { offset, bytes: bytes.to_vec(), is_stable: false });
         Ok(())
     }
 
@@ -283,12 +277,7 @@ impl Disk {
         let offset = offset as usize;
         self.reserve(file, offset + bytes.len())?;
         let ticket = Ticket(self.number());
-        self.in_flight.push(InFlight {
-            ticket,
-            file,
-            offset,
-            bytes: bytes.to_vec(),
-        });
+        self.in_flight.push(InFlight { ticket, file, offset, bytes: bytes.to_vec() });
         Ok(ticket)
     }
 
@@ -395,11 +384,7 @@ impl Disk {
     fn land_in_cache(&mut self, file: FileId, offset: usize, bytes: Vec<u8>) {
         if let Some(file) = self.files.get_mut(&file) {
             put(&mut file.current, offset, &bytes);
-            file.pending.push(Pending::Write {
-                offset,
-                bytes,
-                is_stable: false,
-            });
+            file.pending.push(Pending::Write { offset, bytes, is_stable: false });
         }
     }
 
@@ -458,11 +443,7 @@ impl File {
         put(&mut self.current, offset, &bytes);
         put(&mut self.stable, offset, &bytes);
         if !self.pending.is_empty() {
-            self.pending.push(Pending::Write {
-                offset,
-                bytes,
-                is_stable: true,
-            });
+            self.pending.push(Pending::Write { offset, bytes, is_stable: true });
         }
     }
 
@@ -470,11 +451,7 @@ impl File {
     fn settle(&mut self, random: &mut SmallRng) {
         for pending in self.pending.drain(..) {
             match pending {
-                Pending::Write {
-                    offset,
-                    bytes,
-                    is_stable,
-                } => {
+                Pending::Write { offset, bytes, is_stable } => {
                     let fate = if is_stable { Fate::There } else { Fate::any(random) };
                     fate.put(random, &mut self.stable, offset, &bytes);
                 }

@@ -9,8 +9,8 @@ use super::disk::{Disk, DiskError, FileId, Ticket};
 use crate::{
     base::log_entry::{HardState, LogEntry},
     wal::{
-        Action, Append, AppendError, Config, Contents, Fate, FileName, IssuedBatch, Metadata,
-        Prepare, Replay, ReplayError, SegmentFile, SegmentId, SnapshotMarker, Wal,
+        Action, Append, AppendError, Config, Contents, Fate, FileName, IssuedBatch, Metadata, Prepare, Replay,
+        ReplayError, SegmentFile, SegmentId, SnapshotMarker, Wal,
     },
 };
 
@@ -59,31 +59,17 @@ impl WalHost {
     ///
     /// # Errors
     /// Of the disk.
-    pub fn create(
-        disk: &mut Disk,
-        config: Config,
-        metadata: Metadata,
-    ) -> Result<Self, HostError> {
+    pub fn create(disk: &mut Disk, config: Config, metadata: Metadata) -> Result<Self, HostError> {
         remove_temporary(disk, &list(disk)?)?;
         let (wal, actions) = Wal::create(config, metadata);
-        Ok(Self {
-            wal,
-            files: BTreeMap::new(),
-            held: Vec::new(),
-            in_flight: BTreeMap::new(),
-            actions: actions.into(),
-        })
+        Ok(Self { wal, files: BTreeMap::new(), held: Vec::new(), in_flight: BTreeMap::new(), actions: actions.into() })
     }
 
     /// Replays and repairs a log; `ReplayError::Empty` if there is none.
     ///
     /// # Errors
     /// Of the disk and of the replay.
-    pub fn open(
-        disk: &mut Disk,
-        config: Config,
-        keep_after: u64,
-    ) -> Result<(Self, Contents), HostError> {
+    pub fn open(disk: &mut Disk, config: Config, keep_after: u64) -> Result<(Self, Contents), HostError> {
         let listing = list(disk)?;
         remove_temporary(disk, &listing)?;
         let mut files = BTreeMap::new();
@@ -105,13 +91,7 @@ impl WalHost {
             result?;
         }
         let (wal, actions) = recovered.repair.done();
-        let host = Self {
-            wal,
-            files,
-            held: Vec::new(),
-            in_flight: BTreeMap::new(),
-            actions: actions.into(),
-        };
+        let host = Self { wal, files, held: Vec::new(), in_flight: BTreeMap::new(), actions: actions.into() };
         Ok((host, recovered.contents))
     }
 
@@ -130,11 +110,7 @@ impl WalHost {
     ///
     /// # Errors
     /// Of the log.
-    pub fn append(
-        &mut self,
-        hard_state: Option<HardState>,
-        entries: &[LogEntry],
-    ) -> Result<Accepted, AppendError> {
+    pub fn append(&mut self, hard_state: Option<HardState>, entries: &[LogEntry]) -> Result<Accepted, AppendError> {
         let append = self.wal.append(hard_state, entries)?;
         Ok(self.hold(append))
     }
@@ -180,7 +156,7 @@ impl WalHost {
         self.actions.extend(self.wal.release(index));
     }
 
-    /// Does one piece of background work; false if there is none.
+    /// Does one piece of background work; false if there is none. A file that could not be made is tried again next time.
     ///
     /// # Errors
     /// Of the disk.
@@ -189,7 +165,14 @@ impl WalHost {
             return Ok(false);
         };
         match action {
-            Action::Prepare(prepare) => self.prepare(disk, prepare)?,
+            Action::Prepare(prepare) => {
+                if let Err(error) = self.make_file(disk, &prepare) {
+                    self.actions.push_front(Action::Prepare(prepare));
+                    return Err(error.into());
+                }
+                self.wal.on_prepared(prepare.segment);
+                self.write(disk)?;
+            }
             Action::Retire { segment, fate } => {
                 let name = path(&segment.file_name());
                 match fate {
@@ -221,8 +204,7 @@ impl WalHost {
         Ok(true)
     }
 
-    fn prepare(&mut self, disk: &mut Disk, prepare: Prepare) -> Result<(), HostError> {
-        let segment = prepare.segment;
+    fn make_file(&mut self, disk: &mut Disk, prepare: &Prepare) -> Result<(), DiskError> {
         let (file, name) = match prepare.spare {
             Some(spare) => {
                 let name = path(&spare.spare_name());
@@ -231,7 +213,7 @@ impl WalHost {
                 (file, name)
             }
             None => {
-                let name = path(&segment.temporary_name());
+                let name = path(&prepare.segment.temporary_name());
                 let file = disk.create(&name)?;
                 let mut content = prepare.header.to_vec();
                 content.resize(prepare.size_bytes as usize, 0);
@@ -240,11 +222,10 @@ impl WalHost {
             }
         };
         disk.sync(file)?;
-        disk.rename(&name, &path(&segment.file_name()))?;
+        disk.rename(&name, &path(&prepare.segment.file_name()))?;
         disk.sync_directory()?;
-        self.files.insert(segment, file);
-        self.wal.on_prepared(segment);
-        self.write(disk)
+        self.files.insert(prepare.segment, file);
+        Ok(())
     }
 
     fn hold(&mut self, append: Append) -> Accepted {
@@ -252,10 +233,7 @@ impl WalHost {
         let batches = append.writes.iter();
         let batches = batches.map(|batch| (batch.sequence, batch.last_index)).collect();
         self.held.extend(append.writes);
-        Accepted {
-            sequence: append.sequence,
-            batches,
-        }
+        Accepted { sequence: append.sequence, batches }
     }
 }
 

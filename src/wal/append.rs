@@ -19,10 +19,7 @@ use thiserror::Error;
 use super::{
     Action, Config, Fate, Metadata, Prepare, SegmentFile, SegmentId, Write,
     batch::{BatchHeader, HEADER_BYTES, extent_bytes},
-    record::{
-        HARD_STATE_BYTES, SnapshotMarker, entry_bytes, marker_bytes, put_entry, put_hard_state,
-        put_marker,
-    },
+    record::{HARD_STATE_BYTES, SnapshotMarker, entry_bytes, marker_bytes, put_entry, put_hard_state, put_marker},
     segment::{FIRST_BATCH, Life, SegmentHeader},
 };
 use crate::base::{
@@ -128,12 +125,7 @@ impl Wal {
     }
 
     /// A log in the given state, without position and content yet.
-    pub(super) fn assemble(
-        config: Config,
-        metadata: Metadata,
-        segments: VecDeque<Segment>,
-        lives: u32,
-    ) -> Self {
+    pub(super) fn assemble(config: Config, metadata: Metadata, segments: VecDeque<Segment>, lives: u32) -> Self {
         let blocks = BLOCK_BYTES as u64;
         assert!(config.segment_bytes.is_multiple_of(blocks) && config.segment_bytes >= 2 * blocks);
         assert!(config.segment_bytes <= u64::from(u32::MAX));
@@ -201,11 +193,7 @@ impl Wal {
     ///
     /// # Panics
     /// If the entries leave a gap, or there is nothing to append.
-    pub fn append(
-        &mut self,
-        hard_state: Option<HardState>,
-        entries: &[LogEntry],
-    ) -> Result<Append, AppendError> {
+    pub fn append(&mut self, hard_state: Option<HardState>, entries: &[LogEntry]) -> Result<Append, AppendError> {
         assert!(hard_state.is_some() || !entries.is_empty(), "an empty append");
         self.assert_contiguous(entries);
         let limit = self.room_bytes();
@@ -218,11 +206,8 @@ impl Wal {
         loop {
             let (now, later) = rest.split_at(fitting(rest, usual));
             rest = later;
-            let content = Content {
-                marker: None,
-                entries: now,
-                hard_state: hard_state.as_ref().filter(|_| rest.is_empty()),
-            };
+            let content =
+                Content { marker: None, entries: now, hard_state: hard_state.as_ref().filter(|_| rest.is_empty()) };
             self.issue(content, &mut append);
             if rest.is_empty() {
                 return Ok(append);
@@ -244,11 +229,7 @@ impl Wal {
             return Err(AppendError::TooLarge { found, limit });
         }
         let mut append = self.empty_append();
-        let content = Content {
-            marker: Some(&marker),
-            entries: &[],
-            hard_state: hard_state.as_ref(),
-        };
+        let content = Content { marker: Some(&marker), entries: &[], hard_state: hard_state.as_ref() };
         self.issue(content, &mut append);
         self.marker = Some(repeatable(marker));
         Ok(append)
@@ -262,11 +243,7 @@ impl Wal {
             return None;
         }
         let mut append = self.empty_append();
-        let content = Content {
-            marker: None,
-            entries: &[],
-            hard_state: None,
-        };
+        let content = Content { marker: None, entries: &[], hard_state: None };
         self.issue(content, &mut append);
         self.in_flight.confirmed = self.position.sequence;
         Some(append)
@@ -284,10 +261,7 @@ impl Wal {
     /// Whether batches may be written to the segment.
     #[must_use]
     pub fn is_ready(&self, segment: SegmentId) -> bool {
-        self.segments
-            .iter()
-            .chain(&self.prepared)
-            .any(|known| known.id == segment && known.ready)
+        self.segments.iter().chain(&self.prepared).any(|known| known.id == segment && known.ready)
     }
 
     /// A `Prepare` was carried out.
@@ -331,14 +305,10 @@ impl Wal {
 
     /// Spares that an earlier run left; those of another size are of no use.
     pub(super) fn adopt_spares(&mut self, spares: &[SegmentFile]) -> Vec<Action> {
-        let (fit, unfit): (Vec<&SegmentFile>, Vec<&SegmentFile>) = spares
-            .iter()
-            .partition(|spare| spare.size_bytes == self.config.segment_bytes);
+        let (fit, unfit): (Vec<&SegmentFile>, Vec<&SegmentFile>) =
+            spares.iter().partition(|spare| spare.size_bytes == self.config.segment_bytes);
         self.spares.extend(fit.into_iter().map(|spare| spare.id));
-        unfit
-            .into_iter()
-            .map(|spare| Action::Discard { spare: spare.id })
-            .collect()
+        unfit.into_iter().map(|spare| Action::Discard { spare: spare.id }).collect()
     }
 
     /// A segment behind the end of the log is ahead of it again. If it has stray batches it begins a new life, which
@@ -349,11 +319,7 @@ impl Wal {
             segment.life = self.next_life();
         }
         self.prepared.push_back(segment);
-        is_stray.then(|| Write {
-            segment: segment.id,
-            offset: 0,
-            bytes: self.header_of(&segment),
-        })
+        is_stray.then(|| Write { segment: segment.id, offset: 0, bytes: self.header_of(&segment) })
     }
 
     /// Asks for the next segment, if there is none ahead.
@@ -369,10 +335,7 @@ impl Wal {
             Some(_) => self.config.segment_bytes,
         };
         let segment = Segment {
-            id: SegmentId {
-                sequence,
-                first_index: self.position.last_index + 1,
-            },
+            id: SegmentId { sequence, first_index: self.position.last_index + 1 },
             life: self.next_life(),
             size_bytes,
             ready: false,
@@ -412,11 +375,7 @@ impl Wal {
     }
 
     fn empty_append(&self) -> Append {
-        Append {
-            sequence: self.position.sequence,
-            writes: Vec::with_capacity(1),
-            actions: Vec::new(),
-        }
+        Append { sequence: self.position.sequence, writes: Vec::with_capacity(1), actions: Vec::new() }
     }
 
     fn assert_contiguous(&self, entries: &[LogEntry]) {
@@ -466,11 +425,7 @@ impl Wal {
         append.writes.push(IssuedBatch {
             sequence: header.sequence,
             last_index,
-            write: Write {
-                segment: current.id,
-                offset: self.offset,
-                bytes: batch,
-            },
+            write: Write { segment: current.id, offset: self.offset, bytes: batch },
         });
         self.account(&header, content.hard_state);
         append.sequence = header.sequence;
@@ -532,10 +487,7 @@ impl Wal {
 
 /// The marker as the head of a later segment repeats it: there it must not restart the log again.
 fn repeatable(marker: SnapshotMarker) -> SnapshotMarker {
-    SnapshotMarker {
-        restarts_log: false,
-        ..marker
-    }
+    SnapshotMarker { restarts_log: false, ..marker }
 }
 
 /// How many of the entries go into a batch; at least one, if there is one.
@@ -561,9 +513,7 @@ fn put_content(batch: &mut AlignedBuffer, content: &Content<'_>) -> u32 {
     if let Some(state) = content.hard_state {
         put_hard_state(batch, state);
     }
-    u32::from(content.marker.is_some())
-        + content.entries.len() as u32
-        + u32::from(content.hard_state.is_some())
+    u32::from(content.marker.is_some()) + content.entries.len() as u32 + u32::from(content.hard_state.is_some())
 }
 
 /// Completions in any order, durability in order.

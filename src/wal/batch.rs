@@ -85,14 +85,7 @@ impl BatchHeader {
     /// Checks the batch as a whole. `batch` is `batch_bytes` long.
     pub fn check(&self, batch: &[u8]) -> Result<(), Damage> {
         let found = crc32(self.seed, &batch[CHAINED_FROM..]);
-        if found == self.chain {
-            Ok(())
-        } else {
-            Err(Damage::Checksum {
-                expected: self.chain,
-                found,
-            })
-        }
+        if found == self.chain { Ok(()) } else { Err(Damage::Checksum { expected: self.chain, found }) }
     }
 
     /// Fills in the header of `batch`, whose records are in place behind an empty header, sets the chain and pads.

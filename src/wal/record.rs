@@ -94,12 +94,7 @@ fn prefix(kind: u8, detail: u8, record_bytes: usize) -> [u8; PREFIX_BYTES] {
 }
 
 fn lists(conf_state: &ConfState) -> [&[u64]; 4] {
-    [
-        &conf_state.voters,
-        &conf_state.learners,
-        &conf_state.voters_outgoing,
-        &conf_state.learners_next,
-    ]
+    [&conf_state.voters, &conf_state.learners, &conf_state.voters_outgoing, &conf_state.learners_next]
 }
 
 /// Takes the next record off `rest`, which is not empty. Entry data shares its memory. The error says what is wrong.
@@ -139,23 +134,14 @@ fn entry(detail: u8, mut body: Bytes) -> Result<LogEntry, &'static str> {
         return Err("an entry has index zero");
     }
     body.advance(ENTRY_FIXED_BYTES);
-    Ok(LogEntry {
-        index,
-        term,
-        kind,
-        data: body,
-    })
+    Ok(LogEntry { index, term, kind, data: body })
 }
 
 fn hard_state(detail: u8, body: &[u8]) -> Result<HardState, &'static str> {
     if detail != 0 || body.len() != HARD_STATE_BYTES - PREFIX_BYTES {
         return Err("a hard state has the wrong length");
     }
-    Ok(HardState {
-        term: u64_at(body, 0),
-        vote: u64_at(body, 8),
-        commit: u64_at(body, 16),
-    })
+    Ok(HardState { term: u64_at(body, 0), vote: u64_at(body, 8), commit: u64_at(body, 16) })
 }
 
 fn marker(detail: u8, body: &[u8]) -> Result<SnapshotMarker, &'static str> {
@@ -193,17 +179,8 @@ mod tests {
     use super::*;
 
     fn samples() -> (LogEntry, HardState, SnapshotMarker) {
-        let entry = LogEntry {
-            index: 7,
-            term: 3,
-            kind: EntryKind::ConfChangeV2,
-            data: Bytes::from_static(b"payload"),
-        };
-        let state = HardState {
-            term: 3,
-            vote: 9,
-            commit: 6,
-        };
+        let entry = LogEntry { index: 7, term: 3, kind: EntryKind::ConfChangeV2, data: Bytes::from_static(b"payload") };
+        let state = HardState { term: 3, vote: 9, commit: 6 };
         let marker = SnapshotMarker {
             index: 5,
             term: 2,

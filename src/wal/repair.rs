@@ -85,10 +85,7 @@ pub(super) fn recover(found: Found, config: Config, spares: &[SegmentFile]) -> R
     let sync = found.segments.iter().map(|segment| segment.id).collect();
     let lives = found.segments.iter().map(|segment| segment.life.counter());
     let lives = lives.max().unwrap_or(0);
-    let usable = ahead
-        .iter()
-        .take_while(|segment| segment.size_bytes == config.segment_bytes)
-        .count();
+    let usable = ahead.iter().take_while(|segment| segment.size_bytes == config.segment_bytes).count();
     let (ahead, unfit) = ahead.split_at(usable);
 
     let mut writes = erase(&found);
@@ -97,10 +94,7 @@ pub(super) fn recover(found: Found, config: Config, spares: &[SegmentFile]) -> R
     for segment in ahead {
         writes.extend(wal.keep_ahead(reopened(segment), segment.stray_end > 0));
     }
-    let position = Position {
-        opening: found.position.opening + 1,
-        ..found.position
-    };
+    let position = Position { opening: found.position.opening + 1, ..found.position };
     wal.resume(position, found.end.offset, found.hard_state, found.snapshot.clone());
 
     // From the newest on: after a power cut in between, none is missing in the middle.
@@ -116,19 +110,13 @@ pub(super) fn recover(found: Found, config: Config, spares: &[SegmentFile]) -> R
             last_index,
             cut,
         },
-        repair: Repair {
-            sync,
-            writes,
-            actions,
-            wal,
-        },
+        repair: Repair { sync, writes, actions, wal },
     }
 }
 
 fn cut(found: &Found) -> Option<Cut> {
     let behind = &found.segments[found.end.at..];
-    let clean = found.end.damage == Damage::Absent
-        && behind.iter().all(|segment| segment.stray_end == 0);
+    let clean = found.end.damage == Damage::Absent && behind.iter().all(|segment| segment.stray_end == 0);
     (!clean).then(|| Cut {
         segment: behind[0].id,
         offset: found.end.offset,
@@ -148,11 +136,7 @@ fn erase(found: &Found) -> Vec<Write> {
         .step_by(WAL_REPLAY_SLICE_BYTES)
         .map(|offset| {
             let length = (end - offset).min(WAL_REPLAY_SLICE_BYTES as u64);
-            Write {
-                segment: segment.id,
-                offset,
-                bytes: AlignedBuffer::zeroed(length as usize),
-            }
+            Write { segment: segment.id, offset, bytes: AlignedBuffer::zeroed(length as usize) }
         })
         .collect()
 }
@@ -169,8 +153,5 @@ fn reopened(scanned: &ScannedSegment) -> Segment {
 }
 
 fn delete(segment: SegmentId) -> Action {
-    Action::Retire {
-        segment,
-        fate: Fate::Delete,
-    }
+    Action::Retire { segment, fate: Fate::Delete }
 }

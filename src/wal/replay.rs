@@ -39,37 +39,17 @@ pub enum ReplayError {
     #[error("{}: not a write-ahead log segment", .segment.file_name())]
     NotASegment { segment: SegmentId },
     #[error("{}: segment header checksum is {found:08x}, expected {expected:08x}", .segment.file_name())]
-    HeaderDamaged {
-        segment: SegmentId,
-        expected: u32,
-        found: u32,
-    },
+    HeaderDamaged { segment: SegmentId, expected: u32, found: u32 },
     #[error("{}: written by a newer ringd (format {found}, known up to {known})", .segment.file_name())]
-    NewerFormat {
-        segment: SegmentId,
-        known: u32,
-        found: u32,
-    },
+    NewerFormat { segment: SegmentId, known: u32, found: u32 },
     #[error("{}: written with blocks of {found} bytes, not {expected}", .segment.file_name())]
-    BlockBytes {
-        segment: SegmentId,
-        expected: u32,
-        found: u32,
-    },
+    BlockBytes { segment: SegmentId, expected: u32, found: u32 },
     #[error("{}: the file holds segment {found}", .segment.file_name())]
     Renamed { segment: SegmentId, found: u64 },
     #[error("{}: belongs to {found:?}, the segments before to {expected:?}", .segment.file_name())]
-    OtherLog {
-        segment: SegmentId,
-        expected: Metadata,
-        found: Metadata,
-    },
+    OtherLog { segment: SegmentId, expected: Metadata, found: Metadata },
     #[error("{}: {found} bytes long, expected {expected}", .segment.file_name())]
-    Size {
-        segment: SegmentId,
-        expected: u64,
-        found: u64,
-    },
+    Size { segment: SegmentId, expected: u64, found: u64 },
     #[error("{}: corrupt at offset {offset}: {damage}; batches up to {durable} were durable, {expected} is damaged", .segment.file_name())]
     Corrupt {
         segment: SegmentId,
@@ -81,17 +61,9 @@ pub enum ReplayError {
         damage: Damage,
     },
     #[error("{}: the beginning of the log is corrupt at offset {offset}: {damage}", .segment.file_name())]
-    CorruptHead {
-        segment: SegmentId,
-        offset: u64,
-        damage: Damage,
-    },
+    CorruptHead { segment: SegmentId, offset: u64, damage: Damage },
     #[error("{}: batch at offset {offset} checks but makes no sense: {reason}", .segment.file_name())]
-    Malformed {
-        segment: SegmentId,
-        offset: u64,
-        reason: &'static str,
-    },
+    Malformed { segment: SegmentId, offset: u64, reason: &'static str },
 }
 
 /// What to read next.
@@ -171,10 +143,7 @@ impl Replay {
                 return Err(ReplayError::Duplicate { segment });
             }
             if segment.sequence != before + 1 {
-                return Err(ReplayError::Missing {
-                    expected: before + 1,
-                    found: segment.sequence,
-                });
+                return Err(ReplayError::Missing { expected: before + 1, found: segment.sequence });
             }
         }
         if let Some(file) = files.iter().find(|file| file.size_bytes < FIRST_BATCH) {
@@ -200,11 +169,7 @@ impl Replay {
         let file = self.files.get(self.at)?;
         let offset = self.offset + self.unread.len() as u64;
         let length = (file.size_bytes - offset).min(WAL_REPLAY_SLICE_BYTES as u64) as usize;
-        Some(Read {
-            segment: file.id,
-            offset,
-            length,
-        })
+        Some(Read { segment: file.id, offset, length })
     }
 
     /// Takes the bytes that `next_read` asked for.
@@ -215,11 +180,7 @@ impl Replay {
         let read = self.next_read().expect("more was asked for");
         if bytes.len() != read.length {
             let found = read.offset + bytes.len() as u64;
-            return Err(ReplayError::Size {
-                segment: read.segment,
-                expected: self.files[self.at].size_bytes,
-                found,
-            });
+            return Err(ReplayError::Size { segment: read.segment, expected: self.files[self.at].size_bytes, found });
         }
         let mut unread = mem::take(&mut self.unread);
         unread.extend_from_slice(bytes);
@@ -247,20 +208,12 @@ impl Replay {
         let last = self.files.len() - 1;
         let end = match self.mode {
             Mode::Doubting(suspicion) => suspicion,
-            Mode::Walking => Suspicion {
-                at: last,
-                offset: self.segments[last].size_bytes,
-                damage: Damage::Absent,
-            },
+            Mode::Walking => Suspicion { at: last, offset: self.segments[last].size_bytes, damage: Damage::Absent },
         };
         let (segment, offset) = (self.segments[end.at].id, end.offset);
         if self.position.is_none() && self.files[0].id.sequence > 1 {
             let damage = end.damage;
-            return Err(ReplayError::CorruptHead {
-                segment,
-                offset,
-                damage,
-            });
+            return Err(ReplayError::CorruptHead { segment, offset, damage });
         }
         let position = self.position.unwrap_or_default();
         if self.claimed > position.sequence {
@@ -315,11 +268,7 @@ impl Replay {
         if self.at == 0 {
             self.metadata = header.metadata;
         } else if self.metadata != header.metadata {
-            return Err(ReplayError::OtherLog {
-                segment,
-                expected: self.metadata,
-                found: header.metadata,
-            });
+            return Err(ReplayError::OtherLog { segment, expected: self.metadata, found: header.metadata });
         }
         self.segments.push(ScannedSegment {
             id: segment,
@@ -351,11 +300,7 @@ impl Replay {
             },
             Err(damage) => damage,
         };
-        self.mode = Mode::Doubting(Suspicion {
-            at: self.at,
-            offset: self.offset,
-            damage,
-        });
+        self.mode = Mode::Doubting(Suspicion { at: self.at, offset: self.offset, damage });
         Ok(Step::Taken)
     }
 
@@ -387,13 +332,12 @@ impl Replay {
     /// Whether the log goes on at the head of this segment, be it with a batch that is damaged itself.
     fn goes_on_here(&self, header: &Result<BatchHeader, Damage>, suspicion: Suspicion) -> bool {
         match header {
-            Ok(header) if self.check_link(header).is_ok() => true,
+            Ok(header) => self.check_link(header).is_ok(),
             Err(Damage::Absent) => false,
-            // Something was written here, and nothing where the log was expected to go on.
-            _ => {
+            // Something is damaged here, and nothing is where the log was expected to go on.
+            Err(_) => {
                 let before = &self.segments[suspicion.at..self.at];
-                suspicion.damage == Damage::Absent
-                    && before.iter().all(|segment| segment.stray_end == 0)
+                suspicion.damage == Damage::Absent && before.iter().all(|segment| segment.stray_end == 0)
             }
         }
     }
@@ -461,30 +405,14 @@ impl Replay {
 fn header_error(segment: SegmentId, fault: HeaderFault) -> ReplayError {
     match fault {
         HeaderFault::Magic => ReplayError::NotASegment { segment },
-        HeaderFault::Checksum { expected, found } => ReplayError::HeaderDamaged {
-            segment,
-            expected,
-            found,
-        },
-        HeaderFault::Version(found) => ReplayError::NewerFormat {
-            segment,
-            known: SegmentHeader::VERSION,
-            found,
-        },
-        HeaderFault::BlockBytes(found) => ReplayError::BlockBytes {
-            segment,
-            expected: BLOCK_BYTES as u32,
-            found,
-        },
+        HeaderFault::Checksum { expected, found } => ReplayError::HeaderDamaged { segment, expected, found },
+        HeaderFault::Version(found) => ReplayError::NewerFormat { segment, known: SegmentHeader::VERSION, found },
+        HeaderFault::BlockBytes(found) => ReplayError::BlockBytes { segment, expected: BLOCK_BYTES as u32, found },
     }
 }
 
 fn size_error(file: &SegmentFile, expected: u64) -> ReplayError {
-    ReplayError::Size {
-        segment: file.id,
-        expected,
-        found: file.size_bytes,
-    }
+    ReplayError::Size { segment: file.id, expected, found: file.size_bytes }
 }
 
 /// What the batches say, taken together (invariant 7).
@@ -501,13 +429,7 @@ struct ReplayedLog {
 
 impl ReplayedLog {
     fn new(keep_after: u64) -> Self {
-        Self {
-            keep_after,
-            hard_state: HardState::default(),
-            snapshot: None,
-            entries: Vec::new(),
-            last_index: None,
-        }
+        Self { keep_after, hard_state: HardState::default(), snapshot: None, entries: Vec::new(), last_index: None }
     }
 
     fn apply(&mut self, header: &BatchHeader, payload: &[u8]) -> Result<(), &'static str> {

@@ -65,10 +65,7 @@ impl FileName {
     pub fn parse(name: &str) -> Option<Self> {
         let (stem, extension) = name.split_once('.')?;
         let (sequence, first_index) = stem.split_once('-')?;
-        let id = SegmentId {
-            sequence: parse_hex(sequence)?,
-            first_index: parse_hex(first_index)?,
-        };
+        let id = SegmentId { sequence: parse_hex(sequence)?, first_index: parse_hex(first_index)? };
         match extension {
             "rwal" => Some(Self::Segment(id)),
             "spare" => Some(Self::Spare(id)),
@@ -79,10 +76,7 @@ impl FileName {
 }
 
 fn parse_hex(digits: &str) -> Option<u64> {
-    let plain = digits.len() == 16
-        && digits
-            .bytes()
-            .all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+    let plain = digits.len() == 16 && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
     plain.then(|| u64::from_str_radix(digits, 16).ok())?
 }
 
@@ -153,17 +147,12 @@ impl SegmentHeader {
             return Err(HeaderFault::Checksum { expected, found });
         }
         match (u32_at(block, 12), u32_at(block, 16)) {
-            (VERSION, block_bytes) if block_bytes as usize != BLOCK_BYTES => {
-                Err(HeaderFault::BlockBytes(block_bytes))
-            }
+            (VERSION, block_bytes) if block_bytes as usize != BLOCK_BYTES => Err(HeaderFault::BlockBytes(block_bytes)),
             (VERSION, _) => Ok(Self {
                 sequence: u64_at(block, 24),
                 life: Life(u64_at(block, 32)),
                 size_bytes: u64_at(block, 40),
-                metadata: Metadata {
-                    cluster_id: u64_at(block, 48),
-                    member_id: u64_at(block, 56),
-                },
+                metadata: Metadata { cluster_id: u64_at(block, 48), member_id: u64_at(block, 56) },
             }),
             (version, _) => Err(HeaderFault::Version(version)),
         }
@@ -176,17 +165,11 @@ mod tests {
 
     #[test]
     fn names_round_trip_and_strangers_are_left_alone() {
-        let id = SegmentId {
-            sequence: 0x1f,
-            first_index: u64::MAX,
-        };
+        let id = SegmentId { sequence: 0x1f, first_index: u64::MAX };
         assert_eq!(id.file_name(), "000000000000001f-ffffffffffffffff.rwal");
         assert_eq!(FileName::parse(&id.file_name()), Some(FileName::Segment(id)));
         assert_eq!(FileName::parse(&id.spare_name()), Some(FileName::Spare(id)));
-        assert_eq!(
-            FileName::parse(&id.temporary_name()),
-            Some(FileName::Temporary(id))
-        );
+        assert_eq!(FileName::parse(&id.temporary_name()), Some(FileName::Temporary(id)));
         for stranger in [
             "",
             ".",
@@ -207,10 +190,7 @@ mod tests {
             sequence: 3,
             life: Life::new(0xdead_beef, 7),
             size_bytes: 1 << 20,
-            metadata: Metadata {
-                cluster_id: 1,
-                member_id: 2,
-            },
+            metadata: Metadata { cluster_id: 1, member_id: 2 },
         };
         assert_eq!(header.life.counter(), 7);
         let block = header.encode();
