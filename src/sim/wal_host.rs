@@ -87,8 +87,8 @@ impl WalHost {
         for write in &recovered.repair.writes {
             disk.submit(files[&write.segment], write.offset, &write.bytes)?;
         }
-        while let Some((_, result)) = disk.complete()? {
-            result?;
+        while let Some(completion) = disk.complete()? {
+            completion.result?;
         }
         let (wal, actions) = recovered.repair.done();
         let host = Self { wal, files, held: Vec::new(), in_flight: BTreeMap::new(), actions: actions.into() };
@@ -195,11 +195,11 @@ impl WalHost {
     /// # Errors
     /// Of the disk.
     pub fn complete(&mut self, disk: &mut Disk) -> Result<bool, HostError> {
-        let Some((ticket, result)) = disk.complete()? else {
+        let Some(completion) = disk.complete()? else {
             return Ok(false);
         };
-        result?;
-        let sequence = self.in_flight.remove(&ticket);
+        completion.result?;
+        let sequence = self.in_flight.remove(&completion.ticket);
         self.wal.on_written(sequence.expect("only batches are in flight"));
         Ok(true)
     }
