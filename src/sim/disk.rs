@@ -36,6 +36,13 @@ pub struct FileId(u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(u64);
 
+/// A write that was in flight, and what became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Completion {
+    pub ticket: Ticket,
+    pub result: Result<(), DiskError>,
+}
+
 /// What a file operation may say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum DiskError {
@@ -287,12 +294,11 @@ impl Disk {
         self.in_flight.len()
     }
 
-    /// Lets some write in flight arrive; `None` if there is none. The inner error is that write's own.
+    /// Lets some write in flight arrive; `None` if there is none.
     ///
     /// # Errors
     /// The power is off.
-    #[allow(clippy::type_complexity)]
-    pub fn complete(&mut self) -> Result<Option<(Ticket, Result<(), DiskError>)>, DiskError> {
+    pub fn complete(&mut self) -> Result<Option<Completion>, DiskError> {
         self.operate()?;
         if self.in_flight.is_empty() {
             return Ok(None);
@@ -308,7 +314,7 @@ impl Disk {
         } else {
             Err(DiskError::NotFound)
         };
-        Ok(Some((write.ticket, result)))
+        Ok(Some(Completion { ticket: write.ticket, result }))
     }
 
     // Faults.
@@ -369,12 +375,9 @@ impl Disk {
         self.power = Power::On;
     }
 
-    /// The process dies, the machine does not: what is in flight arrives or not, in the cache. A planned cut is off.
-    ///
-    /// # Panics
-    /// If the power is off: nothing runs that could be killed.
+    /// The process dies, the machine does not: what is in flight arrives or not, in the cache. If the power seemed off
+    /// to the process (`cut_after`), it was the process that ended there.
     pub fn kill(&mut self) {
-        assert!(self.check_power().is_ok());
         self.power = Power::On;
         self.in_flight.shuffle(&mut self.random);
         for write in std::mem::take(&mut self.in_flight) {
@@ -584,7 +587,7 @@ mod tests {
             let file = two_sectors(disk);
             disk.submit(file, 0, &[b'x'; SECTOR_BYTES]).expect("on");
             disk.submit(file, SECTOR_BYTES as u64, &[b'x'; SECTOR_BYTES]).expect("on");
-            disk.complete().expect("on").expect("one").1.expect("no error");
+            disk.complete().expect("on").expect("one").result.expect("no error");
             let visible = content(disk, "f");
             disk.power_cut();
             let left = content(disk, "f");
@@ -611,7 +614,7 @@ mod tests {
             let file = two_sectors(disk);
             disk.write(file, 0, &[b'a'; SECTOR_BYTES]).expect("on");
             disk.submit(file, 0, &[b'b'; SECTOR_BYTES]).expect("on");
-            disk.complete().expect("on").expect("one").1.expect("no error");
+            disk.complete().expect("on").expect("one").result.expect("no error");
             disk.power_cut();
             content(disk, "f")
         });
@@ -679,7 +682,7 @@ mod tests {
 
         disk.fail_writes(1);
         let ticket = disk.submit(file, 0, &[2; 8]).expect("on");
-        assert_eq!(disk.complete(), Ok(Some((ticket, Err(DiskError::Io)))));
+        assert_eq!(disk.complete(), Ok(Some(Completion { ticket, result: Err(DiskError::Io) })));
 
         disk.cut_after(1);
         disk.write(file, 0, &[3]).expect("still on");

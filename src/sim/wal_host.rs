@@ -87,8 +87,8 @@ impl WalHost {
         for write in &recovered.repair.writes {
             disk.submit(files[&write.segment], write.offset, &write.bytes)?;
         }
-        while let Some((_, result)) = disk.complete()? {
-            result?;
+        while let Some(completion) = disk.complete()? {
+            completion.result?;
         }
         let (wal, actions) = recovered.repair.done();
         let host = Self { wal, files, held: Vec::new(), in_flight: BTreeMap::new(), actions: actions.into() };
@@ -156,7 +156,7 @@ impl WalHost {
         self.actions.extend(self.wal.release(index));
     }
 
-    /// Does one piece of background work; false if there is none.
+    /// Does one piece of background work; false if there is none. A file that could not be made is tried again next time.
     ///
     /// # Errors
     /// Of the disk.
@@ -165,7 +165,14 @@ impl WalHost {
             return Ok(false);
         };
         match action {
-            Action::Prepare(prepare) => self.prepare(disk, prepare)?,
+            Action::Prepare(prepare) => {
+                if let Err(error) = self.make_file(disk, &prepare) {
+                    self.actions.push_front(Action::Prepare(prepare));
+                    return Err(error.into());
+                }
+                self.wal.on_prepared(prepare.segment);
+                self.write(disk)?;
+            }
             Action::Retire { segment, fate } => {
                 let name = path(&segment.file_name());
                 match fate {
@@ -188,17 +195,16 @@ impl WalHost {
     /// # Errors
     /// Of the disk.
     pub fn complete(&mut self, disk: &mut Disk) -> Result<bool, HostError> {
-        let Some((ticket, result)) = disk.complete()? else {
+        let Some(completion) = disk.complete()? else {
             return Ok(false);
         };
-        result?;
-        let sequence = self.in_flight.remove(&ticket);
+        completion.result?;
+        let sequence = self.in_flight.remove(&completion.ticket);
         self.wal.on_written(sequence.expect("only batches are in flight"));
         Ok(true)
     }
 
-    fn prepare(&mut self, disk: &mut Disk, prepare: Prepare) -> Result<(), HostError> {
-        let segment = prepare.segment;
+    fn make_file(&mut self, disk: &mut Disk, prepare: &Prepare) -> Result<(), DiskError> {
         let (file, name) = match prepare.spare {
             Some(spare) => {
                 let name = path(&spare.spare_name());
@@ -207,7 +213,7 @@ impl WalHost {
                 (file, name)
             }
             None => {
-                let name = path(&segment.temporary_name());
+                let name = path(&prepare.segment.temporary_name());
                 let file = disk.create(&name)?;
                 let mut content = prepare.header.to_vec();
                 content.resize(prepare.size_bytes as usize, 0);
@@ -216,11 +222,10 @@ impl WalHost {
             }
         };
         disk.sync(file)?;
-        disk.rename(&name, &path(&segment.file_name()))?;
+        disk.rename(&name, &path(&prepare.segment.file_name()))?;
         disk.sync_directory()?;
-        self.files.insert(segment, file);
-        self.wal.on_prepared(segment);
-        self.write(disk)
+        self.files.insert(prepare.segment, file);
+        Ok(())
     }
 
     fn hold(&mut self, append: Append) -> Accepted {

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     base::log_entry::{ConfState, EntryKind, HardState, LogEntry},
-    wal::{Config, Contents, Damage, Metadata, ReplayError, SnapshotMarker},
+    wal::{Config, Contents, Metadata, ReplayError, SnapshotMarker},
 };
 
 const METADATA: Metadata = Metadata { cluster_id: 0xc1, member_id: 0x3e };
@@ -181,7 +181,7 @@ impl Run {
                 Ok(()) | Err(HostError::Disk(DiskError::PowerOff)) => {}
                 Err(error) => return Err(error),
             }
-            if self.random.random_bool(0.3) && self.disk.list().is_ok() {
+            if self.random.random_bool(0.3) {
                 self.disk.kill();
             } else {
                 self.disk.power_cut();
@@ -397,4 +397,58 @@ fn power_cuts_at_any_moment_lose_nothing_acknowledged_and_invent_nothing() {
         assert!(seen.cuts > 100 && seen.recycled > 100 && seen.kept_beyond_acknowledged > 100);
         assert!(seen.segments_max > 4);
     }
+}
+
+#[test]
+fn a_full_disk_holds_appends_back_until_there_is_room() {
+    let mut run = Run::new(1);
+    let config = Config { segment_bytes: 40_960, first_segment_bytes: 8_192, batch_bytes_max: 10_000, salt: 1 };
+    run.disk.set_capacity(30_000);
+    let mut host = run.open(config).expect("a new log");
+    assert_eq!(host.work(&mut run.disk), Ok(true));
+    let append = |run: &mut Run, host: &mut WalHost, index| {
+        let entries = [run.entry(index)];
+        let accepted = host.append(None, &entries).expect("fits");
+        let entries = entries.to_vec();
+        run.model.accept(&accepted, Effect { entries, ..Effect::default() });
+        host.write(&mut run.disk).expect("no file grows");
+    };
+    for index in 1..=9 {
+        append(&mut run, &mut host, index);
+    }
+    let full = Err(HostError::Disk(DiskError::NoSpace));
+    assert_eq!(host.work(&mut run.disk), full);
+    while host.complete(&mut run.disk).expect("works") {}
+    assert!(host.wal().durable() >= 1 && host.wal().durable() < 9);
+    assert_eq!(host.work(&mut run.disk), full);
+
+    run.disk.set_capacity(1 << 30);
+    while host.work(&mut run.disk).expect("works") {}
+    while host.complete(&mut run.disk).expect("works") {}
+    assert_eq!(host.wal().durable(), host.wal().sequence());
+    run.model.durable = host.wal().durable();
+    run.disk.power_cut();
+    run.open(config).expect("nothing was lost");
+}
+
+#[test]
+fn a_failed_write_stops_the_log_and_loses_nothing_acknowledged() {
+    each_seed(2_000, |seed| {
+        let mut run = Run::new(seed);
+        let config = run.config();
+        let mut host = run.open(config).expect("a new log");
+        while host.work(&mut run.disk).expect("works") {}
+        for _ in 0..run.random.random_range(1..10) {
+            run.append(&mut host).expect("works");
+        }
+        while host.wal().durable() < 2 && host.complete(&mut run.disk).expect("works") {}
+        run.model.durable = host.wal().durable();
+        while host.work(&mut run.disk).expect("works") {}
+        run.append(&mut host).expect("works");
+        run.disk.fail_writes(1);
+        assert_eq!(host.complete(&mut run.disk), Err(HostError::Disk(DiskError::Io)));
+        run.disk.power_cut();
+        run.open(config).expect("nothing acknowledged was lost");
+        run.seen
+    });
 }

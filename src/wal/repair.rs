@@ -48,7 +48,8 @@ pub struct Cut {
 /// a name may be visible and not durable.
 #[derive(Debug)]
 pub struct Repair {
-    /// To be synced first, with its device's cache: what was read may have come from there, if only the process died.
+    /// To be synced first, with the cache of their device: what was read may come from there, if only the process died.
+    /// All of them: a new header of a segment ahead, written by a repair that was interrupted, may be in there, too.
     pub sync: Vec<SegmentId>,
     /// Then written durably, in any order.
     pub writes: Vec<Write>,
@@ -81,7 +82,7 @@ pub(super) fn recover(found: Found, config: Config, spares: &[SegmentFile]) -> R
     let cut = cut(&found);
     let last_index = found.position.last_index;
     let (log, ahead) = found.segments.split_at(found.end.at + 1);
-    let sync = log.iter().map(|segment| segment.id).collect();
+    let sync = found.segments.iter().map(|segment| segment.id).collect();
     let lives = found.segments.iter().map(|segment| segment.life.counter());
     let lives = lives.max().unwrap_or(0);
     let usable = ahead.iter().take_while(|segment| segment.size_bytes == config.segment_bytes).count();

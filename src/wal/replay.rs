@@ -332,10 +332,10 @@ impl Replay {
     /// Whether the log goes on at the head of this segment, be it with a batch that is damaged itself.
     fn goes_on_here(&self, header: &Result<BatchHeader, Damage>, suspicion: Suspicion) -> bool {
         match header {
-            Ok(header) if self.check_link(header).is_ok() => true,
+            Ok(header) => self.check_link(header).is_ok(),
             Err(Damage::Absent) => false,
-            // Something was written here, and nothing where the log was expected to go on.
-            _ => {
+            // Something is damaged here, and nothing is where the log was expected to go on.
+            Err(_) => {
                 let before = &self.segments[suspicion.at..self.at];
                 suspicion.damage == Damage::Absent && before.iter().all(|segment| segment.stray_end == 0)
             }
