@@ -5,7 +5,7 @@
 //! | follower | (pre-)candidate | `tick`: timer expired; `step` of `TimeoutNow`; `turn`: sole voter after a start |
 //! | pre-candidate | candidate | a quorum would vote for it |
 //! | candidate | leader | a quorum voted for it |
-//! | any | follower | a later term, or the leader of this one, is heard of; `apply_conf_change` removed it; no quorum answered a leader for an election timeout |
+//! | any | follower | a later term, or the leader of this one, is heard of; `removed and said farewell; no quorum answered a leader for an election timeout |
 
 use raft::eraftpb::{self, ConfChangeType, EntryType, MessageType};
 use raft::{RawNode, StateRole};
@@ -41,6 +41,9 @@ pub struct Consensus {
     told: (u64, u64),
     /// The sole voter need not wait for its own timer after a start.
     campaign_at_once: bool,
+    /// Ticks that this leader goes on for after its removal.
+    farewell_ticks: usize,
+    election_ticks: usize,
 }
 
 /// Proposals of one turn, appended together.
@@ -99,6 +102,8 @@ impl Consensus {
             conf_changes: std::collections::VecDeque::new(),
             restored: 0,
             campaign_at_once,
+            farewell_ticks: 0,
+            election_ticks: config.election_ticks,
             raw,
         })
     }
@@ -170,7 +175,7 @@ impl Consensus {
         let conf_state = conf_state.map_err(|error| ConfChangeError::Refused(error.to_string()))?;
         let conf_state = convert::conf_state_from_crate(&conf_state);
         self.raw.mut_store().set_conf_state(conf_state.clone(), index);
-        self.step_down_if_removed();
+        self.lead_on_if_removed();
         Ok(Some(conf_state))
     }
 
@@ -250,6 +255,9 @@ impl Consensus {
     fn tick(&mut self) {
         // On a leader: heartbeats and the quorum check. Elsewhere only the count of ticks, see `election_timer`.
         self.raw.tick();
+        if self.is_farewell() {
+            self.tick_farewell();
+        }
         if self.is_leader() {
             return;
         }
@@ -293,12 +301,39 @@ impl Consensus {
         true
     }
 
-    /// The crate lets a removed leader lead on, and panics at its next commit.
-    fn step_down_if_removed(&mut self) {
+    /// A leader that has removed itself goes on for an election timeout: the others may not know yet that the change
+    /// is committed, and of two voters the one that stays could not elect itself without knowing. The crate lets
+    /// such a leader be, but has dropped the record of its own progress and would panic at its next commit; a record
+    /// is put back, without the membership.
+    fn lead_on_if_removed(&mut self) {
         let raft = &mut self.raw.raft;
-        if !raft.promotable() && raft.state != StateRole::Follower {
-            let term = raft.term;
-            raft.become_follower(term, 0);
+        if raft.promotable() || raft.state != StateRole::Leader {
+            return;
+        }
+        self.farewell_ticks = self.election_ticks;
+        let own = raft.id;
+        if raft.prs().get(own).is_some() {
+            return;
+        }
+        let conf = raft.prs().conf().clone();
+        let record = single_change(ConfChangeType::AddLearnerNode, own);
+        let addition = raft::Changer::new(raft.prs()).simple(&[record]);
+        let (_, record) = addition.expect("a learner can always be added");
+        let last_index = raft.raft_log.last_index();
+        raft.mut_prs().apply_conf(conf, record, last_index);
+    }
+
+    /// Whether this is a leader that has removed itself. It must not answer reads: the crate would take a sole voter
+    /// for itself.
+    fn is_farewell(&self) -> bool {
+        self.is_leader() && !self.raw.raft.promotable()
+    }
+
+    fn tick_farewell(&mut self) {
+        self.farewell_ticks = self.farewell_ticks.saturating_sub(1);
+        if self.farewell_ticks == 0 {
+            let term = self.term();
+            self.raw.raft.become_follower(term, 0);
         }
     }
 
@@ -348,7 +383,7 @@ impl Consensus {
         message.from = self.raw.raft.id;
         message.entries = std::mem::take(&mut self.proposals.entries).into();
         let reason = self.drop_reason();
-        let is_taken = self.raw.raft.step(message).is_ok();
+        let is_taken = !self.is_farewell() && self.raw.raft.step(message).is_ok();
         for id in self.proposals.ids.drain(..) {
             if !is_taken {
                 effects.push(Effect::ProposalDropped { id, reason });
@@ -360,18 +395,21 @@ impl Consensus {
     fn drop_reason(&self) -> DropReason {
         if !self.is_leader() {
             DropReason::NoLeader
-        } else if self.transferee().is_some() {
-            DropReason::Transferring
-        } else {
+        } else if self.is_farewell() {
             DropReason::Removed
+        } else {
+            DropReason::Transferring
         }
     }
 
     // Reads.
 
     fn read_index(&mut self, context: u64, effects: &mut Effects) {
-        if self.leader() == 0 {
-            let reason = DropReason::NoLeader;
+        if self.leader() == 0 || self.is_farewell() {
+            let reason = match self.is_farewell() {
+                true => DropReason::Removed,
+                false => DropReason::NoLeader,
+            };
             effects.push(Effect::ReadDropped { context, reason });
             return;
         }
@@ -390,6 +428,9 @@ impl Consensus {
     }
 
     fn release_reads(&mut self, effects: &mut Effects) {
+        if self.is_farewell() {
+            self.reads.drop_all(effects);
+        }
         if self.reads.has_waiting() && self.raw.raft.commit_to_current_term() {
             for request in self.reads.take_waiting() {
                 self.step_read(request, effects);
@@ -413,8 +454,11 @@ impl Consensus {
         }
         let message = convert::message_to_crate(message);
         match message.msg_type {
+            MessageType::MsgPropose | MessageType::MsgReadIndex if self.is_farewell() => {}
             MessageType::MsgReadIndex => self.step_read(message, effects),
             MessageType::MsgSnapshot => self.receive_snapshot(message, effects),
+            // Forwarding it once more is a thing the crate panics over.
+            MessageType::MsgTransferLeader if !self.is_leader() => {}
             // This campaigns, for which there are conditions.
             MessageType::MsgTimeoutNow if !self.may_campaign() => {}
             _ => match self.raw.step(message) {
@@ -607,10 +651,14 @@ fn crate_change(change: &raftpb::ConfChange) -> Result<eraftpb::ConfChangeV2, Co
         Wire::ConfChangeAddLearnerNode => (ConfChangeType::AddLearnerNode, change.node_id()),
         Wire::ConfChangeUpdateNode => (ConfChangeType::AddNode, 0),
     };
+    let mut result = eraftpb::ConfChangeV2::new();
+    result.changes = vec![single_change(kind, node_id)].into();
+    Ok(result)
+}
+
+fn single_change(kind: ConfChangeType, node_id: u64) -> eraftpb::ConfChangeSingle {
     let mut single = eraftpb::ConfChangeSingle::new();
     single.change_type = kind;
     single.node_id = node_id;
-    let mut result = eraftpb::ConfChangeV2::new();
-    result.changes = vec![single].into();
-    Ok(result)
+    single
 }

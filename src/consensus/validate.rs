@@ -12,7 +12,11 @@
 //! | append: indexes continue `index`, terms do not fall nor pass the message's | slice out of range, a log that contradicts itself |
 //! | heartbeat: commit within the log | panic ("to_commit is out of range") |
 //! | answer to an append: index and hint within the leader's log | match index beyond the log |
+//! | every entry has a type known to the crate | - (no conversion) |
 //! | snapshot: point and plain membership (voters, no duplicates, not joint) | panic while restoring it |
+//!
+//! Two more depend on the role and are decided where messages are stepped: a transfer of leadership that reaches a
+//! member that does not lead, and a request to campaign now while [`super::Consensus`] may not.
 //!
 //! Checks against our own state are made for messages of our term or later; older ones the crate ignores.
 
@@ -125,6 +129,10 @@ fn check_envelope(message: &raftpb::Message, kind: MessageType, local: &Local) -
     if numbers.iter().any(|number| *number >= NUMBER_MAX) {
         return Err(Refusal::Number);
     }
+    let has_type = |entry: &raftpb::Entry| EntryType::try_from(entry.r#type.unwrap_or(0)).is_ok();
+    if !message.entries.iter().all(has_type) {
+        return Err(Refusal::Entries);
+    }
     Ok(())
 }
 
@@ -133,8 +141,7 @@ fn check_proposal(message: &raftpb::Message) -> Result<(), Refusal> {
         return Err(Refusal::Entries);
     }
     for entry in &message.entries {
-        let kind = entry.r#type.unwrap_or_default();
-        match EntryType::try_from(kind).map_err(|_| Refusal::Entries)? {
+        match entry.r#type() {
             EntryType::EntryNormal => {}
             EntryType::EntryConfChange => {
                 let data = entry.data.clone().unwrap_or_default();
@@ -150,7 +157,6 @@ fn check_read(message: &raftpb::Message) -> Result<(), Refusal> {
     let [entry] = &message.entries[..] else {
         return Err(Refusal::Entries);
     };
-    EntryType::try_from(entry.r#type.unwrap_or_default()).map_err(|_| Refusal::Entries)?;
     let length = entry.data.as_ref().map_or(0, bytes::Bytes::len);
     if length == 0 || length > CONTEXT_BYTES_MAX {
         return Err(Refusal::ReadContext);
@@ -164,7 +170,6 @@ fn check_append(message: &raftpb::Message) -> Result<(), Refusal> {
     }
     let (mut index, mut term) = (message.index(), message.log_term());
     for entry in &message.entries {
-        EntryType::try_from(entry.r#type.unwrap_or_default()).map_err(|_| Refusal::Entries)?;
         if entry.index() != index + 1 || entry.term() < term || entry.term() == 0 {
             return Err(Refusal::Entries);
         }

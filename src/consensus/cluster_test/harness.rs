@@ -465,7 +465,8 @@ impl Cluster {
         let node = change.node_id();
         let is_removal = change.r#type() == ConfChangeType::ConfChangeRemoveNode;
         let voters = &member.view.conf_state.voters;
-        let is_last = is_removal && voters.as_slice() == [node];
+        // Of two voters, one that is removed and lost for good before the other has heard takes the quorum along.
+        let is_last = is_removal && voters.contains(&node) && voters.len() <= 2;
         let is_demotion = change.r#type() == ConfChangeType::ConfChangeAddLearnerNode && voters.contains(&node);
         if is_last || is_demotion || member.view.removed.contains(&node) {
             change.node_id = Some(0);
