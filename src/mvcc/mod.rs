@@ -45,6 +45,8 @@ mod write;
 
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod test_disk;
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -63,7 +65,7 @@ pub use self::{
     view::View,
     write::{Committed, Deleted, WriteTxn},
 };
-use crate::backend::{self, Backend};
+use crate::{backend::Backend, pagefile};
 
 /// Revision of a store nothing was ever written to.
 pub const FIRST_REVISION: i64 = 1;
@@ -92,7 +94,7 @@ pub enum Refusal {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     #[error(transparent)]
-    Corrupt(#[from] backend::Corrupt),
+    Corrupt(#[from] pagefile::Corrupt),
     #[error("bucket key: {0}")]
     BadKey(#[from] BadRevisionKey),
     #[error("record {revision}: {source}")]
@@ -101,9 +103,9 @@ pub enum Failure {
     RecordMissing(Revision),
 }
 
-/// Why a read gave no answer.
+/// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
+pub enum Error {
     #[error(transparent)]
     Refused(#[from] Refusal),
     #[error(transparent)]

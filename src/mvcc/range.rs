@@ -23,7 +23,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::encoding::{encode_varint, encoded_len_varint};
 
 use super::{
-    Failure, ReadError, Refusal,
+    Error, Failure, Refusal,
     key_index::KeyVersion,
     range_order::{Item, Order},
     record::RecordFields,
@@ -460,7 +460,7 @@ impl Body<'_> {
 }
 
 /// A whole range at once, decoded: for answers known to be small and for reads inside a transaction.
-pub fn collect(view: &View, options: &RangeOptions) -> Result<RangeResult, ReadError> {
+pub fn collect(view: &View, options: &RangeOptions) -> Result<RangeResult, Error> {
     let mut reader = RangeReader::new(view.clone(), options.clone())?;
     let measured = loop {
         if let Some(measured) = reader.measure(usize::MAX)? {

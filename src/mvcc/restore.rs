@@ -10,7 +10,7 @@
 use bytes::Bytes;
 
 use super::{
-    FIRST_REVISION, Failure, NEVER_COMPACTED, Store,
+    Error, FIRST_REVISION, Failure, NEVER_COMPACTED, Store,
     compact::{FINISHED_KEY, SCHEDULED_KEY, read_mark},
     key_index::KeyVersion,
     record::RecordFields,
@@ -92,8 +92,7 @@ impl Restore {
     ///
     /// # Panics
     /// If [`Self::step`] has not answered `true`.
-    #[must_use]
-    pub fn finish(self, backend: &mut Backend) -> (Store, Vec<Attachment>) {
+    pub fn finish(self, backend: &mut Backend) -> Result<(Store, Vec<Attachment>), Failure> {
         assert!(matches!(self.state, State::Done), "restore is not through");
         let mut store = Store {
             index: self.index,
@@ -102,11 +101,13 @@ impl Restore {
             ..Store::default()
         };
         if self.scheduled > self.compact_revision {
-            store
-                .compact_begin(backend, self.scheduled)
-                .expect("above the last compaction, and the revision was raised to it");
+            match store.compact_begin(backend, self.scheduled) {
+                Ok(()) => {}
+                Err(Error::Failed(failure)) => return Err(failure),
+                Err(Error::Refused(_)) => unreachable!("above the last compaction, and the revision was raised to it"),
+            }
         }
-        (store, self.attachments)
+        Ok((store, self.attachments))
     }
 }
 

@@ -91,10 +91,13 @@ impl RecordScan {
         left: &mut usize,
         visit: &mut dyn FnMut(StoredRecord<'_>) -> Result<(), Failure>,
     ) -> Result<bool, Failure> {
-        let mut cursor = records.pages().cursor(Bucket::Key.name())?;
+        let Some(bucket) = records.pages().bucket(Bucket::Key.name())? else {
+            return Ok(true);
+        };
+        let mut cursor = records.pages().cursor(bucket);
         let mut found = cursor.seek(&self.next.put_key())?;
-        while let Some((stored_key, record)) = found {
-            let key = RecordKey::parse(stored_key)?;
+        while let Some(item) = found {
+            let key = RecordKey::parse(item.key)?;
             if key.revision.main > self.last_main {
                 return Ok(true);
             }
@@ -102,9 +105,14 @@ impl RecordScan {
                 return Ok(false);
             }
             *left -= 1;
-            visit(StoredRecord { revision: key.revision, tombstone: key.tombstone, stored_key, record })?;
+            visit(StoredRecord {
+                revision: key.revision,
+                tombstone: key.tombstone,
+                stored_key: item.key,
+                record: item.value,
+            })?;
             self.next = Revision::new(key.revision.main, key.revision.sub + 1);
-            found = cursor.next()?;
+            found = cursor.next_item()?;
         }
         Ok(true)
     }
