@@ -99,6 +99,8 @@ pub enum Failure {
     BadKey(#[from] BadRevisionKey),
     #[error("record {revision}: {source}")]
     BadRecord { revision: Revision, source: BadRecord },
+    #[error("record {0} follows a later one or one of the same revision")]
+    OutOfOrder(Revision),
     #[error("record {0} is in the index but not in the database")]
     RecordMissing(Revision),
 }

@@ -98,6 +98,9 @@ impl RecordScan {
         let mut found = cursor.seek(&self.next.put_key())?;
         while let Some(item) = found {
             let key = RecordKey::parse(item.key)?;
+            if key.revision < self.next {
+                return Err(Failure::OutOfOrder(key.revision));
+            }
             if key.revision.main > self.last_main {
                 return Ok(true);
             }
