@@ -35,6 +35,7 @@ pub(super) const FINISHED_KEY: &[u8] = b"finishedCompactRev";
 const ENTRIES_PER_LEAF: usize = 32;
 
 /// One compaction under way.
+#[derive(Debug)]
 pub(super) struct Compaction {
     revision: i64,
     /// Whether the one before had finished: else the hash misses what it deleted.
@@ -44,6 +45,7 @@ pub(super) struct Compaction {
     state: State,
 }
 
+#[derive(Debug)]
 enum State {
     Index { from: Vec<u8> },
     Commit,

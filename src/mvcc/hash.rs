@@ -97,11 +97,13 @@ pub(super) fn remember(hashes: &mut Vec<KeyValueHash>, hash: KeyValueHash) {
 }
 
 /// HashKV over one view, in slices.
+#[derive(Debug)]
 pub struct HashReader {
     view: View,
     state: State,
 }
 
+#[derive(Debug)]
 enum State {
     Known(KeyValueHash),
     Reading { hasher: Hasher, scan: RecordScan, keeps_any: bool },

@@ -73,6 +73,7 @@ pub const FIRST_REVISION: i64 = 1;
 pub const NEVER_COMPACTED: i64 = -1;
 
 /// The writer's side of the key space. The backend is shared with other floors, so it is passed in.
+#[derive(Debug)]
 pub struct Store {
     index: TreeIndex,
     revision: i64,

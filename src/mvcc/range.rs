@@ -87,6 +87,7 @@ pub struct RangeResult {
 }
 
 /// One range over one view, on its way out.
+#[derive(Debug)]
 pub struct RangeReader {
     view: View,
     options: RangeOptions,

@@ -28,6 +28,7 @@ pub struct Attachment {
 }
 
 /// A store on its way from the page file into memory.
+#[derive(Debug)]
 pub struct Restore {
     records: ReadView,
     index: TreeIndex,
@@ -38,6 +39,7 @@ pub struct Restore {
     state: State,
 }
 
+#[derive(Debug)]
 enum State {
     Records(RecordScan),
     Leases { rank: u64 },

@@ -22,7 +22,7 @@ use crate::backend::ReadView;
 pub(super) const KVS_TAG: u8 = 0x12;
 
 /// An immutable state of the key space.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct View {
     pub(super) index: TreeIndex,
     pub(super) records: ReadView,
@@ -124,4 +124,18 @@ fn append_header(out: &mut BytesMut, len: usize) {
     out.reserve(11 + len);
     out.put_u8(KVS_TAG);
     encode_varint(len as u64, out);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mvcc::{HashReader, RangeReader};
+
+    #[test]
+    fn readers_may_live_on_any_core() {
+        fn any_core<T: Send + Sync>() {}
+        any_core::<View>();
+        any_core::<RangeReader>();
+        any_core::<HashReader>();
+    }
 }
