@@ -213,6 +213,9 @@ struct World {
     model: Model,
     store: Store,
     disk: Disk,
+    /// The model when the last commit was sealed, and that of what is on disk.
+    sealed: Model,
+    durable: Model,
     /// Hash of each compaction under way, as the model had it when it began.
     compaction_hashes: BTreeMap<i64, u32>,
     /// Views of the past with what they must go on answering.
@@ -227,6 +230,8 @@ impl World {
             model: Model::new(),
             store: Store::default(),
             disk: Disk::default(),
+            sealed: Model::new(),
+            durable: Model::new(),
             compaction_hashes: BTreeMap::new(),
             past: Vec::new(),
             seed,
@@ -344,7 +349,7 @@ impl World {
         let budget = self.rng.random_range(1..40);
         let step = self.store.compact_step(&mut self.disk.backend, budget).expect("no failure");
         match step {
-            CompactStep::AwaitsCommit if self.rng.random_bool(0.3) => self.disk.commit(),
+            CompactStep::AwaitsCommit if self.rng.random_bool(0.3) => self.commit(),
             CompactStep::Finished(report) if report.hash_kept => {
                 assert_eq!(Some(&report.hash.hash), self.compaction_hashes.get(&report.revision));
                 let view = self.store.view(&self.disk.backend);
@@ -421,9 +426,29 @@ impl World {
         assert_eq!(events, expected);
     }
 
+    fn advance(&mut self, budget: usize) {
+        let (begun, durable) = (self.disk.begun, self.disk.durable);
+        self.disk.advance(budget);
+        if self.disk.begun > begun {
+            self.sealed = self.model.clone();
+        }
+        if self.disk.durable > durable {
+            self.durable = self.sealed.clone();
+        }
+    }
+
+    fn commit(&mut self) {
+        while self.disk.has_pending() {
+            self.advance(1000);
+        }
+    }
+
     /// Throws the memory away and starts from what was committed.
     fn restart(&mut self) {
-        self.disk.commit();
+        if self.rng.random_bool(0.5) {
+            self.commit();
+        }
+        self.model = self.durable.clone();
         self.disk = self.disk.reopened();
         let mut restore = Restore::new(self.disk.backend.view()).expect("marks");
         let budget = self.rng.random_range(1..50);
@@ -443,8 +468,8 @@ impl World {
             0..=9 => self.write(),
             10 if self.rng.random_bool(0.3) => self.compact(),
             10..=13 => self.compact_slice(),
-            14 if self.rng.random_bool(0.5) => self.disk.commit(),
-            14 => self.disk.advance(20),
+            14 if self.rng.random_bool(0.5) => self.commit(),
+            14 => self.advance(20),
             15 => self.check_hash(),
             16 => self.check_events(),
             17 if self.rng.random_bool(0.2) => self.restart(),
@@ -466,11 +491,11 @@ impl World {
         loop {
             match self.store.compact_step(&mut self.disk.backend, 9).expect("ok") {
                 CompactStep::Idle => break,
-                CompactStep::AwaitsCommit => self.disk.commit(),
+                CompactStep::AwaitsCommit => self.commit(),
                 CompactStep::Working | CompactStep::Finished(_) => {}
             }
         }
-        self.disk.commit();
+        self.commit();
         assert_eq!(self.store.index.records(), self.model.records.len() as u64);
         let view = self.store.view(&self.disk.backend);
         let mut scan = RecordScan::new(Revision::default(), i64::MAX - 1);

@@ -13,6 +13,9 @@ pub(super) struct Disk {
     file_len: u64,
     pub(super) backend: Backend,
     commit: Option<Commit>,
+    /// Commits begun, and commits on disk.
+    pub(super) begun: u64,
+    pub(super) durable: u64,
 }
 
 impl Disk {
@@ -21,7 +24,7 @@ impl Disk {
         let file_len = content.len() as u64;
         let file = PageFile::open(image.map(), file_len).expect("a sound file");
         let backend = Backend::new(file).expect("a sound file");
-        Self { image, file_len, backend, commit: None }
+        Self { image, file_len, backend, commit: None, begun: 0, durable: 0 }
     }
 
     /// One slice of a commit, or its writes.
@@ -32,17 +35,27 @@ impl Disk {
                 self.image.write(write);
             }
             self.backend.on_committed().expect("a sound file");
-        } else if self.backend.is_committing() || self.backend.begin_commit() {
+            self.durable += 1;
+        } else {
+            self.begun += u64::from(self.backend.begin_commit());
+            if !self.backend.is_committing() {
+                return;
+            }
             self.commit = self.backend.step_commit(budget).expect("a sound file");
         }
     }
 
+    pub(super) fn has_pending(&self) -> bool {
+        self.backend.is_committing() || self.backend.pending_changes() > 0
+    }
+
     pub(super) fn commit(&mut self) {
-        while self.backend.is_committing() || self.backend.pending_changes() > 0 {
+        while self.has_pending() {
             self.advance(1000);
         }
     }
 
+    /// What a start after a power cut finds.
     pub(super) fn reopened(&self) -> Self {
         Self::new(&self.image.content(self.file_len as usize))
     }
