@@ -20,7 +20,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{
-    Failure, Refusal, Store,
+    Error, Failure, Refusal, Store,
     hash::{self, Hasher, KeyValueHash},
     revision::{RecordKey, Revision},
     scan::RecordScan,
@@ -35,6 +35,7 @@ pub(super) const FINISHED_KEY: &[u8] = b"finishedCompactRev";
 const ENTRIES_PER_LEAF: usize = 32;
 
 /// One compaction under way.
+#[derive(Debug)]
 pub(super) struct Compaction {
     revision: i64,
     /// Whether the one before had finished: else the hash misses what it deleted.
@@ -44,6 +45,7 @@ pub(super) struct Compaction {
     state: State,
 }
 
+#[derive(Debug)]
 enum State {
     Index { from: Vec<u8> },
     Commit,
@@ -74,15 +76,15 @@ pub struct CompactionReport {
 
 impl Store {
     /// Begins to forget what `revision` does not need. Reads below it are refused from now on.
-    pub fn compact_begin(&mut self, backend: &mut Backend, revision: i64) -> Result<(), Refusal> {
+    pub fn compact_begin(&mut self, backend: &mut Backend, revision: i64) -> Result<(), Error> {
         if revision <= self.compact_revision {
-            return Err(Refusal::Compacted);
+            return Err(Refusal::Compacted.into());
         }
         if revision > self.revision {
-            return Err(Refusal::FutureRevision);
+            return Err(Refusal::FutureRevision.into());
         }
-        let finished = backend.get(Bucket::Meta, FINISHED_KEY);
-        let keeps_hash = backend.get(Bucket::Meta, SCHEDULED_KEY) == finished;
+        let finished = backend.get(Bucket::Meta, FINISHED_KEY).map_err(Failure::from)?;
+        let keeps_hash = backend.get(Bucket::Meta, SCHEDULED_KEY).map_err(Failure::from)? == finished;
         self.compactions.push_back(Compaction {
             revision,
             keeps_hash,
@@ -207,8 +209,11 @@ fn keeps_any(index: &TreeIndex, records: &ReadView, revision: i64) -> Result<boo
 
 /// The main revision of a mark in bucket `meta` of the page file.
 pub(super) fn read_mark(records: &ReadView, mark: &[u8]) -> Result<Option<i64>, Failure> {
-    let Some(meta) = records.pages().bucket(Bucket::Meta.name())? else { return Ok(None) };
-    match records.pages().get(&meta, mark)? {
+    let pages = records.pages();
+    let Some(bucket) = pages.bucket(Bucket::Meta.name())? else {
+        return Ok(None);
+    };
+    match pages.get(&bucket, mark)? {
         Some(value) => Ok(Some(RecordKey::parse(value)?.revision.main)),
         None => Ok(None),
     }

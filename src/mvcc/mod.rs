@@ -45,6 +45,8 @@ mod write;
 
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod test_disk;
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -63,7 +65,7 @@ pub use self::{
     view::View,
     write::{Committed, Deleted, WriteTxn},
 };
-use crate::{backend::Backend, base::refusal, pagefile};
+use crate::{backend::Backend, pagefile};
 
 /// Revision of a store nothing was ever written to.
 pub const FIRST_REVISION: i64 = 1;
@@ -71,6 +73,7 @@ pub const FIRST_REVISION: i64 = 1;
 pub const NEVER_COMPACTED: i64 = -1;
 
 /// The writer's side of the key space. The backend is shared with other floors, so it is passed in.
+#[derive(Debug)]
 pub struct Store {
     index: TreeIndex,
     revision: i64,
@@ -106,13 +109,15 @@ pub enum Failure {
     BadKey(#[from] BadRevisionKey),
     #[error("record {revision}: {source}")]
     BadRecord { revision: Revision, source: BadRecord },
+    #[error("record {0} follows a later one or one of the same revision")]
+    OutOfOrder(Revision),
     #[error("record {0} is in the index but not in the database")]
     RecordMissing(Revision),
 }
 
-/// Why a read gave no answer.
+/// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
+pub enum Error {
     #[error(transparent)]
     Refused(#[from] Refusal),
     #[error(transparent)]

@@ -13,10 +13,7 @@ use super::{
     Failure,
     revision::{RecordKey, Revision},
 };
-use crate::{
-    backend::{Bucket, ReadView},
-    pagefile::Item,
-};
+use crate::backend::{Bucket, ReadView};
 
 /// A record where it is stored.
 #[derive(Clone, Copy, Debug)]
@@ -94,11 +91,16 @@ impl RecordScan {
         left: &mut usize,
         visit: &mut dyn FnMut(StoredRecord<'_>) -> Result<(), Failure>,
     ) -> Result<bool, Failure> {
-        let Some(bucket) = records.pages().bucket(Bucket::Key.name())? else { return Ok(true) };
+        let Some(bucket) = records.pages().bucket(Bucket::Key.name())? else {
+            return Ok(true);
+        };
         let mut cursor = records.pages().cursor(bucket);
         let mut found = cursor.seek(&self.next.put_key())?;
-        while let Some(Item { key: stored_key, value: record, .. }) = found {
-            let key = RecordKey::parse(stored_key)?;
+        while let Some(item) = found {
+            let key = RecordKey::parse(item.key)?;
+            if key.revision < self.next {
+                return Err(Failure::OutOfOrder(key.revision));
+            }
             if key.revision.main > self.last_main {
                 return Ok(true);
             }
@@ -106,7 +108,12 @@ impl RecordScan {
                 return Ok(false);
             }
             *left -= 1;
-            visit(StoredRecord { revision: key.revision, tombstone: key.tombstone, stored_key, record })?;
+            visit(StoredRecord {
+                revision: key.revision,
+                tombstone: key.tombstone,
+                stored_key: item.key,
+                record: item.value,
+            })?;
             self.next = Revision::new(key.revision.main, key.revision.sub + 1);
             found = cursor.next_item()?;
         }

@@ -13,7 +13,7 @@
 //!
 //! Deliberately absent: values (bucket `key`), lease ids (the record), and limits of any kind.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use super::{
     key_index::{self, Compacted, KeyVersion, Stamp},
@@ -82,6 +82,16 @@ impl Default for TreeIndex {
     }
 }
 
+/// Counts only: the content may be gigabytes.
+impl fmt::Debug for TreeIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TreeIndex")
+            .field("live", &self.summary.live)
+            .field("keys", &self.summary.keys)
+            .finish_non_exhaustive()
+    }
+}
+
 impl TreeIndex {
     /// Keys that exist now.
     #[must_use]
@@ -126,19 +136,21 @@ impl TreeIndex {
         }
     }
 
-    /// Records a put; answers what the key's version is now.
-    pub fn put(&mut self, key: &[u8], revision: Revision, leased: bool) -> KeyVersion {
+    /// Records a put; answers what the key's version was before and what it is now.
+    pub fn put(&mut self, key: &[u8], revision: Revision, leased: bool) -> (Option<KeyVersion>, KeyVersion) {
+        let mut replaced = None;
         let mut written = None;
         self.edit(key, &mut |leaf, place| {
             let before = place.ok().map(|slot| leaf.stamp(slot));
             let stamp = put_stamp(before, revision, leased);
+            replaced = before.and_then(Stamp::live);
             written = stamp.live();
             match place {
                 Ok(slot) => leaf.push(slot, stamp),
                 Err(slot) => leaf.insert(slot, key, stamp),
             }
         });
-        written.expect("a put makes a live version")
+        (replaced, written.expect("a put makes a live version"))
     }
 
     /// Records a deletion. A key that does not exist is left alone and `false` is the answer.

@@ -9,7 +9,7 @@ use bytes::{BufMut, BytesMut};
 use prost::encoding::encode_varint;
 
 use super::{
-    Failure, ReadError, Refusal,
+    Error, Failure, Refusal,
     hash::KeyValueHash,
     key_index::KeyVersion,
     record::RecordFields,
@@ -22,7 +22,7 @@ use crate::backend::ReadView;
 pub(super) const KVS_TAG: u8 = 0x12;
 
 /// An immutable state of the key space.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct View {
     pub(super) index: TreeIndex,
     pub(super) records: ReadView,
@@ -78,7 +78,7 @@ impl View {
     }
 
     /// The stored `mvccpb.KeyValue` of `key` at a requested revision.
-    pub fn get(&self, key: &[u8], requested: i64) -> Result<Option<&[u8]>, ReadError> {
+    pub fn get(&self, key: &[u8], requested: i64) -> Result<Option<&[u8]>, Error> {
         match self.version(key, requested)? {
             Some(version) => Ok(Some(self.record(version.modified)?)),
             None => Ok(None),
@@ -86,7 +86,7 @@ impl View {
     }
 
     /// Appends `key`, if it exists, as one `kvs` field of a `RangeResponse`; the answer is whether it does.
-    pub fn point(&self, key: &[u8], requested: i64, keys_only: bool, out: &mut BytesMut) -> Result<bool, ReadError> {
+    pub fn point(&self, key: &[u8], requested: i64, keys_only: bool, out: &mut BytesMut) -> Result<bool, Error> {
         let Some(version) = self.version(key, requested)? else {
             return Ok(false);
         };
@@ -124,4 +124,18 @@ fn append_header(out: &mut BytesMut, len: usize) {
     out.reserve(11 + len);
     out.put_u8(KVS_TAG);
     encode_varint(len as u64, out);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mvcc::{HashReader, RangeReader};
+
+    #[test]
+    fn readers_may_live_on_any_core() {
+        fn any_core<T: Send + Sync>() {}
+        any_core::<View>();
+        any_core::<RangeReader>();
+        any_core::<HashReader>();
+    }
 }

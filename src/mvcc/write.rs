@@ -85,7 +85,8 @@ impl<'s> WriteTxn<'s> {
         lease: i64,
         with_previous: bool,
     ) -> Result<Option<KeyValue>, Failure> {
-        let before = self.version(key);
+        let revision = self.next_revision();
+        let (before, version) = self.store.index.put(key, revision, lease != 0);
         let previous = match before {
             Some(version) if with_previous => Some(self.key_value(version)?),
             _ => None,
@@ -95,8 +96,6 @@ impl<'s> WriteTxn<'s> {
             (None, Some(version)) => self.lease_of(version)?,
             (None, None) => 0,
         };
-        let revision = self.next_revision();
-        let version = self.store.index.put(key, revision, lease != 0);
         let record = RecordFields {
             key,
             create_revision: version.created,
