@@ -121,7 +121,9 @@ fn assert_contents(backend: &Backend, records: &Records, small: &BTreeMap<(Bucke
     for bucket in Bucket::ALL {
         let expected: Vec<(Vec<u8>, Bytes)> = match bucket {
             Bucket::Key => records.iter().filter_map(|(key, value)| Some((key.clone(), value.clone()?))).collect(),
-            _ => small.iter().filter(|(at, _)| at.0 == bucket).map(|(at, value)| (at.1.clone(), value.clone())).collect(),
+            _ => {
+                small.iter().filter(|(at, _)| at.0 == bucket).map(|(at, value)| (at.1.clone(), value.clone())).collect()
+            }
         };
         let root = view.pages().bucket(bucket.name()).expect("sound").expect("every bucket exists");
         let mut cursor = view.pages().cursor(root);

@@ -37,3 +37,10 @@ pub const TREE_DEPTH_MAX: usize = 40;
 
 /// Records per chunk of the read buffer.
 pub const READ_BUFFER_CHUNK_RECORDS: usize = 1024;
+
+/// Leaves looked at per commit while the page file gives back its end.
+pub const SHRINK_LEAVES_VISITED_MAX: usize = 1000;
+/// Pages moved per commit meanwhile.
+pub const SHRINK_PAGES_MOVED_MAX: u64 = 1000;
+/// Free spans looked at for a low place before any sufficient one is taken.
+pub const SHRINK_SPANS_VISITED_MAX: usize = 4096;

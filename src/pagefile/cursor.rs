@@ -24,7 +24,11 @@ impl<'t> From<LeafElement<'t>> for Item<'t> {
 
 /// The element stored under `key`.
 #[inline]
-pub(super) fn lookup<'t>(window: &'t Window, root: &BucketRoot, key: &[u8]) -> Result<Option<LeafElement<'t>>, Corrupt> {
+pub(super) fn lookup<'t>(
+    window: &'t Window,
+    root: &BucketRoot,
+    key: &[u8],
+) -> Result<Option<LeafElement<'t>>, Corrupt> {
     let mut page = root.page(window)?;
     for _ in 0..TREE_DEPTH_MAX {
         if page.is_leaf() {
@@ -68,7 +72,10 @@ impl<'t> Cursor<'t> {
 
     /// To the first record whose key is not below `key`.
     pub fn seek(&mut self, key: &[u8]) -> Result<Option<Item<'t>>, Corrupt> {
-        self.descend(|page| page.child_index(key), |page| page.leaf_index(key).map(|found| found.unwrap_or_else(|at| at)))?;
+        self.descend(
+            |page| page.child_index(key),
+            |page| page.leaf_index(key).map(|found| found.unwrap_or_else(|at| at)),
+        )?;
         self.settle()
     }
 

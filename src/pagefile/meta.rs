@@ -111,7 +111,9 @@ impl Meta {
     fn find_second(map: &PageMap, file_len: u64) -> Result<Meta, OpenError> {
         (0..PAGE_SIZE_CANDIDATES)
             .map(|shift| PAGE_SIZE_MIN << shift)
-            .filter_map(|offset| Meta::read(map, file_len, offset).ok().filter(|meta| u64::from(meta.page_size) == offset))
+            .filter_map(|offset| {
+                Meta::read(map, file_len, offset).ok().filter(|meta| u64::from(meta.page_size) == offset)
+            })
             .next()
             .ok_or(OpenError::InvalidDatabase)
     }
@@ -138,7 +140,10 @@ const _: () = assert!(PAGE_SIZE_MIN << (PAGE_SIZE_CANDIDATES - 1) == PAGE_SIZE_M
 
 /// The four pages of a new, empty file: two metas, an empty freelist, an empty root bucket.
 pub(super) fn image_of_new_file(page_size: u32) -> Vec<u8> {
-    assert!(page_size.is_power_of_two() && (PAGE_SIZE_MIN..=PAGE_SIZE_MAX).contains(&u64::from(page_size)), "page size");
+    assert!(
+        page_size.is_power_of_two() && (PAGE_SIZE_MIN..=PAGE_SIZE_MAX).contains(&u64::from(page_size)),
+        "page size"
+    );
     let mut image = Vec::with_capacity(4 * page_size as usize);
     for txid in 0..2 {
         let freelist = Some(PageId(2));

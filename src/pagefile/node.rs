@@ -19,7 +19,10 @@ pub(super) type NodeId = usize;
 #[derive(Clone, Debug)]
 pub(super) enum Cell {
     /// In the file; checked when it was taken from its page, and pinned by the last commit.
-    Mapped { at: u64, len: usize },
+    Mapped {
+        at: u64,
+        len: usize,
+    },
     Key(Key),
     Value(Bytes),
 }

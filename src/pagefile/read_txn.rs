@@ -34,7 +34,11 @@ pub struct BucketRoot {
 pub(super) enum BucketPlace {
     Page(PageId),
     /// A leaf inside the bucket's value: which page it lies in, where in the file, how long.
-    Inline { host: PageId, at: u64, len: usize },
+    Inline {
+        host: PageId,
+        at: u64,
+        len: usize,
+    },
 }
 
 impl BucketRoot {

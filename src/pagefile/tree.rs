@@ -2,7 +2,7 @@
 //!
 //! | phase | what one step does | function |
 //! |---|---|---|
-//! | apply | merges a run of changes into the leaf that covers it | `apply_run` |
+//! | apply | merges a run of changes into the leaf that covers it; then leaves that are only to be moved | `apply_run`, `move_leaf` |
 //! | rebalance | looks at one node that became small: remove, join with a sibling, or leave | `rebalance_one` |
 //! | spill | writes one page of one node, leaves first | `spill_piece` |
 //!
@@ -72,6 +72,8 @@ pub(super) struct Tree {
     /// Element flags of what is put: buckets in the root bucket, plain values elsewhere.
     flags: u32,
     changes: IntoIter<Change>,
+    /// Keys whose leaves are rewritten even if nothing changes in them.
+    moves: IntoIter<Key>,
     nodes: Vec<Node>,
     /// Nodes to be looked at by rebalance, leaves first.
     unbalanced: BTreeSet<(usize, NodeId)>,
@@ -87,7 +89,14 @@ enum Plan {
 
 impl Tree {
     /// `root`: `None` makes a new bucket. `flags`: see the field.
-    pub(super) fn new(base: ReadTxn, root: Option<BucketRoot>, flags: u32, fill: Fill, changes: Vec<Change>) -> Tree {
+    pub(super) fn new(
+        base: ReadTxn,
+        root: Option<BucketRoot>,
+        flags: u32,
+        fill: Fill,
+        changes: Vec<Change>,
+        moves: Vec<Key>,
+    ) -> Tree {
         let mut nodes = Vec::new();
         let root = root.map_or_else(
             || {
@@ -96,8 +105,8 @@ impl Tree {
             },
             |root| Place::Stored(root.place),
         );
-        let (changes, unbalanced) = (changes.into_iter(), BTreeSet::new());
-        Tree { base, root, fill, flags, changes, nodes, unbalanced, phase: Phase::Apply }
+        let (changes, moves, unbalanced) = (changes.into_iter(), moves.into_iter(), BTreeSet::new());
+        Tree { base, root, fill, flags, changes, moves, nodes, unbalanced, phase: Phase::Apply }
     }
 
     /// Works until `budget` (about one unit per record) is used up or the tree is written.
@@ -109,10 +118,13 @@ impl Tree {
     ) -> Result<Option<NewRoot>, Corrupt> {
         while *budget > 0 {
             let used = match self.phase {
-                Phase::Apply if self.changes.as_slice().is_empty() => {
-                    self.phase = Phase::Rebalance;
-                    1
-                }
+                Phase::Apply if self.changes.as_slice().is_empty() => match self.moves.next() {
+                    Some(key) => self.move_leaf(&key)?,
+                    None => {
+                        self.phase = Phase::Rebalance;
+                        1
+                    }
+                },
                 Phase::Apply => self.apply_run(*budget)?,
                 Phase::Rebalance => match self.unbalanced.pop_first() {
                     Some((_, id)) => self.rebalance_one(id, space)?,
@@ -312,6 +324,14 @@ impl Tree {
             self.unbalanced.insert((0, leaf));
         }
         Ok(())
+    }
+
+    /// Takes the leaf that covers `key` apart, so that it will be written elsewhere, and joined if it has become small.
+    fn move_leaf(&mut self, key: &[u8]) -> Result<usize, Corrupt> {
+        let path = self.descend(key)?;
+        let leaf = self.load(&path, path.len())?;
+        self.unbalanced.insert((0, leaf));
+        Ok(1 + self.nodes[leaf].content.count())
     }
 
     // ---- rebalance
