@@ -100,8 +100,11 @@ impl PageFile {
     /// Roots without readers are given up, except the last two: a damaged newest meta page leaves the one before usable.
     fn release_roots(&mut self) {
         let last = self.root.meta.txid;
-        let unread = |(txid, root): &(&u64, &Arc<CommittedRoot>)| **txid + 1 < last && Arc::strong_count(root) == 1;
-        let gone: Vec<u64> = self.roots.iter().filter(unread).map(|(txid, _)| *txid).collect();
+        // `get_mut` rather than `strong_count`: it orders the last reader's reads before what is written over them.
+        let unread = |(txid, root): (&u64, &mut Arc<CommittedRoot>)| {
+            (*txid + 1 < last && Arc::get_mut(root).is_some()).then_some(*txid)
+        };
+        let gone: Vec<u64> = self.roots.iter_mut().filter_map(unread).collect();
         for txid in &gone {
             self.roots.remove(txid);
         }
