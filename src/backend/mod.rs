@@ -168,9 +168,24 @@ impl Backend {
         self.committed.with_buffer(self.buffer.clone())
     }
 
+    fn needs_commit(&self) -> bool {
+        self.open.changes() > 0 || !self.missing.is_empty() || self.file.is_shrinking()
+    }
+
+    /// Defragments while serving: the next commits move pages from the end of the file to free ones and cut it. Done when
+    /// `is_shrinking` is false; until then commits are needed even without changes.
+    pub fn start_shrink(&mut self) {
+        self.file.start_shrink();
+    }
+
+    #[must_use]
+    pub fn is_shrinking(&self) -> bool {
+        self.file.is_shrinking()
+    }
+
     /// Seals the batch. False: nothing to commit, or a commit is in flight.
     pub fn begin_commit(&mut self) -> bool {
-        if self.in_flight.is_some() || (self.open.changes() == 0 && self.missing.is_empty()) {
+        if self.in_flight.is_some() || !self.needs_commit() {
             return false;
         }
         let mut batch = std::mem::take(&mut self.open);

@@ -177,3 +177,10 @@ fn changes_during_a_commit_belong_to_the_next() {
         assert_eq!(view.record(&late).expect("sound"), seen);
     }
 }
+
+#[test]
+fn views_may_go_to_any_core() {
+    fn may_go<T: Clone + Send + Sync + 'static>() {}
+    may_go::<ReadView>();
+    may_go::<crate::pagefile::ReadTxn>();
+}

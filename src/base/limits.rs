@@ -169,3 +169,9 @@ pub const CLIENT_ATTEMPTS_MAX: u32 = 100;
 pub const CLIENT_BACKOFF_MS: u64 = 25;
 /// How often a starting member looks whether it is published.
 pub const PUBLISH_POLL_MS: u64 = 2;
+/// Leaves looked at per commit while the page file gives back its end.
+pub const SHRINK_LEAVES_VISITED_MAX: usize = 1000;
+/// Pages moved per commit meanwhile.
+pub const SHRINK_PAGES_MOVED_MAX: u64 = 1000;
+/// Free spans looked at for a low place before any sufficient one is taken.
+pub const SHRINK_SPANS_VISITED_MAX: usize = 4096;

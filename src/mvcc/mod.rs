@@ -65,7 +65,7 @@ pub use self::{
     view::View,
     write::{Committed, Deleted, WriteTxn},
 };
-use crate::{backend::Backend, pagefile};
+use crate::{backend::Backend, base::refusal, pagefile};
 
 /// Revision of a store nothing was ever written to.
 pub const FIRST_REVISION: i64 = 1;

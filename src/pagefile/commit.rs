@@ -3,7 +3,8 @@
 use super::PageId;
 use crate::base::limits::PAGE_WRITE_BYTES_MAX;
 
-/// What has to reach the disk, in this order: grow the file and sync, `pages`, sync, `meta`, sync.
+/// What has to reach the disk, in this order: grow the file and sync, `pages`, sync, `meta`, sync, and
+/// cut the file if so asked.
 #[derive(Debug)]
 pub struct Commit {
     pub txid: u64,
@@ -13,6 +14,8 @@ pub struct Commit {
     pub pages: Vec<PageWrite>,
     /// The commit point.
     pub meta: PageWrite,
+    /// Length from which on nobody needs the file any more after the commit point (while shrinking only).
+    pub truncate_to: Option<u64>,
 }
 
 /// Consecutive whole pages. Only a page file makes them, so that none can hit a page that somebody reads.

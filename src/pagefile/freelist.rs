@@ -14,6 +14,7 @@ use ahash::AHashMap;
 
 use super::page::{Window, read_u64};
 use super::{Corrupt, PageId};
+use crate::base::limits::SHRINK_SPANS_VISITED_MAX;
 
 /// Consecutive physical pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,16 +78,33 @@ impl FreeSet {
         }
     }
 
-    /// The lowest free page, or the smallest sufficient span for several; `None`: the file has to grow.
-    pub(super) fn allocate(&mut self, pages: u64, txid: u64) -> Option<PageId> {
-        let start =
-            if pages == 1 { *self.spans.first_key_value()?.0 } else { self.by_length.range((pages, 0)..).next()?.1 };
+    /// The lowest free page, or the smallest sufficient span for several (a low one if `low`); `None`: the file has to grow.
+    pub(super) fn allocate(&mut self, pages: u64, txid: u64, low: bool) -> Option<PageId> {
+        let start = match pages {
+            1 => *self.spans.first_key_value()?.0,
+            _ if low => self.low_span(pages).or_else(|| self.small_span(pages))?,
+            _ => self.small_span(pages)?,
+        };
         let length = self.remove_span(start);
         if length > pages {
             self.insert_span(start + pages, length - pages);
         }
         self.born(PageId(start), txid);
         Some(PageId(start))
+    }
+
+    fn small_span(&self, pages: u64) -> Option<u64> {
+        self.by_length.range((pages, 0)..).next().map(|(_, start)| *start)
+    }
+
+    fn low_span(&self, pages: u64) -> Option<u64> {
+        let mut low = self.spans.iter().take(SHRINK_SPANS_VISITED_MAX);
+        low.find(|(_, length)| **length >= pages).map(|(start, _)| *start)
+    }
+
+    /// Reusable pages below `limit`.
+    pub(super) fn pages_below(&self, limit: PageId) -> u64 {
+        self.spans.range(..limit.0).map(|(start, length)| (*length).min(limit.0 - start)).sum()
     }
 
     /// Remembers that a page was born in `txid` (also when it came from the end of the file).
@@ -206,12 +224,12 @@ mod tests {
         for start in [10, 12, 30] {
             free.insert(span(start, 1));
         }
-        assert_eq!(free.allocate(2, 1), None);
+        assert_eq!(free.allocate(2, 1, false), None);
         free.insert(span(11, 1));
-        assert_eq!(free.allocate(2, 1), Some(PageId(10)));
-        assert_eq!(free.allocate(1, 1), Some(PageId(12)));
-        assert_eq!(free.allocate(1, 1), Some(PageId(30)));
-        assert_eq!(free.allocate(1, 1), None);
+        assert_eq!(free.allocate(2, 1, false), Some(PageId(10)));
+        assert_eq!(free.allocate(1, 1, false), Some(PageId(12)));
+        assert_eq!(free.allocate(1, 1, false), Some(PageId(30)));
+        assert_eq!(free.allocate(1, 1, false), None);
         assert_eq!(free.pages(), 0);
     }
 
@@ -228,15 +246,15 @@ mod tests {
         free.free(span(20, 1), 8); // seen by 7
         free.free(span(30, 1), 9); // seen by none
         free.free(span(40, 1), 10); // seen by 9
-        assert_eq!(free.allocate(1, 10), Some(PageId(30)));
-        assert_eq!(free.allocate(1, 10), None);
+        assert_eq!(free.allocate(1, 10, false), Some(PageId(30)));
+        assert_eq!(free.allocate(1, 10, false), None);
         free.drop_roots(&[7]);
-        assert_eq!(free.allocate(1, 10), Some(PageId(20)));
+        assert_eq!(free.allocate(1, 10, false), Some(PageId(20)));
         free.drop_roots(&[5]);
-        assert_eq!(free.allocate(1, 10), None);
+        assert_eq!(free.allocate(1, 10, false), None);
         free.drop_roots(&[9]);
-        assert_eq!(free.allocate(1, 10), Some(PageId(10)));
-        assert_eq!(free.allocate(1, 10), Some(PageId(40)));
+        assert_eq!(free.allocate(1, 10, false), Some(PageId(10)));
+        assert_eq!(free.allocate(1, 10, false), Some(PageId(40)));
     }
 
     #[test]

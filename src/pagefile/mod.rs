@@ -20,9 +20,9 @@
 //! 4. Damaged input ends in [`Corrupt`], which names the page; it never panics, and no loop depends on it without a bound.
 //! 5. Every branch but the root has two children or more (bbolt relies on it when it merges).
 //!
-//! Files: [`page`] views, [`meta`], [`freelist`] which page may be reused, [`cursor`] lookups and scans, [`read_txn`],
-//! [`node`] and [`tree`] copy-on-write of one bucket, [`write_txn`] all buckets of a commit, [`commit`] pages to be written,
-//! [`page_file`] the machine, [`check`] every rule of the format.
+//! Files: `page` views, `meta`, `freelist` which page may be reused, `cursor` lookups and scans, `read_txn`,
+//! `node` and `tree` copy-on-write of one bucket, `write_txn` all buckets of a commit, `commit` pages to be written,
+//! `page_file` the machine, `shrink` giving back the end of the file, `check` every rule of the format.
 //!
 //! Deliberately absent: storing the freelist (etcd does not either; the free set is found by walking at open, which the index
 //! rebuild pays for anyway), changing nested buckets (they are read, checked and carried along), file locks, growing and
@@ -40,6 +40,7 @@ mod node;
 mod page;
 mod page_file;
 mod read_txn;
+mod shrink;
 mod tree;
 mod walk;
 mod write_txn;

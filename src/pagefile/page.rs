@@ -38,7 +38,7 @@ pub(super) const FLAG_BUCKET: u32 = 0x01;
 
 /// A read-only range of addresses under which the file appears, reserved once and larger than the file will become.
 ///
-/// Bytes past the end of the file are mapped but must not be touched; only [`Window`] hands out slices and it stops at the
+/// Bytes past the end of the file are mapped but must not be touched; only a window hands out slices, and it stops at the
 /// high-water mark of a committed root, below which the file always has bytes.
 #[derive(Clone)]
 pub struct PageMap {

@@ -2,7 +2,8 @@
 //!
 //! | state | input | next | |
 //! |---|---|---|---|
-//! | Idle | `begin` | Building | takes the changes, releases pages that nobody sees any more |
+//! | Idle | `begin` | Begun | takes the changes, releases pages that nobody sees any more |
+//! | Begun | `step` | Building | chooses leaves to be moved, if the file is shrinking |
 //! | Building | `step` | Building or InFlight | a slice of the work; at the end the commit |
 //! | InFlight | `on_committed` | Idle | the shell has made it stable: new readers see it |
 //!
@@ -16,6 +17,7 @@ use super::freelist::{FreeSet, Span, StoredFreelist};
 use super::meta::{self, Meta};
 use super::page::{PageMap, Window};
 use super::read_txn::{CommittedRoot, ReadTxn};
+use super::shrink::{Moves, Shrink};
 use super::walk::{self, PageSet};
 use super::write_txn::{BucketChanges, Space, WriteTxn};
 use super::{CommitError, Corrupt, OpenError, PageId, Violation};
@@ -32,12 +34,15 @@ pub struct PageFile {
     stored_freelist: Option<Span>,
     /// Pages in use by the last commit.
     used_pages: u64,
+    /// The end of the file is being given back.
+    shrink: Option<Shrink>,
     state: State,
 }
 
 #[derive(Debug)]
 enum State {
     Idle,
+    Begun(Vec<BucketChanges>),
     Building(Box<WriteTxn>),
     InFlight(Meta),
 }
@@ -67,9 +72,10 @@ impl PageFile {
             file_len,
             roots: BTreeMap::from([(meta.txid, root.clone())]),
             root,
-            space: Space { free, high_water: meta.high_water, txid: meta.txid },
+            space: Space { free, high_water: meta.high_water, txid: meta.txid, low: false },
             stored_freelist,
             used_pages,
+            shrink: None,
             state: State::Idle,
         })
     }
@@ -88,14 +94,17 @@ impl PageFile {
         if let Some(span) = self.stored_freelist.take() {
             self.space.free(span);
         }
-        self.state = State::Building(Box::new(WriteTxn::new(self.read(), buckets)));
+        self.state = State::Begun(buckets);
     }
 
     /// Roots without readers are given up, except the last two: a damaged newest meta page leaves the one before usable.
     fn release_roots(&mut self) {
         let last = self.root.meta.txid;
-        let unread = |(txid, root): &(&u64, &Arc<CommittedRoot>)| **txid + 1 < last && Arc::strong_count(root) == 1;
-        let gone: Vec<u64> = self.roots.iter().filter(unread).map(|(txid, _)| *txid).collect();
+        // `get_mut` rather than `strong_count`: it orders the last reader's reads before what is written over them.
+        let unread = |(txid, root): (&u64, &mut Arc<CommittedRoot>)| {
+            (*txid + 1 < last && Arc::get_mut(root).is_some()).then_some(*txid)
+        };
+        let gone: Vec<u64> = self.roots.iter_mut().filter_map(unread).collect();
         for txid in &gone {
             self.roots.remove(txid);
         }
@@ -104,18 +113,59 @@ impl PageFile {
 
     /// Builds on for about `budget` records. `Some`: the commit, to be made stable and then reported by `on_committed`.
     pub fn step(&mut self, budget: usize) -> Result<Option<Commit>, CommitError> {
-        let State::Building(txn) = &mut self.state else { panic!("no commit is being built") };
-        let Some(root) = txn.step(&mut self.space, budget)? else { return Ok(None) };
-        let State::Building(txn) = std::mem::replace(&mut self.state, State::Idle) else { unreachable!("as above") };
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Begun(buckets) => {
+                let moves = self.moves()?;
+                self.state = State::Building(Box::new(WriteTxn::new(self.read(), buckets, moves)));
+                Ok(None)
+            }
+            State::Building(mut txn) => {
+                if let Some(root) = txn.step(&mut self.space, budget)? {
+                    return self.finish(*txn, root).map(Some);
+                }
+                self.state = State::Building(txn);
+                Ok(None)
+            }
+            State::Idle | State::InFlight(_) => panic!("no commit is being built"),
+        }
+    }
+
+    fn moves(&mut self) -> Result<Moves, Corrupt> {
+        let base = self.read();
+        match &mut self.shrink {
+            Some(shrink) => shrink.moves(&base, self.space.free.pages_below(shrink.limit)),
+            None => Ok(Moves::new()),
+        }
+    }
+
+    fn finish(&mut self, txn: WriteTxn, root: PageId) -> Result<Commit, CommitError> {
         let pages = txn.into_output().finish();
+        if self.shrink.is_some() {
+            while let Some(start) = self.space.free.take_tail(self.space.high_water) {
+                self.space.high_water = start.0;
+            }
+        }
         let (grow_to, file_len) = self.grow()?;
         self.file_len = file_len;
+        let truncate_to = self.truncate();
         let (high_water, txid) = (self.space.high_water, self.space.txid);
         let meta = Meta { root, freelist: None, high_water, txid, ..self.root.meta };
         let slot = txid % 2;
         let meta_write = PageWrite::new(slot * u64::from(meta.page_size), meta.encode(slot));
         self.state = State::InFlight(meta);
-        Ok(Some(Commit { txid, grow_to, pages, meta: meta_write }))
+        Ok(Commit { txid, grow_to, pages, meta: meta_write, truncate_to })
+    }
+
+    /// While settling, the file ends where the last page of any live root does (a reader may copy all of its root's pages).
+    fn truncate(&mut self) -> Option<u64> {
+        self.shrink.as_ref().filter(|shrink| shrink.is_settling())?;
+        let live = self.roots.values().map(|root| root.meta.high_water);
+        let high_water = live.chain([self.space.high_water]).max()?;
+        let needed = high_water * self.root.window.page_size as u64;
+        (needed < self.file_len).then(|| {
+            self.file_len = needed;
+            needed
+        })
     }
 
     fn grow(&self) -> Result<(Option<u64>, u64), CommitError> {
@@ -146,6 +196,25 @@ impl PageFile {
         self.roots.insert(meta.txid, self.root.clone());
         self.space.free.add_root(meta.txid);
         self.used_pages = meta.high_water - self.space.free.pages();
+        if self.shrink.as_mut().is_some_and(Shrink::on_committed) {
+            let pass = self.shrink.take().expect("just asked");
+            self.shrink = pass.next_pass(self.used_pages, meta.high_water);
+            self.space.low = self.shrink.is_some();
+        }
+    }
+
+    /// Lets the next commits, also empty ones, give back the end of the file as far as they can.
+    pub fn start_shrink(&mut self) {
+        if self.shrink.is_none() {
+            self.shrink = Some(Shrink::new(self.used_pages));
+            self.space.low = true;
+        }
+    }
+
+    /// Whether commits are still needed for that.
+    #[must_use]
+    pub fn is_shrinking(&self) -> bool {
+        self.shrink.is_some()
     }
 
     /// Whether a commit is being built or in flight.

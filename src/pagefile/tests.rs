@@ -48,6 +48,9 @@ impl World {
             self.image.write(write);
         }
         self.file.on_committed();
+        if let Some(len) = commit.truncate_to {
+            self.file_len = len as usize;
+        }
     }
 
     fn commit(&mut self, buckets: Vec<BucketChanges>, budget: usize) {
@@ -400,6 +403,60 @@ fn appends_fill_pages_and_leave_full_ones_alone() {
     let payload = 100 * 100 * (16 + 17 + 250);
     assert!(world.file.in_use_bytes() < payload as u64 * 125 / 100, "{} in use", world.file.in_use_bytes());
     assert!(written < payload * 190 / 100, "{written} written for {payload}");
+}
+
+/// Shrinking beside writers and readers: the content stays, old roots stay, the end of the file goes.
+#[test]
+fn the_end_of_the_file_is_given_back() {
+    for seed in seeds(4) {
+        let (mut workload, mut world, mut model) = (Workload::new(seed), World::new(1024), Model::new());
+        for _ in 0..40 {
+            let buckets = workload.round(&model);
+            apply(&mut model, &buckets);
+            world.commit(buckets, 1000);
+        }
+        let mut thinned = BTreeMap::new();
+        for (index, key) in model["key".as_bytes()].keys().enumerate() {
+            if index % 8 != 0 {
+                thinned.insert(key.clone(), None);
+            }
+        }
+        let buckets = vec![changes("key", Fill::APPEND, &thinned)];
+        apply(&mut model, &buckets);
+        world.commit(buckets, 1000);
+        let (size, in_use, len) = (world.file.size_bytes(), world.file.in_use_bytes(), world.file_len);
+        assert!(in_use * 2 < size, "seed {seed}: most of the file is free");
+        let (reader, then) = (world.file.read(), model.clone());
+        world.file.start_shrink();
+        let mut commits = 0;
+        while world.file.is_shrinking() {
+            let mut few = workload.round(&model);
+            few.truncate(1);
+            apply(&mut model, &few);
+            world.commit(few, 100);
+            commits += 1;
+            assert!(commits < 200, "seed {seed}: does not end");
+            assert_eq!(world.file.check(), [], "seed {seed}");
+            assert!(dump(&world.file.read()).expect("sound") == model, "seed {seed}");
+            if commits == 3 {
+                let mut image = Vec::new();
+                reader.copy_image(0, usize::MAX >> 1, &mut image);
+                assert!(dump(&reader).expect("pinned") == then && image.len() as u64 == size);
+            }
+        }
+        println!("seed {seed}: {size} ({in_use} in use) became {} in {commits} commits", world.file.size_bytes());
+        drop(reader);
+        world.file.start_shrink();
+        while world.file.is_shrinking() {
+            world.commit(Vec::new(), 100);
+        }
+        assert_eq!(world.file.check(), []);
+        assert!(dump(&world.file.read()).expect("sound") == model);
+        println!("seed {seed}: and {} ({} in use) then", world.file.size_bytes(), world.file.in_use_bytes());
+        assert!(world.file.size_bytes() < in_use * 12 / 10 + 64 * 1024 && world.file_len < len, "seed {seed}");
+        let reopened = World::open(&world.content()).expect("opens again");
+        assert!(dump(&reopened.file.read()).expect("sound") == model);
+    }
 }
 
 /// bbolt's own tool finds nothing wrong with our files, and we read and continue what it writes (with a stored freelist).

@@ -2,7 +2,7 @@
 //!
 //! | phase | what one step does | function |
 //! |---|---|---|
-//! | apply | merges a run of changes into the leaf that covers it | `apply_run` |
+//! | apply | merges a run of changes into the leaf that covers it; then leaves that are only to be moved | `apply_run`, `move_leaf` |
 //! | rebalance | looks at one node that became small: remove, join with a sibling, or leave | `rebalance_one` |
 //! | spill | writes one page of one node, leaves first | `spill_piece` |
 //!
@@ -19,11 +19,14 @@ use std::vec::IntoIter;
 use super::commit::Output;
 use super::freelist::Span;
 use super::node::{Cell, Child, Content, Key, Node, NodeId, Record};
-use super::page::{FLAG_BUCKET, HEADER_BYTES, Page, Window};
+use super::page::{FLAG_BUCKET, Page, Window};
 use super::read_txn::{BucketPlace, BucketRoot, ReadTxn};
 use super::write_txn::{Change, Fill, Space};
 use super::{Corrupt, PageId};
 use crate::base::limits::TREE_DEPTH_MAX;
+
+mod rebalance;
+mod spill;
 
 /// Where the bucket's tree begins after the commit.
 #[derive(Debug)]
@@ -72,6 +75,8 @@ pub(super) struct Tree {
     /// Element flags of what is put: buckets in the root bucket, plain values elsewhere.
     flags: u32,
     changes: IntoIter<Change>,
+    /// Keys whose leaves are rewritten even if nothing changes in them.
+    moves: IntoIter<Key>,
     nodes: Vec<Node>,
     /// Nodes to be looked at by rebalance, leaves first.
     unbalanced: BTreeSet<(usize, NodeId)>,
@@ -87,7 +92,14 @@ enum Plan {
 
 impl Tree {
     /// `root`: `None` makes a new bucket. `flags`: see the field.
-    pub(super) fn new(base: ReadTxn, root: Option<BucketRoot>, flags: u32, fill: Fill, changes: Vec<Change>) -> Tree {
+    pub(super) fn new(
+        base: ReadTxn,
+        root: Option<BucketRoot>,
+        flags: u32,
+        fill: Fill,
+        changes: Vec<Change>,
+        moves: Vec<Key>,
+    ) -> Tree {
         let mut nodes = Vec::new();
         let root = root.map_or_else(
             || {
@@ -96,8 +108,8 @@ impl Tree {
             },
             |root| Place::Stored(root.place),
         );
-        let (changes, unbalanced) = (changes.into_iter(), BTreeSet::new());
-        Tree { base, root, fill, flags, changes, nodes, unbalanced, phase: Phase::Apply }
+        let (changes, moves, unbalanced) = (changes.into_iter(), moves.into_iter(), BTreeSet::new());
+        Tree { base, root, fill, flags, changes, moves, nodes, unbalanced, phase: Phase::Apply }
     }
 
     /// Works until `budget` (about one unit per record) is used up or the tree is written.
@@ -109,10 +121,13 @@ impl Tree {
     ) -> Result<Option<NewRoot>, Corrupt> {
         while *budget > 0 {
             let used = match self.phase {
-                Phase::Apply if self.changes.as_slice().is_empty() => {
-                    self.phase = Phase::Rebalance;
-                    1
-                }
+                Phase::Apply if self.changes.as_slice().is_empty() => match self.moves.next() {
+                    Some(key) => self.move_leaf(&key)?,
+                    None => {
+                        self.phase = Phase::Rebalance;
+                        1
+                    }
+                },
                 Phase::Apply => self.apply_run(*budget)?,
                 Phase::Rebalance => match self.unbalanced.pop_first() {
                     Some((_, id)) => self.rebalance_one(id, space)?,
@@ -130,8 +145,6 @@ impl Tree {
         }
         Ok(None)
     }
-
-    // ---- apply
 
     fn apply_run(&mut self, limit: usize) -> Result<usize, Corrupt> {
         let path = self.descend(&self.changes.as_slice()[0].key)?;
@@ -314,248 +327,12 @@ impl Tree {
         Ok(())
     }
 
-    // ---- rebalance
-
-    fn rebalance_one(&mut self, id: NodeId, space: &mut Space) -> Result<usize, Corrupt> {
-        let node = &self.nodes[id];
-        if node.gone {
-            return Ok(1);
-        }
-        let Some(parent) = node.parent else {
-            return self.rebalance_root(id, space);
-        };
-        let (count, level) = (node.content.count(), node.level);
-        let index = self.index_in_parent(parent, id);
-        if count == 0 {
-            self.remove_child(parent, index);
-            self.drop_node(id, space);
-            return Ok(1);
-        }
-        let must = level > 0 && count < 2;
-        if !must && node.bytes > self.fill.of(self.page_size()) / 2 {
-            return Ok(1);
-        }
-        let siblings = self.nodes[parent].children().len();
-        if siblings == 1 {
-            self.nodes[id].starved = true;
-            self.unbalanced.insert((level + 1, parent));
-            return Ok(1);
-        }
-        let left = (index > 0).then(|| index - 1);
-        let right = (index + 1 < siblings).then_some(index);
-        for join_at in [left, right].into_iter().flatten() {
-            if must || self.joined_bytes(parent, join_at)? <= self.page_size() {
-                return self.join(parent, join_at, space);
-            }
-        }
-        Ok(1)
-    }
-
-    /// A root branch with one child gives way to that child; with none, to an empty leaf.
-    fn rebalance_root(&mut self, id: NodeId, space: &mut Space) -> Result<usize, Corrupt> {
-        let node = &mut self.nodes[id];
-        match (node.level, node.content.count()) {
-            (0, _) | (_, 2..) => {}
-            (_, 0) => {
-                node.level = 0;
-                node.content = Content::Leaf(Vec::new());
-                node.bytes = HEADER_BYTES;
-            }
-            (level, _) => {
-                let child = self.load_child(id, 0)?;
-                self.nodes[child].parent = None;
-                self.nodes[child].starved = false;
-                self.root = Place::Node(child);
-                self.unbalanced.insert((level - 1, child));
-                self.drop_node(id, space);
-            }
-        }
-        Ok(1)
-    }
-
-    fn joined_bytes(&self, parent: NodeId, left: usize) -> Result<usize, Corrupt> {
-        let mut bytes = 0;
-        for child in &self.nodes[parent].children()[left..left + 2] {
-            bytes += match child.node {
-                Some(id) => self.nodes[id].bytes,
-                None => self.window().page(child.page)?.used_bytes()?,
-            };
-        }
-        Ok(bytes - HEADER_BYTES)
-    }
-
-    /// Joins children `left` and `left + 1` of `parent` into the left one.
-    fn join(&mut self, parent: NodeId, left: usize, space: &mut Space) -> Result<usize, Corrupt> {
-        let left_id = self.load_child(parent, left)?;
-        let right_id = self.load_child(parent, left + 1)?;
-        let level = self.nodes[left_id].level;
-        let content = std::mem::replace(&mut self.nodes[right_id].content, Content::Leaf(Vec::new()));
-        let moved = content.count();
-        self.nodes[left_id].bytes += self.nodes[right_id].bytes - HEADER_BYTES;
-        match content {
-            Content::Leaf(records) => self.nodes[left_id].records().extend(records),
-            Content::Branch(children) => {
-                for id in children.iter().filter_map(|child| child.node) {
-                    self.nodes[id].parent = Some(left_id);
-                }
-                self.nodes[left_id].children_mut().extend(children);
-                self.wake_starved_children(left_id);
-            }
-        }
-        self.remove_child(parent, left + 1);
-        self.drop_node(right_id, space);
-        self.unbalanced.insert((level, left_id));
-        Ok(1 + moved)
-    }
-
-    fn wake_starved_children(&mut self, id: NodeId) {
-        let children: Vec<NodeId> = self.nodes[id].children().iter().filter_map(|child| child.node).collect();
-        for child in children {
-            if std::mem::take(&mut self.nodes[child].starved) {
-                self.unbalanced.insert((self.nodes[child].level, child));
-            }
-        }
-    }
-
-    fn remove_child(&mut self, parent: NodeId, index: usize) {
-        let node = &mut self.nodes[parent];
-        let child = node.children_mut().remove(index);
-        node.bytes -= child.bytes();
-        self.unbalanced.insert((node.level, parent));
-    }
-
-    fn drop_node(&mut self, id: NodeId, space: &mut Space) {
-        let node = &mut self.nodes[id];
-        node.gone = true;
-        if let Some(old) = node.old.take() {
-            space.free(old);
-        }
-    }
-
-    fn index_in_parent(&self, parent: NodeId, id: NodeId) -> usize {
-        let children = self.nodes[parent].children();
-        children.iter().position(|child| child.node == Some(id)).expect("a node is a child of its parent")
-    }
-
-    // ---- spill
-
-    /// Orders the nodes: leaves first, each level by key.
-    fn begin_spill(&mut self, root: NodeId) -> usize {
-        let mut order = Vec::new();
-        let mut stack = vec![root];
-        while let Some(id) = stack.pop() {
-            order.push(id);
-            stack.extend(self.nodes[id].children().iter().rev().filter_map(|child| child.node));
-        }
-        order.sort_by_key(|id| self.nodes[*id].level);
-        let used = 1 + order.len() / 8;
-        self.phase = Phase::Spill(Spill { order, next: 0, entry: 0, remaining: 0 });
-        used
-    }
-
-    /// Writes the next page. `Break`: nothing is left to write, this is the root.
-    fn spill_piece(&mut self, space: &mut Space, output: &mut Output) -> ControlFlow<NewRoot, usize> {
-        let Phase::Spill(spill) = &self.phase else { unreachable!("called while spilling") };
-        let (id, from, mut remaining) = (spill.order[spill.next], spill.entry, spill.remaining);
-        if from == 0 {
-            self.replace_written_children(id);
-            self.free_old(id, space);
-            if let Some(image) = self.inline_image(id) {
-                return ControlFlow::Break(NewRoot::Inline(image));
-            }
-            remaining = self.nodes[id].bytes - HEADER_BYTES;
-        }
-        let (to, bytes) = self.write_page(id, from, remaining, space, output);
-        let Phase::Spill(spill) = &mut self.phase else { unreachable!("still spilling") };
-        spill.entry = to;
-        spill.remaining = remaining + HEADER_BYTES - bytes;
-        if to == self.nodes[id].content.count() {
-            spill.next += 1;
-            spill.entry = 0;
-            if self.nodes[id].parent.is_none() {
-                self.finish_root(id)?;
-            }
-        }
-        ControlFlow::Continue(1 + to - from + bytes / 1024)
-    }
-
-    /// Writes entries `from ..` as far as one page goes; answers where it stopped and the bytes used.
-    fn write_page(
-        &mut self,
-        id: NodeId,
-        from: usize,
-        remaining: usize,
-        space: &mut Space,
-        output: &mut Output,
-    ) -> (usize, usize) {
-        let page_size = self.page_size();
-        let node = &self.nodes[id];
-        let to = from + node.piece(from, remaining, page_size, self.fill);
-        assert!(node.level == 0 || to - from >= 2, "a branch has two children or more");
-        let bytes = node.piece_bytes(from, to);
-        let pages = bytes.div_ceil(page_size) as u64;
-        let page = space.allocate(pages);
-        node.write(self.window(), from, to, page, pages - 1, output.page(page, pages));
-        if to > from {
-            let key = node.content.key(from).clone();
-            self.nodes[id].written.push((key, page));
-        } else {
-            self.nodes[id].written.push((Cell::Key(Key::new()), page));
-        }
-        (to, bytes)
-    }
-
-    /// Puts the pages that the children were written to in their place.
-    fn replace_written_children(&mut self, id: NodeId) {
-        if self.nodes[id].level == 0 {
-            return;
-        }
-        let children = std::mem::take(self.nodes[id].children_mut());
-        let mut replaced = Vec::with_capacity(children.len() + 8);
-        for child in children {
-            match child.node {
-                None => replaced.push(child),
-                Some(node) => replaced.extend(self.nodes[node].written.drain(..).map(child_at)),
-            }
-        }
-        let node = &mut self.nodes[id];
-        node.bytes = HEADER_BYTES + replaced.iter().map(Child::bytes).sum::<usize>();
-        *node.children_mut() = replaced;
-    }
-
-    fn free_old(&mut self, id: NodeId, space: &mut Space) {
-        if let Some(old) = self.nodes[id].old.take() {
-            space.free(old);
-        }
-    }
-
-    /// A bucket of a few small records lives in its own value; the root bucket and buckets with buckets do not.
-    fn inline_image(&self, id: NodeId) -> Option<Vec<u8>> {
-        let node = &self.nodes[id];
-        let Content::Leaf(records) = &node.content else { return None };
-        let is_root = node.parent.is_none() && self.flags & FLAG_BUCKET == 0;
-        let plain = records.iter().all(|record| record.flags & FLAG_BUCKET == 0);
-        if !is_root || !plain || node.bytes > self.page_size() / 4 {
-            return None;
-        }
-        let mut image = vec![0; node.bytes];
-        node.write(self.window(), 0, records.len(), PageId(0), 0, &mut image);
-        Some(image)
-    }
-
-    /// The root in one page is the root; in several, they get a branch above them.
-    fn finish_root(&mut self, id: NodeId) -> ControlFlow<NewRoot> {
-        let written = std::mem::take(&mut self.nodes[id].written);
-        if let [(_, page)] = written[..] {
-            return ControlFlow::Break(NewRoot::Page(page));
-        }
-        let level = self.nodes[id].level + 1;
-        let children = written.into_iter().map(child_at).collect();
-        let root = self.nodes.len();
-        self.nodes.push(Node::new(level, None, Content::Branch(children)));
-        let Phase::Spill(spill) = &mut self.phase else { unreachable!("called while spilling") };
-        spill.order.push(root);
-        ControlFlow::Continue(())
+    /// Takes the leaf that covers `key` apart, so that it will be written elsewhere, and joined if it has become small.
+    fn move_leaf(&mut self, key: &[u8]) -> Result<usize, Corrupt> {
+        let path = self.descend(key)?;
+        let leaf = self.load(&path, path.len())?;
+        self.unbalanced.insert((0, leaf));
+        Ok(1 + self.nodes[leaf].content.count())
     }
 
     fn window(&self) -> &Window {
@@ -583,10 +360,6 @@ impl Place {
 
 fn place_of_child(child: &Child) -> Place {
     child.node.map_or(Place::page(child.page), Place::Node)
-}
-
-fn child_at((key, page): (Cell, PageId)) -> Child {
-    Child { key, page, node: None }
 }
 
 fn page_at(window: &Window, stored: BucketPlace) -> Result<Page<'_>, Corrupt> {

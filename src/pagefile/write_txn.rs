@@ -9,6 +9,7 @@ use super::freelist::{FreeSet, Span};
 use super::node::Key;
 use super::page::FLAG_BUCKET;
 use super::read_txn::{BUCKET_HEADER_BYTES, ReadTxn};
+use super::shrink::Moves;
 use super::tree::{NewRoot, Tree};
 use super::{CommitError, PageId};
 
@@ -49,11 +50,13 @@ pub(super) struct Space {
     pub(super) free: FreeSet,
     pub(super) high_water: u64,
     pub(super) txid: u64,
+    /// The end of the file is being given back: several pages together look for a low place, too.
+    pub(super) low: bool,
 }
 
 impl Space {
     pub(super) fn allocate(&mut self, pages: u64) -> PageId {
-        self.free.allocate(pages, self.txid).unwrap_or_else(|| {
+        self.free.allocate(pages, self.txid, self.low).unwrap_or_else(|| {
             let id = PageId(self.high_water);
             self.high_water += pages;
             self.free.born(id, self.txid);
@@ -72,6 +75,7 @@ pub(super) struct WriteTxn {
     base: ReadTxn,
     output: Output,
     buckets: IntoIter<BucketChanges>,
+    moves: Moves,
     current: Current,
     /// New bucket headers, for the root bucket.
     headers: Vec<Change>,
@@ -90,15 +94,20 @@ enum Current {
 }
 
 impl WriteTxn {
-    /// Changes of buckets whose names ascend, on top of `base`.
-    pub(super) fn new(base: ReadTxn, buckets: Vec<BucketChanges>) -> WriteTxn {
+    /// Changes of buckets whose names ascend, on top of `base`, and leaves to be rewritten as they are.
+    pub(super) fn new(base: ReadTxn, mut buckets: Vec<BucketChanges>, moves: Moves) -> WriteTxn {
+        for name in moves.keys() {
+            if let Err(at) = buckets.binary_search_by(|bucket| bucket.name.cmp(name)) {
+                buckets.insert(at, BucketChanges { name: name.clone(), fill: Fill::HALF, changes: Vec::new() });
+            }
+        }
         assert!(buckets.windows(2).all(|pair| pair[0].name < pair[1].name), "bucket names ascend");
         for bucket in &buckets {
             assert!(bucket.changes.windows(2).all(|pair| pair[0].key < pair[1].key), "keys ascend");
             assert!(bucket.changes.first().is_none_or(|change| !change.key.is_empty()), "keys are not empty");
         }
         let output = Output::new(base.page_size());
-        WriteTxn { base, output, buckets: buckets.into_iter(), current: Current::None, headers: Vec::new() }
+        WriteTxn { base, output, buckets: buckets.into_iter(), moves, current: Current::None, headers: Vec::new() }
     }
 
     /// Works until `budget` (about one unit per record) is used up. `Some`: done; the root bucket's page.
@@ -135,12 +144,13 @@ impl WriteTxn {
             Some(BucketChanges { name, fill, changes }) => {
                 let root = self.base.bucket(&name)?;
                 let sequence = root.map_or(0, |root| root.sequence);
-                Current::Bucket { name, sequence, tree: Tree::new(self.base.clone(), root, 0, fill, changes) }
+                let moves = self.moves.remove(&name).unwrap_or_default();
+                Current::Bucket { name, sequence, tree: Tree::new(self.base.clone(), root, 0, fill, changes, moves) }
             }
             None => {
                 let headers = std::mem::take(&mut self.headers);
                 let root = Some(self.base.root_bucket());
-                Current::RootBucket(Tree::new(self.base.clone(), root, FLAG_BUCKET, Fill::HALF, headers))
+                Current::RootBucket(Tree::new(self.base.clone(), root, FLAG_BUCKET, Fill::HALF, headers, Vec::new()))
             }
         };
         Ok(())

@@ -1,0 +1,169 @@
+//! Giving back the end of the file while it is in use: what an online Defragment does.
+//!
+//! | phase | each commit | ends when |
+//! |---|---|---|
+//! | Moving | rewrites some leaves that lie at or above the limit; copy-on-write puts them, and the branches above them, on the lowest free pages | every leaf was looked at, or there is no room below the limit |
+//! | Settling | lowers the high-water mark over free pages at the end, and cuts the file once no root needs them | a few commits have passed |
+//!
+//! The limit is the number of pages in use when it began: with all of them below, the rest is free. A few commits of settling
+//! are needed because pages are freed only when the last two roots do not see them; a reader that stays longer than that keeps
+//! its part of the file. Leaves that became small are joined on the way, as after a deletion.
+//!
+//! Work per commit is bounded by [`SHRINK_LEAVES_VISITED_MAX`] and [`SHRINK_PAGES_MOVED_MAX`], so nobody waits for it.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::cursor::child;
+use super::node::Key;
+use super::page::Window;
+use super::read_txn::{BucketPlace, BucketRoot, ReadTxn};
+use super::{Corrupt, PageId};
+use crate::base::limits::{SHRINK_LEAVES_VISITED_MAX, SHRINK_PAGES_MOVED_MAX, TREE_DEPTH_MAX};
+
+/// Commits after the last move until its old pages are certainly given back, if no reader stays.
+const SETTLING_COMMITS: u32 = 6;
+/// Commits in a row without room before moving is given up.
+const STARVED_COMMITS_MAX: u32 = 4;
+/// Times that all leaves are looked at.
+const PASSES_MAX: u32 = 3;
+/// Room that a moved leaf may need for the branches above it.
+const BRANCHES_PER_MOVE: u64 = 2;
+
+#[derive(Debug)]
+pub(super) struct Shrink {
+    /// Pages from here on are to become free.
+    pub(super) limit: PageId,
+    phase: Phase,
+    passes_left: u32,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Position of the next leaf to look at.
+    Moving {
+        bucket: Key,
+        key: Key,
+        starved_commits: u32,
+    },
+    Settling {
+        commits: u32,
+    },
+}
+
+/// Keys whose leaves are to be rewritten, by bucket.
+pub(super) type Moves = BTreeMap<Bytes, Vec<Key>>;
+
+/// What a look at one leaf tells.
+struct Visit {
+    /// Highest page on the way to the leaf, the leaf included.
+    highest: PageId,
+    /// Physical pages of the leaf.
+    span: u64,
+    /// Where the next leaf begins.
+    next: Option<Key>,
+}
+
+impl Shrink {
+    pub(super) fn new(used_pages: u64) -> Shrink {
+        let phase = Phase::Moving { bucket: Key::new(), key: Key::new(), starved_commits: 0 };
+        Shrink { limit: PageId(used_pages), phase, passes_left: PASSES_MAX - 1 }
+    }
+
+    /// After a pass: another one, if the file is still clearly longer than what is in it. Pages with overflow may have found no
+    /// low place in the first, because small ones were in the way.
+    pub(super) fn next_pass(self, used_pages: u64, high_water: u64) -> Option<Shrink> {
+        let worth_it = high_water > used_pages + used_pages / 8 + 16;
+        let passes_left = self.passes_left.checked_sub(1)?;
+        worth_it.then(|| Shrink { passes_left, ..Shrink::new(used_pages) })
+    }
+
+    pub(super) fn is_settling(&self) -> bool {
+        matches!(self.phase, Phase::Settling { .. })
+    }
+
+    /// A commit is stable. True: the pass is done.
+    pub(super) fn on_committed(&mut self) -> bool {
+        match &mut self.phase {
+            Phase::Moving { .. } => false,
+            Phase::Settling { commits } => {
+                *commits -= 1;
+                *commits == 0
+            }
+        }
+    }
+
+    /// The leaves that the next commit rewrites. `room`: free pages below the limit.
+    pub(super) fn moves(&mut self, base: &ReadTxn, room: u64) -> Result<Moves, Corrupt> {
+        let mut moves = Moves::new();
+        let Phase::Moving { bucket, key, starved_commits } = &mut self.phase else { return Ok(moves) };
+        let window = &base.committed().window;
+        let room = room.min(SHRINK_PAGES_MOVED_MAX);
+        let mut needed = TREE_DEPTH_MAX as u64 / 2;
+        *starved_commits = if needed < room { 0 } else { *starved_commits + 1 };
+        for _ in 0..SHRINK_LEAVES_VISITED_MAX {
+            if needed >= room && *starved_commits <= STARVED_COMMITS_MAX {
+                return Ok(moves);
+            }
+            let found = if *starved_commits > STARVED_COMMITS_MAX { None } else { next_bucket(base, bucket)? };
+            let Some((name, root)) = found else {
+                self.phase = Phase::Settling { commits: SETTLING_COMMITS };
+                return Ok(moves);
+            };
+            if name != *bucket {
+                (*bucket, *key) = (name, Key::new());
+            }
+            let visit = visit(window, &root, key)?;
+            if visit.highest >= self.limit {
+                needed += visit.span + BRANCHES_PER_MOVE;
+                moves.entry(Bytes::copy_from_slice(bucket)).or_default().push(key.clone());
+            }
+            match visit.next {
+                Some(next) => *key = next,
+                None => bucket.push(0), // The smallest name behind this one.
+            }
+        }
+        Ok(moves)
+    }
+}
+
+/// The first bucket with a tree of its own whose name is not below `name`.
+fn next_bucket(base: &ReadTxn, name: &[u8]) -> Result<Option<(Key, BucketRoot)>, Corrupt> {
+    let mut cursor = base.cursor(base.root_bucket());
+    let mut next = cursor.seek(name)?;
+    while let Some(item) = next {
+        if let Some(root) = base.bucket(item.key)?
+            && let BucketPlace::Page(_) = root.place
+        {
+            return Ok(Some((Key::from_slice(item.key), root)));
+        }
+        next = cursor.next_item()?;
+    }
+    Ok(None)
+}
+
+fn visit(window: &Window, root: &BucketRoot, key: &[u8]) -> Result<Visit, Corrupt> {
+    let mut page = root.page(window)?;
+    let mut visit = Visit { highest: page.id, span: page.span(), next: None };
+    for _ in 0..TREE_DEPTH_MAX {
+        if page.is_leaf() {
+            return Ok(visit);
+        }
+        let index = if page.is_branch() { page.child_index(key)? } else { 0 };
+        let below = child(window, &page, index)?;
+        if index + 1 < page.count() {
+            let next = page.branch(index + 1)?.key;
+            if next <= key {
+                return Err(Corrupt::new(page.id, "branch keys are not in order"));
+            }
+            visit.next = Some(Key::from_slice(next));
+        }
+        visit.highest = visit.highest.max(below.id);
+        visit.span = below.span();
+        page = below;
+    }
+    Err(Corrupt::new(page.id, "tree is too deep"))
+}
+
+const _: () = assert!(SHRINK_PAGES_MOVED_MAX > TREE_DEPTH_MAX as u64);
