@@ -58,11 +58,10 @@ fn with_server<F: Future<Output = ()>>(settings: Settings, client: impl FnOnce(S
 
 /// A connected client.
 async fn connect(address: SocketAddr) -> SendRequest<Bytes> {
-    connect_with(address, &h2::client::Builder::new()).await
-}
-
-async fn connect_with(address: SocketAddr, builder: &h2::client::Builder) -> SendRequest<Bytes> {
     let socket = TcpStream::connect(address).await.unwrap();
+    // One stream that is not read leaves room for the others, and many small answers at once are not an attack.
+    let mut builder = h2::client::Builder::new();
+    builder.initial_connection_window_size(4 << 20);
     let (sender, connection) = builder.handshake(socket).await.unwrap();
     tokio::spawn(async move {
         // How the connection ends is seen by its calls.
