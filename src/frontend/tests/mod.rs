@@ -9,7 +9,7 @@ mod web;
 use std::{
     future::Future,
     net::SocketAddr,
-    sync::{Arc, mpsc},
+    sync::{Arc, atomic::Ordering, mpsc},
     thread,
     time::Duration,
 };
@@ -27,6 +27,9 @@ use crate::{
     rpc::{Drain, Server, Settings, Stage},
 };
 
+/// How long a draining server waits for its clients.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Runs `client` against a fresh server, then stops the server and waits for its thread.
 fn with_server<F: Future<Output = ()>>(settings: Settings, client: impl FnOnce(SocketAddr, Arc<Seen>) -> F) {
     let (address_sender, address) = mpsc::channel();
@@ -40,19 +43,23 @@ fn with_server<F: Future<Output = ()>>(settings: Settings, client: impl FnOnce(S
             let stop = Drain::new();
             let server = Server::new(METHODS, TestHandler(for_server.clone()), settings);
             *for_server.counters.lock().unwrap() = Some(server.counters());
-            let front = Front::new(server, TestWeb(stop.clone()));
+            let front = Front::new(server, TestWeb { stop: stop.clone(), seen: for_server });
             let running = glommio::spawn_local(front.clone().run(Listener::new(listener)));
             stop.reached(Stage::Draining).await;
-            front.stop(Duration::from_millis(100)).await;
+            let grace = if stop.stage() == Stage::Draining { PATIENCE } else { Duration::ZERO };
+            front.stop(grace).await;
             running.await;
         });
     });
     let address = address.recv().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        client(address, seen).await;
-        web::get(address, "/stop").await;
+        client(address, seen.clone()).await;
+        if !seen.stopping.load(Ordering::Relaxed) {
+            web::get(address, "/stop").await;
+        }
     });
+    drop(runtime);
     server.join().unwrap();
 }
 

@@ -4,7 +4,7 @@ use std::{
     rc::Rc,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -45,6 +45,7 @@ pub struct Seen {
     /// Kept calls and streams that noticed their end.
     pub ended: AtomicU64,
     pub handled: AtomicU64,
+    pub stopping: AtomicBool,
     pub counters: Mutex<Option<Arc<CallCounters>>>,
 }
 
@@ -158,14 +159,21 @@ impl Producer for Pattern {
     }
 }
 
-/// `/stop` stops the server; everything else is told back.
-pub struct TestWeb(pub Rc<Drain>);
+/// `/stop` stops the server at once and `/drain` patiently; everything else is told back.
+pub struct TestWeb {
+    pub stop: Rc<Drain>,
+    pub seen: Arc<Seen>,
+}
 
 impl WebHandler for TestWeb {
     fn http(&self, request: WebRequest) -> WebFuture {
-        if request.path == "/stop" {
-            self.0.advance(Stage::Draining);
-        }
+        let stage = match &*request.path {
+            "/stop" => Stage::Aborting,
+            "/drain" => Stage::Draining,
+            _ => Stage::Open,
+        };
+        self.seen.stopping.fetch_or(stage > Stage::Open, Ordering::Relaxed);
+        self.stop.advance(stage);
         Box::pin(async move {
             os::yield_now().await;
             let text = format!("{} {} {} {}", request.method, request.path, request.query, request.body.len());
