@@ -90,6 +90,8 @@ pub const SEND_BYTES_MAX: u64 = i32::MAX as u64;
 pub const LINGER_MS_MAX: u64 = 1_000;
 /// Streams a client reset before the server looked at them (rapid reset).
 pub const RESET_STREAMS_PENDING_MAX: usize = 64;
+/// Small DATA frames that handlers have not read: each counts what it is short of 256 bytes.
+pub const SMALL_FRAMES_BUDGET_BYTES: usize = 8 * 1024 * 1024;
 /// Pings that come too early before the connection is closed (grpc-go: the third).
 pub const PING_STRIKES_MAX: u32 = 2;
 /// HTTP/1: size of the request head.

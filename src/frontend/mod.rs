@@ -20,3 +20,6 @@ mod listener;
 
 pub use http1::{WebFuture, WebHandler, WebRequest, WebResponse};
 pub use listener::Front;
+
+#[cfg(test)]
+mod tests;

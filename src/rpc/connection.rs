@@ -47,8 +47,8 @@ use super::{
 use crate::{
     base::limits::{
         ASSEMBLY_BYTES_PER_CONNECTION_MAX, CALLS_PER_CONNECTION_MAX, CONNECTION_WINDOW_BYTES, FIRST_BYTES_MS_MAX,
-        HEADER_LIST_BYTES_MAX, LINGER_MS_MAX, RESET_STREAMS_PENDING_MAX, STREAM_SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES,
-        TURN_OUTPUT_BYTES, TURN_REQUESTS_MAX,
+        HEADER_LIST_BYTES_MAX, LINGER_MS_MAX, RESET_STREAMS_PENDING_MAX, SMALL_FRAMES_BUDGET_BYTES,
+        STREAM_SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES, TURN_OUTPUT_BYTES, TURN_REQUESTS_MAX,
     },
     os::{Alarm, net::Socket},
 };
@@ -599,6 +599,7 @@ fn builder(settings: &Settings) -> Builder {
         .max_concurrent_streams(streams_max)
         .max_header_list_size(HEADER_LIST_BYTES_MAX)
         .max_send_buffer_size(STREAM_SEND_BUFFER_BYTES)
+        .data_frame_budget(SMALL_FRAMES_BUDGET_BYTES)
         .max_pending_accept_reset_streams(RESET_STREAMS_PENDING_MAX);
     builder
 }
