@@ -3,4 +3,5 @@
 pub mod base;
 pub mod client;
 pub mod ctl;
+pub mod metrics;
 pub mod proto;

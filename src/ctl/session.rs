@@ -122,7 +122,7 @@ impl<'a> Session<'a> {
             .map(|flag| flag.name)
             .collect();
         let is_watch = self.path.last().is_some_and(|command| command.name == "watch");
-        for (name, value) in std::mem::take(&mut self.environment) {
+        for (name, value) in self.environment.clone() {
             let Some(flag) = name.strip_prefix(PREFIX) else {
                 continue;
             };
@@ -147,6 +147,11 @@ impl<'a> Session<'a> {
             }
         }
         Ok(())
+    }
+
+    /// A variable of the environment; empty if there is none.
+    pub fn variable(&self, name: &str) -> &str {
+        self.environment.iter().find(|(other, _)| other == name).map_or("", |(_, value)| value)
     }
 
     fn check_certificates(&self) -> Result<(), Exit> {

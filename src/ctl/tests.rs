@@ -8,7 +8,7 @@
 //! < line of stdin                     any number
 //! ```
 //!
-//! `{lease}` stands for the lease granted last. What differs between any two runs is made equal first: log
+//! `{lease}` stands for the lease granted last, `{endpoint}` for the server, `{folder}` for an empty folder. What differs between any two runs is made equal first: log
 //! lines on stderr are dropped, durations and lease ids are replaced by names in order of appearance.
 //!
 //! It runs where `RINGD_ETCD` and `RINGD_ETCDCTL` name the programs of the real etcd.
@@ -84,7 +84,9 @@ struct Outcome {
 fn scripts() -> BTreeMap<String, String> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/ctl/testdata");
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    files.map(|path| (path.file_stem().unwrap().to_string_lossy().into_owned(), fs::read_to_string(path).unwrap())).collect()
+    files
+        .map(|path| (path.file_stem().unwrap().to_string_lossy().into_owned(), fs::read_to_string(path).unwrap()))
+        .collect()
 }
 
 fn parse(text: &str) -> Vec<Step> {
@@ -98,7 +100,8 @@ fn parse(text: &str) -> Vec<Step> {
             continue;
         }
         let (environment, words) = line.split_once('$').unwrap();
-        let pair = |text: String| text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())).unwrap();
+        let pair =
+            |text: String| text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())).unwrap();
         steps.push(Step {
             line: line.to_owned(),
             environment: shell_words(environment).into_iter().map(pair).collect(),
@@ -140,7 +143,9 @@ fn play(steps: &[Step], etcd: &std::ffi::OsStr, ports: [u16; 2], run: impl Fn(&S
         let mut step = step.clone();
         step.environment.push(("ETCDCTL_ENDPOINTS".to_owned(), format!("127.0.0.1:{}", ports[0])));
         for word in &mut step.words {
-            *word = word.replace("{lease}", &lease).replace("{endpoint}", &format!("127.0.0.1:{}", ports[0]));
+            let here = folder.path().to_string_lossy();
+            let endpoint = format!("127.0.0.1:{}", ports[0]);
+            *word = word.replace("{lease}", &lease).replace("{endpoint}", &endpoint).replace("{folder}", &here);
         }
         if step.words.iter().any(|word| word.starts_with("--endpoints")) {
             step.environment.retain(|(name, _)| name != "ETCDCTL_ENDPOINTS");
@@ -153,8 +158,10 @@ fn play(steps: &[Step], etcd: &std::ffi::OsStr, ports: [u16; 2], run: impl Fn(&S
             lease = id.to_owned();
         }
         let errors = String::from_utf8_lossy(&outcome.errors);
-        let errors: String = errors.lines().filter(|line| !line.starts_with('{')).map(|line| format!("{line}\n")).collect();
+        let errors: String =
+            errors.lines().filter(|line| !line.starts_with('{')).map(|line| format!("{line}\n")).collect();
         let text = format!("exit {}\n{output}\nstderr:\n{errors}", outcome.code);
+        let text = text.replace(&*folder.path().to_string_lossy(), "<folder>");
         transcript.push(names.replace(&text, &lease));
     }
     server.kill().unwrap();
@@ -196,6 +203,7 @@ fn run_etcdctl(program: &std::ffi::OsStr, step: &Step) -> Outcome {
     let mut child = Command::new(program)
         .args(&step.words)
         .env_clear()
+        .envs(env::var_os("PATH").map(|path| ("PATH", path)))
         .envs(step.environment.iter().cloned())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
