@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 
 use super::command::{Command, Group};
+use super::go_format::io_error;
 use super::session::{Exit, INTERRUPTED, Session};
 use crate::client::{Call, Client, Error, method};
 use crate::proto::etcdserverpb::SnapshotRequest;
@@ -54,17 +55,17 @@ const SECTOR_BYTES: u64 = 512;
 enum Failure {
     #[error("snapshot must be requested to one selected node, not multiple [{0}]")]
     Endpoints(String),
-    #[error("could not open {path} ({error})")]
+    #[error("could not open {path} (open {path}: {})", io_error(.error))]
     Open { path: String, error: io::Error },
-    #[error("could not write snapshot: {0}")]
+    #[error("could not write snapshot: {}", io_error(.0))]
     Write(io::Error),
     #[error("could not write snapshot: {0}")]
     Stream(Error),
     #[error("sha256 checksum not found [bytes: {0}]")]
     Checksum(u64),
-    #[error("could not fsync snapshot: {0}")]
+    #[error("could not fsync snapshot: {}", io_error(.0))]
     Sync(io::Error),
-    #[error("could not rename {from} to {to} ({error})")]
+    #[error("could not rename {from} to {to} (rename {from} {to}: {})", io_error(.error))]
     Rename { from: String, to: String, error: io::Error },
     #[error("{0}")]
     Client(Error),

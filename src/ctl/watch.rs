@@ -5,7 +5,7 @@ use std::process::{Command as Process, Stdio};
 
 use super::command::{Command, Flag, Group};
 use super::get;
-use super::go_format::quote;
+use super::go_format::{io_error, quote};
 use super::printer::Reply;
 use super::session::{ERROR, Exit, INTERRUPTED, Session};
 use crate::client::{Call, Error};
@@ -153,7 +153,8 @@ fn hand_over(session: &mut Session, revision: i64, event: &Event, command: &[Str
                 None => result.status.to_string(),
             }
         }
-        Err(error) => error.to_string(),
+        Err(error) if command[0].contains('/') => format!("fork/exec {}: {}", command[0], io_error(&error)),
+        Err(_) => format!("exec: {}: executable file not found in $PATH", quote(command[0].as_bytes())),
     };
     let words: Vec<String> = command.iter().map(|word| quote(word.as_bytes())).collect();
     writeln!(session.io.errors, "command [{}] error ({failure})", words.join(" "))?;
