@@ -199,3 +199,6 @@ impl Client {
         self.shared.token.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

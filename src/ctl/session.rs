@@ -63,6 +63,9 @@ pub struct Io<'a> {
     pub errors: &'a mut dyn Write,
 }
 
+/// Name and password, or a token.
+type Credentials = (Option<(String, String)>, Option<String>);
+
 /// A command being carried out.
 pub struct Session<'a> {
     pub path: Path,
@@ -176,7 +179,7 @@ impl<'a> Session<'a> {
         })
     }
 
-    fn credentials(&mut self) -> Result<(Option<(String, String)>, Option<String>), Exit> {
+    fn credentials(&mut self) -> Result<Credentials, Exit> {
         let (user, password) = (self.flags.text("user"), self.flags.text("password"));
         let token = self.flags.text("auth-jwt-token");
         if !token.is_empty() {

@@ -20,21 +20,21 @@ pub enum Buckets {
 }
 
 impl Buckets {
-    pub const fn len(self) -> usize {
+    pub const fn count(self) -> usize {
         match self {
             Self::Doubling { count, .. } => count,
             Self::Listed(bounds) => bounds.len(),
         }
     }
 
-    /// The bucket that `value` falls into; `len` is the one without a bound.
+    /// The bucket that `value` falls into; `count` is the one without a bound.
     pub fn index(self, value: f64) -> usize {
-        self.bounds().position(|bound| value <= bound).unwrap_or(self.len())
+        self.bounds().position(|bound| value <= bound).unwrap_or(self.count())
     }
 
     pub fn bounds(self) -> impl Iterator<Item = f64> {
         let mut doubled = 0.0;
-        (0..self.len()).map(move |at| match self {
+        (0..self.count()).map(move |at| match self {
             Self::Doubling { start, .. } => {
                 doubled = if at == 0 { start } else { doubled * 2.0 };
                 doubled
@@ -58,7 +58,7 @@ impl Family {
     pub const fn cells(&self) -> usize {
         match self.kind {
             Kind::Counter | Kind::Gauge => 1,
-            Kind::Histogram(buckets) => buckets.len() + 2,
+            Kind::Histogram(buckets) => buckets.count() + 2,
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::family::{Buckets, Family, Kind};
-use super::sheet::{load, observe, zeros};
+use super::sheet::{Read, load, observe, zeros};
 
 /// One method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +126,7 @@ impl Grpc {
     }
 
     /// Every family with its series.
-    pub(super) fn read(&self) -> Vec<(&'static Family, Vec<(Vec<String>, Vec<u64>)>)> {
+    pub(super) fn read(&self) -> Vec<(&'static Family, Vec<Read>)> {
         let simple = |cell: fn(&Cells) -> &AtomicU64| {
             let one =
                 |(method, cells): (&GrpcMethod, &Cells)| (values(method), vec![cell(cells).load(Ordering::Relaxed)]);
@@ -145,7 +145,7 @@ impl Grpc {
         families
     }
 
-    fn read_handled(&self) -> Vec<(Vec<String>, Vec<u64>)> {
+    fn read_handled(&self) -> Vec<Read> {
         let mut series = Vec::new();
         for (method, cells) in self.methods.iter().zip(&self.cells) {
             for (code, cell) in CODES.iter().zip(&cells.handled) {

@@ -69,7 +69,7 @@ impl Sheet {
     }
 
     /// Every series of `name` with its cells.
-    pub(super) fn read(&self, name: Name) -> Vec<(Vec<String>, Vec<u64>)> {
+    pub(super) fn read(&self, name: Name) -> Vec<Read> {
         if name.family().labels.is_empty() {
             return vec![(Vec::new(), load(self.cells(name)))];
         }
@@ -111,6 +111,9 @@ impl Series {
     }
 }
 
+/// One series as read: label values and cells.
+pub(super) type Read = (Vec<String>, Vec<u64>);
+
 pub(super) fn zeros(count: usize) -> impl Iterator<Item = AtomicU64> {
     (0..count).map(|_| AtomicU64::new(0))
 }
@@ -140,7 +143,7 @@ pub(super) fn observe(family: &Family, cells: &[AtomicU64], value: f64) {
     };
     cells[buckets.index(value)].fetch_add(1, Ordering::Relaxed);
     // Only this core writes the cell, so reading it first loses nothing.
-    let sum = &cells[buckets.len() + 1];
+    let sum = &cells[buckets.count() + 1];
     let total = f64::from_bits(sum.load(Ordering::Relaxed)) + value;
     sum.store(total.to_bits(), Ordering::Relaxed);
 }

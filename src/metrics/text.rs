@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 use super::family::{ALL, Family, Kind};
 use super::grpc::Grpc;
-use super::sheet::Sheet;
+use super::sheet::{Read, Sheet};
 
 /// The content type of the text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
@@ -50,7 +50,7 @@ pub fn render(sheets: &[&Sheet], grpc: &[&Grpc], process: &Process) -> String {
 /// Series of a family by label values.
 type Samples = BTreeMap<Vec<String>, Vec<u64>>;
 
-fn merge(family: &Family, samples: &mut Samples, series: Vec<(Vec<String>, Vec<u64>)>) {
+fn merge(family: &Family, samples: &mut Samples, series: Vec<Read>) {
     for (values, cells) in series {
         let total = samples.entry(values).or_insert_with(|| vec![0; cells.len()]);
         let sum_at = matches!(family.kind, Kind::Histogram(_)).then(|| cells.len() - 1);
@@ -93,7 +93,7 @@ fn write_family(text: &mut String, family: &Family, samples: &Samples) -> std::f
                     let labels: Vec<String> = labels.iter().cloned().chain([pair("le", &bound)]).collect();
                     writeln!(text, "{name}_bucket{} {below}", braces(&labels))?;
                 }
-                let sum = f64::from_bits(cells[buckets.len() + 1]);
+                let sum = f64::from_bits(cells[buckets.count() + 1]);
                 writeln!(text, "{name}_sum{} {}", braces(&labels), number(sum))?;
                 writeln!(text, "{name}_count{} {below}", braces(&labels))?;
             }
