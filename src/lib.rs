@@ -71,6 +71,7 @@ pub mod frontend;
 pub mod mvcc;
 pub mod os;
 pub mod pagefile;
+pub mod metrics;
 pub mod proto;
 pub mod rpc;
 pub mod server;

@@ -22,6 +22,7 @@ pub mod error;
 pub mod method;
 pub mod retry;
 pub mod transport;
+pub mod watch;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -30,6 +31,7 @@ use crate::proto::etcdserverpb::{AuthenticateRequest, AuthenticateResponse};
 pub use error::{Code, Error};
 pub use method::Method;
 pub use transport::{Receiver, Stream};
+pub use watch::Watch;
 
 use balance::Ring;
 use retry::{After, Backoff};
@@ -197,3 +199,6 @@ impl Client {
         self.shared.token.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

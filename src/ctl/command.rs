@@ -30,8 +30,11 @@ pub struct Command {
     pub shared_flags: &'static [Flag],
     pub commands: &'static [&'static Command],
     /// Nothing to run: the help is shown.
-    pub run: Option<fn(&mut Session) -> Result<(), Exit>>,
+    pub run: Option<Run>,
 }
+
+/// Carries a command out.
+pub type Run = fn(&mut Session) -> Result<(), Exit>;
 
 impl Command {
     /// A command with nothing in it, to be filled with `..Command::EMPTY`.

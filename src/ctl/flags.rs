@@ -9,6 +9,8 @@ use super::go_format::{self, quote};
 pub struct Flags {
     entries: Vec<Entry>,
     pub arguments: Vec<Vec<u8>>,
+    /// How many arguments stood before `--`.
+    pub separator: Option<usize>,
 }
 
 struct Entry {
@@ -30,11 +32,12 @@ impl Flags {
     /// Parses what follows the commands of `path`.
     pub fn parse(path: &[&'static Command], words: &[Vec<u8>]) -> Result<Self, String> {
         let entries = flags(path).map(Entry::new).collect();
-        let mut parsed = Self { entries, arguments: Vec::new() };
+        let mut parsed = Self { entries, arguments: Vec::new(), separator: None };
         let mut words = words.iter();
         while let Some(word) = words.next() {
             match word.as_slice() {
                 b"--" => {
+                    parsed.separator = Some(parsed.arguments.len());
                     parsed.arguments.extend(words.cloned());
                     break;
                 }

@@ -252,6 +252,14 @@ fn decimal(value: u128, unit: u128, name: &str) -> String {
     }
 }
 
+/// The text of an operating system error: `no such file or directory`.
+pub fn io_error(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
+}
+
 /// Sizes in powers of 1000 with two significant digits, as go-humanize prints them: `20 kB`, `2.1 GB`.
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];

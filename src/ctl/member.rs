@@ -6,7 +6,7 @@ use super::command::{Command, Flag, Group};
 use super::get::{is_serializable, unknown_consistency};
 use super::go_format::quote;
 use super::printer::{Format, Reply};
-use super::session::{Exit, Session, parse_member};
+use super::session::{ERROR, Exit, Session, parse_member};
 use crate::client::method;
 use crate::proto::etcdserverpb::{
     Member, MemberAddRequest, MemberListRequest, MemberPromoteRequest, MemberRemoveRequest, MemberUpdateRequest,
@@ -84,6 +84,7 @@ fn add(session: &mut Session) -> Result<(), Exit> {
         return Err(Exit::arguments("member peer urls not provided"));
     }
     let client = session.client()?;
+    check_urls(&urls)?;
     let request = MemberAddRequest { peer_ur_ls: split(&urls), is_learner: session.flags.bool("learner") };
     let call = session.call();
     let response = session.request(&client, &method::MEMBER_ADD, &request, call)?;
@@ -135,6 +136,7 @@ fn update(session: &mut Session) -> Result<(), Exit> {
         return Err(Exit::arguments("member peer urls not provided"));
     }
     let client = session.client()?;
+    check_urls(&urls)?;
     let call = session.call();
     let request = MemberUpdateRequest { id, peer_ur_ls: split(&urls) };
     let response = session.request(&client, &method::MEMBER_UPDATE, &request, call)?;
@@ -163,6 +165,27 @@ fn only_member(session: &Session) -> Result<u64, Exit> {
         [id] => parse_member(id),
         _ => Err(Exit::arguments("member ID is not provided")),
     }
+}
+
+/// What etcd's client refuses to send.
+fn check_urls(urls: &str) -> Result<(), Exit> {
+    for url in urls.split(',').map(str::trim) {
+        let (scheme, rest) = url.split_once("://").unwrap_or((url.split(':').next().unwrap_or_default(), ""));
+        match scheme {
+            "unix" | "unixs" => continue,
+            "http" | "https" if url.contains("://") => {}
+            _ => return Err(Exit::new(ERROR, format!("URL scheme must be http, https, unix, or unixs: {url}"))),
+        }
+        let (host, path) = rest.split_once('/').map_or((rest, None), |(host, path)| (host, Some(path)));
+        if !host.rsplit_once(':').is_some_and(|(name, _)| !name.contains(':') || name.ends_with(']')) {
+            let text = format!("URL address does not have the form \"host:port\": {url}");
+            return Err(Exit::new(ERROR, text));
+        }
+        if path.is_some() {
+            return Err(Exit::new(ERROR, format!("URL must not contain a path: {url}")));
+        }
+    }
+    Ok(())
 }
 
 fn split(urls: &str) -> Vec<String> {

@@ -37,9 +37,11 @@ mod printer;
 mod put;
 mod role;
 mod session;
+mod snapshot;
 mod txn;
 mod user;
 mod version;
+mod watch;
 
 use command::{Command, Found, find, suggestions};
 use flags::Flags;
@@ -61,6 +63,8 @@ static ROOT: Command = Command {
         &defrag::COMMAND,
         &endpoint::COMMAND,
         &move_leader::COMMAND,
+        &snapshot::COMMAND,
+        &watch::COMMAND,
         &version::COMMAND,
         &lease::COMMAND,
         &member::COMMAND,

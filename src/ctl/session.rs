@@ -63,6 +63,9 @@ pub struct Io<'a> {
     pub errors: &'a mut dyn Write,
 }
 
+/// Name and password, or a token.
+type Credentials = (Option<(String, String)>, Option<String>);
+
 /// A command being carried out.
 pub struct Session<'a> {
     pub path: Path,
@@ -122,7 +125,7 @@ impl<'a> Session<'a> {
             .map(|flag| flag.name)
             .collect();
         let is_watch = self.path.last().is_some_and(|command| command.name == "watch");
-        for (name, value) in std::mem::take(&mut self.environment) {
+        for (name, value) in self.environment.clone() {
             let Some(flag) = name.strip_prefix(PREFIX) else {
                 continue;
             };
@@ -149,6 +152,11 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// A variable of the environment; empty if there is none.
+    pub fn variable(&self, name: &str) -> &str {
+        self.environment.iter().find(|(other, _)| other == name).map_or("", |(_, value)| value)
+    }
+
     fn check_certificates(&self) -> Result<(), Exit> {
         for name in ["cert", "key", "cacert"] {
             if self.flags.given(name) && self.flags.text(name).is_empty() {
@@ -171,7 +179,7 @@ impl<'a> Session<'a> {
         })
     }
 
-    fn credentials(&mut self) -> Result<(Option<(String, String)>, Option<String>), Exit> {
+    fn credentials(&mut self) -> Result<Credentials, Exit> {
         let (user, password) = (self.flags.text("user"), self.flags.text("password"));
         let token = self.flags.text("auth-jwt-token");
         if !token.is_empty() {

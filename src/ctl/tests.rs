@@ -8,8 +8,8 @@
 //! < line of stdin                     any number
 //! ```
 //!
-//! `{lease}` stands for the lease granted last. What differs between any two runs is made equal first: log
-//! lines on stderr are dropped, durations and lease ids are replaced by names in order of appearance.
+//! `{lease}` stands for the lease granted last, `{endpoint}` for the server, `{folder}` for an empty folder. What differs between any two runs is made equal first: log
+//! lines on stderr are dropped, durations, sizes and lease ids are replaced.
 //!
 //! It runs where `RINGD_ETCD` and `RINGD_ETCDCTL` name the programs of the real etcd.
 
@@ -135,7 +135,7 @@ fn shell_words(line: &str) -> Vec<String> {
 /// The transcript of a script against a fresh etcd.
 fn play(steps: &[Step], etcd: &std::ffi::OsStr, ports: [u16; 2], run: impl Fn(&Step) -> Outcome) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
-    let mut server = start(etcd, folder.path(), ports);
+    let _server = start(etcd, folder.path(), ports);
     let mut lease = String::new();
     let mut names = Names::default();
     let mut transcript = Vec::new();
@@ -143,7 +143,9 @@ fn play(steps: &[Step], etcd: &std::ffi::OsStr, ports: [u16; 2], run: impl Fn(&S
         let mut step = step.clone();
         step.environment.push(("ETCDCTL_ENDPOINTS".to_owned(), format!("127.0.0.1:{}", ports[0])));
         for word in &mut step.words {
-            *word = word.replace("{lease}", &lease).replace("{endpoint}", &format!("127.0.0.1:{}", ports[0]));
+            let here = folder.path().to_string_lossy();
+            let endpoint = format!("127.0.0.1:{}", ports[0]);
+            *word = word.replace("{lease}", &lease).replace("{endpoint}", &endpoint).replace("{folder}", &here);
         }
         if step.words.iter().any(|word| word.starts_with("--endpoints")) {
             step.environment.retain(|(name, _)| name != "ETCDCTL_ENDPOINTS");
@@ -159,10 +161,9 @@ fn play(steps: &[Step], etcd: &std::ffi::OsStr, ports: [u16; 2], run: impl Fn(&S
         let errors: String =
             errors.lines().filter(|line| !line.starts_with('{')).map(|line| format!("{line}\n")).collect();
         let text = format!("exit {}\n{output}\nstderr:\n{errors}", outcome.code);
+        let text = text.replace(&*folder.path().to_string_lossy(), "<folder>");
         transcript.push(names.replace(&text, &lease));
     }
-    server.kill().unwrap();
-    server.wait().unwrap();
     transcript
 }
 
@@ -182,7 +183,7 @@ impl Names {
             let decimal = i64::from_str_radix(lease, 16).unwrap().to_string();
             text = text.replace(lease, &format!("<lease {at}>")).replace(&decimal, &format!("<lease {at}>"));
         }
-        text.lines().map(without_durations).map(|line| format!("{line}\n")).collect()
+        text.lines().map(|line| format!("{}\n", without_sizes(&without_durations(line)))).collect()
     }
 }
 
@@ -196,10 +197,25 @@ fn without_durations(line: &str) -> String {
     line.to_owned()
 }
 
+/// The size of etcd's file depends on when it committed. Every digit becomes a 0 where a size may stand.
+fn without_sizes(line: &str) -> String {
+    let has_size = ["dbSize", "\"DBSize", " kB", "DB SIZE"].iter().any(|mark| line.contains(mark));
+    if !has_size {
+        return line.to_owned();
+    }
+    let words = line.split_inclusive([' ', ',']).map(|word| {
+        let is_size = word.ends_with("% ") || word.ends_with("%,") || word.starts_with("\"dbSize");
+        let is_number = word.trim().len() < 7 && word.trim().bytes().all(|byte| byte.is_ascii_digit());
+        if is_size || is_number { word.replace(|char: char| char.is_ascii_digit(), "0") } else { word.to_owned() }
+    });
+    words.collect()
+}
+
 fn run_etcdctl(program: &std::ffi::OsStr, step: &Step) -> Outcome {
     let mut child = Command::new(program)
         .args(&step.words)
         .env_clear()
+        .envs(env::var_os("PATH").map(|path| ("PATH", path)))
         .envs(step.environment.iter().cloned())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -221,7 +237,7 @@ fn run_ours(step: &Step) -> Outcome {
 }
 
 /// Starts etcd and waits for the line that says it serves.
-fn start(program: &std::ffi::OsStr, folder: &std::path::Path, [client, peer]: [u16; 2]) -> Child {
+fn start(program: &std::ffi::OsStr, folder: &std::path::Path, [client, peer]: [u16; 2]) -> Server {
     let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
     let mut child = Command::new(program)
         .arg("--data-dir")
@@ -239,7 +255,17 @@ fn start(program: &std::ffi::OsStr, folder: &std::path::Path, [client, peer]: [u
     assert!(ready, "etcd ended before it served");
     // Its log must be read, or it stops when the pipe is full.
     thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-    child
+    Server(child)
+}
+
+/// An etcd that ends with the script, also when a step panics.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _gone = self.0.kill();
+        let _reaped = self.0.wait();
+    }
 }
 
 fn free_port() -> u16 {

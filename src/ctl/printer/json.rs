@@ -158,6 +158,7 @@ fn watch(response: &WatchResponse, object: &mut Object) {
     object.number("CompactRevision", response.compact_revision);
     object.bool("Canceled", response.canceled);
     object.bool("Created", response.created);
+    object.text("CancelReason", &response.cancel_reason);
 }
 
 fn event(event: &Event, object: &mut Object) {

@@ -1,0 +1,29 @@
+//! Metrics under etcd's names, for Prometheus.
+//!
+//! ```text
+//! core 0: Sheet, Grpc   \
+//! core 1: Sheet, Grpc    >  text::render (sums the sheets)  ->  GET /metrics
+//! core n: Sheet, Grpc   /        ^ Process: values that the shell has read from the kernel
+//! ```
+//!
+//! Each core counts on a sheet of its own: an increment is one relaxed addition to a cell that no other core
+//! writes, found by a constant offset; nothing is hashed or locked. A scrape reads all sheets and adds them up.
+//! Cost of an observation: at most 24 comparisons and two such additions.
+//!
+//! Invariants:
+//! 1. A family without labels is there from the start, at 0; so are all series of gRPC methods. A labelled
+//!    series is there from the moment its handle was made ([`Sheet::series`]), which belongs to start-up.
+//! 2. A gauge is either set by one core alone, or moved up and down by any: the scrape adds the sheets.
+//! 3. A scrape sees each cell whole, but not all cells at one instant.
+//!
+//! Absent: families of things that do not exist here (Go runtime, gRPC proxy, the old store).
+
+pub mod family;
+pub mod grpc;
+pub mod sheet;
+pub mod text;
+
+pub use family::{Family, Name};
+pub use grpc::{Grpc, GrpcMethod};
+pub use sheet::{Series, Sheet};
+pub use text::{Process, render};
