@@ -111,6 +111,7 @@ async fn drive(seed: u64, operations: usize) -> Result<(), Difference> {
     let mut pair = Pair::start().await;
     let mut traffic = Traffic::new(seed);
     let mut trace = Vec::with_capacity(operations);
+    let mut codes: BTreeMap<Option<u32>, usize> = BTreeMap::new();
     for position in 0..operations {
         if position == operations / 2 {
             pair.restart(Server::restart).await;
@@ -121,10 +122,15 @@ async fn drive(seed: u64, operations: usize) -> Result<(), Difference> {
         let operation = traffic.next();
         trace.push(operation.clone());
         match pair.compare(&operation).await {
-            Ok(reply) => observe(&mut traffic, &operation, &reply),
+            Ok(reply) => {
+                *codes.entry(reply.code).or_default() += 1;
+                observe(&mut traffic, &operation, &reply);
+            }
             Err(what) => return Err(Difference { position, what, trace }),
         }
     }
+    let counts: Vec<String> = codes.iter().map(|(code, count)| format!("{count} x {}", code.unwrap_or(99))).collect();
+    eprintln!("seed {seed}: equal answers by gRPC code: {}", counts.join(", "));
     Ok(())
 }
 

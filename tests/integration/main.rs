@@ -12,9 +12,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod clients;
+mod crash;
 mod differential;
 mod harness;
 mod traffic;
+mod wire;
 
 use std::env;
 
@@ -25,6 +28,12 @@ fn main() {
     let tests = vec![
         with_reference("differential::kv_traffic_agrees", differential::kv_traffic_agrees),
         with_reference("differential::files_agree", differential::files_agree),
+        with_reference("wire::transport_agrees", wire::transport_agrees),
+        with_reference("wire::http1_agrees", wire::http1_agrees),
+        with_reference("clients::etcdctl_prints_the_same", clients::etcdctl_prints_the_same),
+        with_reference("clients::etcdctl_sees_a_healthy_endpoint", clients::etcdctl_sees_a_healthy_endpoint),
+        test("clients::etcd_client_crate", clients::etcd_client_crate),
+        test("crash::acknowledged_writes_survive", crash::acknowledged_writes_survive),
     ];
     libtest_mimic::run(&Arguments::from_args(), tests).exit();
 }

@@ -149,20 +149,21 @@ impl Traffic {
 
     fn txn(&mut self, depth: usize) -> TxnRequest {
         let compares = self.random.random_range(0..4);
-        let success = self.branch_length();
-        let failure = self.branch_length();
         TxnRequest {
             compare: (0..compares).map(|_| self.compare()).collect(),
-            success: (0..success).map(|_| self.request_op(depth)).collect(),
-            failure: (0..failure).map(|_| self.request_op(depth)).collect(),
+            success: self.branch(depth),
+            failure: self.branch(depth),
         }
     }
 
-    fn branch_length(&mut self) -> usize {
+    fn branch(&mut self, depth: usize) -> Vec<RequestOp> {
         match self.random.random_range(0..200) {
-            0 => TXN_OPS_MAX,
-            1 => TXN_OPS_MAX + 1,
-            _ => self.random.random_range(0..4),
+            0 => many_puts(TXN_OPS_MAX),
+            1 => many_puts(TXN_OPS_MAX + 1),
+            _ => {
+                let length = self.random.random_range(0..4);
+                (0..length).map(|_| self.request_op(depth)).collect()
+            }
         }
     }
 
@@ -283,6 +284,12 @@ impl Traffic {
     fn pick<T: Copy>(&mut self, weighted: &[(u32, T)]) -> T {
         weighted.choose_weighted(&mut self.random, |choice| choice.0).expect("constant weights").1
     }
+}
+
+/// As many operations as there may be, or one more, and nothing else wrong with them.
+fn many_puts(count: usize) -> Vec<RequestOp> {
+    let put = |number| PutRequest { key: format!("many/{number:03}").into(), ..PutRequest::default() };
+    (0..count).map(|number| RequestOp { request: Some(Request::RequestPut(put(number))) }).collect()
 }
 
 /// The end of the range of all keys that begin with `prefix`, as clients compute it.
