@@ -12,10 +12,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod bad_input;
 mod clients;
 mod crash;
 mod differential;
 mod harness;
+mod layers;
+mod startup;
 mod traffic;
 mod wire;
 
@@ -26,6 +29,19 @@ use libtest_mimic::{Arguments, Trial};
 
 fn main() {
     let tests = vec![
+        test("layers::imports_point_down", layers::imports_point_down),
+        test("layers::core_is_pure", layers::core_is_pure),
+        test("layers::files_are_short", layers::files_are_short),
+        test("layers::checks_find_faults", layers::checks_find_faults),
+        test("startup::stops_and_starts", startup::stops_and_starts),
+        test("startup::port_taken", startup::port_taken),
+        test("startup::directory_in_use", startup::directory_in_use),
+        with_reference("startup::directory_of_etcd", startup::directory_of_etcd),
+        test("startup::directory_that_cannot_be", startup::directory_that_cannot_be),
+        test("startup::unknown_flag", startup::unknown_flag),
+        test("startup::contradictions", startup::contradictions),
+        test("startup::corrupt_page_file", startup::corrupt_page_file),
+        test("startup::corrupt_log", startup::corrupt_log),
         with_reference("differential::kv_traffic_agrees", differential::kv_traffic_agrees),
         with_reference("differential::files_agree", differential::files_agree),
         with_reference("wire::transport_agrees", wire::transport_agrees),
@@ -33,6 +49,15 @@ fn main() {
         with_reference("clients::etcdctl_prints_the_same", clients::etcdctl_prints_the_same),
         with_reference("clients::etcdctl_sees_a_healthy_endpoint", clients::etcdctl_sees_a_healthy_endpoint),
         test("clients::etcd_client_crate", clients::etcd_client_crate),
+        test("bad_input::random_bytes", bad_input::random_bytes),
+        test("bad_input::mutated_requests", bad_input::mutated_requests),
+        test("bad_input::half_requests", bad_input::half_requests),
+        test("bad_input::huge_headers", bad_input::huge_headers),
+        test("bad_input::frame_floods", bad_input::frame_floods),
+        test(
+            "bad_input::oversized_values_and_many_connections",
+            bad_input::oversized_values_and_many_connections,
+        ),
         test("crash::acknowledged_writes_survive", crash::acknowledged_writes_survive),
     ];
     libtest_mimic::run(&Arguments::from_args(), tests).exit();

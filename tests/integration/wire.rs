@@ -1,4 +1,7 @@
 //! What lies below the messages, compared with etcd: paths, methods, content types, frames, metadata, HTTP/1.
+//!
+//! Left out: a request that ends with its headers (etcd's library never answers it), and messages compressed with gzip
+//! (etcd happens to link a gzip that its documentation does not promise).
 
 use std::fmt::Write;
 
@@ -29,7 +32,7 @@ struct Case {
     method: Method,
     path: &'static str,
     headers: HeaderMap,
-    body: Option<Bytes>,
+    body: Bytes,
     compared: Compared,
 }
 
@@ -100,8 +103,8 @@ fn cases() -> Vec<Case> {
     [paths(), content_types(), frames(), sizes(), metadata()].into_iter().flatten().collect()
 }
 
-fn case(name: &'static str, path: &'static str, body: impl Into<Option<Bytes>>) -> Case {
-    Case { name, method: Method::POST, path, headers: headers(&GRPC), body: body.into(), compared: Compared::All }
+fn case(name: &'static str, path: &'static str, body: Bytes) -> Case {
+    Case { name, method: Method::POST, path, headers: headers(&GRPC), body, compared: Compared::All }
 }
 
 fn paths() -> Vec<Case> {
@@ -139,13 +142,13 @@ fn frames() -> Vec<Case> {
     let twice = [frame(0, &range()), frame(0, &range())].concat();
     let parsed = |case: Case| Case { compared: Compared::AllButText, ..case };
     vec![
-        case("no body", RANGE, None),
         case("empty body", RANGE, Bytes::new()),
         case("half a prefix", RANGE, frame(0, &range()).slice(..3)),
         case("half a message", RANGE, frame(0, &range()).slice(..7)),
         case("two messages", RANGE, Bytes::from(twice)),
         case("compressed without an encoding", RANGE, frame(1, &range())),
-        Case { headers: encoding("gzip"), ..case("compressed with gzip", RANGE, frame(1, &range())) },
+        Case { headers: encoding("snappy"), ..case("compressed with something unknown", RANGE, frame(1, &range())) },
+        Case { headers: encoding("snappy"), ..case("unknown compression announced, not used", RANGE, frame(0, &range())) },
         Case { headers: encoding("gzip"), ..case("gzip announced, not used", RANGE, frame(0, &range())) },
         Case { headers: encoding("identity"), ..case("compressed with identity", RANGE, frame(1, &range())) },
         Case { headers: encoding("identity"), ..case("identity", RANGE, frame(0, &range())) },

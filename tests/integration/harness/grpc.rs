@@ -2,7 +2,7 @@
 //!
 //! Stock clients hide what a comparison is about: they cannot send a wrong request, and they rewrite what they receive.
 
-use std::{fmt, io, str};
+use std::{fmt, io, str, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::{RecvStream, client::SendRequest};
@@ -11,6 +11,8 @@ use prost::Message;
 use tokio::{net::TcpStream, task::JoinHandle};
 
 const WINDOW_BYTES: u32 = 64 << 20;
+/// A call that takes longer hangs. The servers themselves give up after 7 s.
+const PATIENCE: Duration = Duration::from_secs(15);
 const PREFIX_BYTES: usize = 5;
 
 /// The headers every gRPC client sends.
@@ -96,21 +98,25 @@ impl Connection {
 
     /// One request message, any number of response messages.
     pub async fn call(&self, path: &str, message: Bytes) -> Reply {
-        self.send(Method::POST, path, &headers(&GRPC), Some(frame(0, &message))).await
+        self.send(Method::POST, path, &headers(&GRPC), frame(0, &message)).await
     }
 
-    /// Anything: the body goes out as it is; none ends the request with its headers.
+    /// Anything; the body goes out as it is.
     pub async fn send(
         &self,
         method: Method,
         path: &str,
         headers: &HeaderMap,
-        body: Option<Bytes>,
+        body: Bytes,
     ) -> Reply {
         let mut reply = Reply::default();
-        if let Err(error) = self.exchange(method, path, headers, body, &mut reply).await {
-            reply.broken = Some(error.to_string());
-        }
+        let exchange = self.exchange(method, path, headers, body, &mut reply);
+        let broken = match tokio::time::timeout(PATIENCE, exchange).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("no answer".to_owned()),
+        };
+        reply.broken = broken;
         reply
     }
 
@@ -119,7 +125,7 @@ impl Connection {
         method: Method,
         path: &str,
         headers: &HeaderMap,
-        body: Option<Bytes>,
+        body: Bytes,
         reply: &mut Reply,
     ) -> Result<(), h2::Error> {
         let mut request = Request::builder()
@@ -129,11 +135,9 @@ impl Connection {
             .expect("tests send valid request lines");
         *request.headers_mut() = headers.clone();
         let mut sender = self.sender.clone().ready().await?;
-        let (response, mut stream) = sender.send_request(request, body.is_none())?;
-        if let Some(body) = body {
-            // h2 keeps what the windows do not take yet. A stream that the server has ended early refuses the rest.
-            let _ = stream.send_data(body, true);
-        }
+        let (response, mut stream) = sender.send_request(request, false)?;
+        // h2 keeps what the windows do not take yet. A stream that the server has ended early refuses the rest.
+        let _ = stream.send_data(body, true);
         let (head, body) = response.await?.into_parts();
         reply.http_status = head.status.as_u16();
         reply.content_type = text(&head.headers, "content-type");
