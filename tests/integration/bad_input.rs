@@ -101,27 +101,25 @@ pub fn huge_headers() {
 
 /// Frames that cost the sender nothing.
 pub fn frame_floods() {
-    let one = |kind, flags, stream, payload: &'static [u8]| {
-        move |_: u32| frame(kind, flags, stream, payload)
-    };
-    let floods: [(&str, Box<dyn Fn(u32) -> Vec<u8>>); 6] = [
-        ("settings", Box::new(one(SETTINGS, 0, 0, b""))),
-        ("pings", Box::new(one(PING, 0, 0, b"12345678"))),
-        ("window updates", Box::new(one(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]))),
-        ("empty data", Box::new(|number| match number {
+    type Flood = fn(u32) -> Vec<u8>;
+    let floods: [(&str, Flood); 6] = [
+        ("settings", |_| frame(SETTINGS, 0, 0, b"")),
+        ("pings", |_| frame(PING, 0, 0, b"12345678")),
+        ("window updates", |_| frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1])),
+        ("empty data", |number| match number {
             0 => header_frames(1, &request_headers()),
             _ => frame(DATA, 0, 1, b""),
-        })),
+        }),
         // Opened and reset at once, over and over ("rapid reset").
-        ("resets", Box::new(|number| {
+        ("resets", |number| {
             let stream = number * 2 + 1;
             let cancel = u32::from(Reason::CANCEL).to_be_bytes();
             [header_frames(stream, &request_headers()), frame(RST_STREAM, 0, stream, &cancel)].concat()
-        })),
-        ("streams left open", Box::new(|number| header_frames(number * 2 + 1, &request_headers()))),
+        }),
+        ("streams left open", |number| header_frames(number * 2 + 1, &request_headers())),
     ];
     against_a_server(async |victim: &Victim| {
-        for (name, flood) in &floods {
+        for (name, flood) in floods {
             eprintln!("bad_input::frame_floods: {name}");
             let bytes: Vec<u8> = (0..FLOOD_FRAMES).flat_map(flood).collect();
             victim.throw(&opened(&bytes)).await;

@@ -15,8 +15,17 @@ use crate::harness::{
 
 /// What differs from one start to the next, or from one server to the other.
 const MASKED: [&str; 11] = [
-    "cluster_id", "member_id", "raft_term", "raftTerm", "raftIndex", "raftAppliedIndex", "leader", "dbSize",
-    "dbSizeInUse", "dbSizeQuota", "took",
+    "cluster_id",
+    "member_id",
+    "raft_term",
+    "raftTerm",
+    "raftIndex",
+    "raftAppliedIndex",
+    "leader",
+    "dbSize",
+    "dbSizeInUse",
+    "dbSizeQuota",
+    "took",
 ];
 
 /// Commands in order, each with what is typed into it.
@@ -226,7 +235,9 @@ fn mask(value: &mut Value) {
 /// `--write-out=fields` prints the header line by line.
 fn without_ids(text: &str) -> String {
     let masked = ["\"ClusterID\"", "\"MemberID\"", "\"RaftTerm\""];
-    text.lines().filter(|line| !masked.iter().any(|name| line.starts_with(name))).fold(String::new(), |all, line| all + line + "\n")
+    text.lines()
+        .filter(|line| !masked.iter().any(|name| line.starts_with(name)))
+        .fold(String::new(), |all, line| all + line + "\n")
 }
 
 /// etcdctl's own log lines carry times and addresses.

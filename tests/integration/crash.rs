@@ -13,12 +13,7 @@
 //! This does not cut the power: the page cache survives a kill. Lost and torn writes are what the models of WAL and page
 //! file test, with a disk in memory.
 
-use std::{
-    cell::Cell,
-    collections::BTreeMap,
-    rc::Rc,
-    time::Duration,
-};
+use std::{cell::Cell, collections::BTreeMap, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use rand::{Rng, SeedableRng, rngs::SmallRng};

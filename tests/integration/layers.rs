@@ -33,8 +33,19 @@ const FLOORS: [&[&str]; 21] = [
     &["sim"],
 ];
 const CORE: [&str; 13] = [
-    "service", "consensus", "apply", "watch", "lease", "auth", "cluster", "mvcc", "snapshot", "backend", "pagefile",
-    "wal", "sim",
+    "service",
+    "consensus",
+    "apply",
+    "watch",
+    "lease",
+    "auth",
+    "cluster",
+    "mvcc",
+    "snapshot",
+    "backend",
+    "pagefile",
+    "wal",
+    "sim",
 ];
 const GROUND: [&str; 3] = ["proto", "metrics", "base"];
 /// Ignorant of etcd: they know the ground, and each other downwards.
@@ -63,7 +74,8 @@ const WRAPPED: [(&str, &[&str]); 4] = [
     ("h2::", &["rpc", "client"]),
 ];
 /// What walks a hash map in its own order. `// hash order: why it cannot be seen` on the line permits it.
-const WALKS: [&str; 7] = [".iter()", ".iter_mut()", ".keys()", ".values()", ".values_mut()", ".drain()", ".into_iter()"];
+const WALKS: [&str; 7] =
+    [".iter()", ".iter_mut()", ".keys()", ".values()", ".values_mut()", ".drain()", ".into_iter()"];
 
 /// Imports point down.
 pub fn imports_point_down() {
@@ -240,7 +252,8 @@ fn is_word(letter: char) -> bool {
 /// Does a path begin here, and not in the middle of a word or of a longer path?
 fn is_word_start(code: &str, position: usize) -> bool {
     let before = &code[..position];
-    !before.ends_with(is_word) && !(before.ends_with("::") && before.trim_end_matches("::").ends_with(is_word))
+    let in_path = before.ends_with("::") && before.trim_end_matches("::").ends_with(is_word);
+    !in_path && !before.ends_with(is_word)
 }
 
 /// Lines that walk a field or variable declared as a hash map.
@@ -260,8 +273,12 @@ fn hash_walks(file: &SourceFile) -> Vec<String> {
     lines
         .filter(|(code, text)| {
             let walks = |name: &String| {
-                WALKS.iter().any(|walk| has_word(code, &format!("{name}{walk}")) || code.contains(&format!(".{name}{walk}")))
-                    || ["in &", "in &mut "].iter().any(|walk| has_word(code, &format!("{walk}{name} ")) || has_word(code, &format!("{walk}self.{name} ")))
+                WALKS
+                    .iter()
+                    .any(|walk| has_word(code, &format!("{name}{walk}")) || code.contains(&format!(".{name}{walk}")))
+                    || ["in &", "in &mut "].iter().any(|walk| {
+                        has_word(code, &format!("{walk}{name} ")) || has_word(code, &format!("{walk}self.{name} "))
+                    })
             };
             names.iter().any(walks) && !text.contains("// hash order:")
         })
@@ -317,7 +334,8 @@ fn without_comments(text: &str) -> String {
 
 /// How many bytes of a comment, a string or a character begin here; 0 if it is code.
 fn skipped_length(rest: &str, before: Option<char>) -> usize {
-    let until = |end: &str, from: usize| rest[from..].find(end).map_or(rest.len(), |position| from + position + end.len());
+    let until =
+        |end: &str, from: usize| rest[from..].find(end).map_or(rest.len(), |position| from + position + end.len());
     if rest.starts_with("//") {
         return rest.find('\n').unwrap_or(rest.len());
     }

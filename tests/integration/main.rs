@@ -24,7 +24,7 @@ mod wire;
 
 use std::env;
 
-use harness::reference;
+use harness::reference::{self, LACKING_IN_3_4, Release};
 use libtest_mimic::{Arguments, Trial};
 
 fn main() {
@@ -43,9 +43,9 @@ fn main() {
         test("startup::corrupt_page_file", startup::corrupt_page_file),
         test("startup::corrupt_log", startup::corrupt_log),
         with_reference("differential::kv_traffic_agrees", differential::kv_traffic_agrees),
-        with_reference("differential::files_agree", differential::files_agree),
-        with_reference("wire::transport_agrees", wire::transport_agrees),
-        with_reference("wire::http1_agrees", wire::http1_agrees),
+        with_reference_3_7("differential::files_agree", differential::files_agree),
+        with_reference_3_7("wire::transport_agrees", wire::transport_agrees),
+        with_reference_3_7("wire::http1_agrees", wire::http1_agrees),
         with_reference("clients::etcdctl_prints_the_same", clients::etcdctl_prints_the_same),
         with_reference("clients::etcdctl_sees_a_healthy_endpoint", clients::etcdctl_sees_a_healthy_endpoint),
         test("clients::etcd_client_crate", clients::etcd_client_crate),
@@ -54,12 +54,10 @@ fn main() {
         test("bad_input::half_requests", bad_input::half_requests),
         test("bad_input::huge_headers", bad_input::huge_headers),
         test("bad_input::frame_floods", bad_input::frame_floods),
-        test(
-            "bad_input::oversized_values_and_many_connections",
-            bad_input::oversized_values_and_many_connections,
-        ),
+        test("bad_input::oversized_values_and_many_connections", bad_input::oversized_values_and_many_connections),
         test("crash::acknowledged_writes_survive", crash::acknowledged_writes_survive),
     ];
+    announce_what_is_missing();
     libtest_mimic::run(&Arguments::from_args(), tests).exit();
 }
 
@@ -70,13 +68,35 @@ fn test(name: &'static str, body: fn()) -> Trial {
     })
 }
 
-/// A test that needs etcd and its tools.
+/// A test that needs an etcd and etcdctl, of whatever release.
 fn with_reference(name: &'static str, body: fn()) -> Trial {
-    let present = reference::etcd().is_some() && reference::tool("etcdctl").is_some();
-    let in_ci = env::var_os("CI").is_some_and(|value| value == "true");
+    comparison(name, body, reference::etcd().is_some())
+}
+
+/// A test that needs etcd 3.7.1 and all its tools: what 3.4 lacks is left out by name.
+fn with_reference_3_7(name: &'static str, body: fn()) -> Trial {
+    let present = reference::etcd().is_some_and(|(_, release)| release == Release::V3_7);
+    comparison(name, body, present)
+}
+
+fn comparison(name: &'static str, body: fn(), present: bool) -> Trial {
     if present {
         return test(name, body);
     }
-    eprintln!("{name} skipped: no etcd to compare with; `make reference` builds it");
-    test(name, || panic!("CI has to build the reference: make reference")).with_ignored_flag(!in_ci)
+    let in_ci = env::var_os("CI").is_some_and(|value| value == "true");
+    let missing = || panic!("CI has to build the reference: make reference");
+    test(name, missing).with_ignored_flag(!in_ci)
+}
+
+/// One line about what is not compared.
+fn announce_what_is_missing() {
+    match reference::etcd() {
+        None => {
+            eprintln!("comparisons are skipped: no etcd here; `make reference` builds it");
+        }
+        Some((_, Release::V3_4)) => {
+            eprintln!("compared with etcd 3.4, which lacks {}", LACKING_IN_3_4.join("; "));
+        }
+        Some((_, Release::V3_7)) => (),
+    }
 }

@@ -17,7 +17,6 @@ use tokio::{
 use crate::harness::{
     self,
     grpc::{Connection, GRPC, Reply, frame, headers},
-    reference::{self, Release},
     server::{self, Program, Server},
 };
 
@@ -46,10 +45,6 @@ enum Compared {
 
 /// Every case against both servers; all differences are listed.
 pub fn transport_agrees() {
-    if reference::etcd().expect("asked before").1 == Release::V3_4 {
-        eprintln!("wire::transport_agrees: left out with etcd 3.4: {}", reference::LACKING_IN_3_4[4]);
-        return;
-    }
     let directories = [server::directory(), server::directory()];
     let ringd = Server::start(Program::Ringd, directories[0].path());
     let etcd = Server::start(Program::Etcd, directories[1].path());
@@ -58,11 +53,7 @@ pub fn transport_agrees() {
         for case in cases() {
             let replies = [ask(&ringd, &case).await, ask(&etcd, &case).await];
             if replies[0] != replies[1] {
-                let _ = writeln!(
-                    differences,
-                    "{}:\n  ringd: {:?}\n  etcd:  {:?}",
-                    case.name, replies[0], replies[1]
-                );
+                let _ = writeln!(differences, "{}:\n  ringd: {:?}\n  etcd:  {:?}", case.name, replies[0], replies[1]);
             }
         }
     });
@@ -148,7 +139,10 @@ fn frames() -> Vec<Case> {
         case("two messages", RANGE, Bytes::from(twice)),
         case("compressed without an encoding", RANGE, frame(1, &range())),
         Case { headers: encoding("snappy"), ..case("compressed with something unknown", RANGE, frame(1, &range())) },
-        Case { headers: encoding("snappy"), ..case("unknown compression announced, not used", RANGE, frame(0, &range())) },
+        Case {
+            headers: encoding("snappy"),
+            ..case("unknown compression announced, not used", RANGE, frame(0, &range()))
+        },
         Case { headers: encoding("gzip"), ..case("gzip announced, not used", RANGE, frame(0, &range())) },
         Case { headers: encoding("identity"), ..case("compressed with identity", RANGE, frame(1, &range())) },
         Case { headers: encoding("identity"), ..case("identity", RANGE, frame(0, &range())) },

@@ -78,19 +78,13 @@ impl Connection {
     }
 
     /// A unary call with typed messages.
-    pub async fn unary<Q: Message, R: Message + Default>(
-        &self,
-        path: &str,
-        request: &Q,
-    ) -> Result<R, CallError> {
+    pub async fn unary<Q: Message, R: Message + Default>(&self, path: &str, request: &Q) -> Result<R, CallError> {
         let reply = self.call(path, request.encode_to_vec().into()).await;
         if let Some(reason) = reply.broken {
             return Err(CallError::Lost(reason));
         }
         match (reply.code, reply.messages.first()) {
-            (Some(0), Some(message)) => {
-                R::decode(message.clone()).map_err(|error| CallError::Lost(error.to_string()))
-            }
+            (Some(0), Some(message)) => R::decode(message.clone()).map_err(|error| CallError::Lost(error.to_string())),
             (Some(code), _) => Err(CallError::Refused(Refusal { code, message: reply.message })),
             (None, _) => Err(CallError::Lost(format!("no grpc-status: {reply:?}"))),
         }
@@ -102,13 +96,7 @@ impl Connection {
     }
 
     /// Anything; the body goes out as it is.
-    pub async fn send(
-        &self,
-        method: Method,
-        path: &str,
-        headers: &HeaderMap,
-        body: Bytes,
-    ) -> Reply {
+    pub async fn send(&self, method: Method, path: &str, headers: &HeaderMap, body: Bytes) -> Reply {
         let mut reply = Reply::default();
         let exchange = self.exchange(method, path, headers, body, &mut reply);
         let broken = match tokio::time::timeout(PATIENCE, exchange).await {

@@ -38,9 +38,7 @@ pub fn seed(test: &str, default: u64) -> u64 {
 /// A number from the environment that makes a test longer or shorter.
 pub fn setting<T: FromStr + Display>(variable: &str, default: T) -> T {
     match env::var(variable) {
-        Ok(text) => text
-            .parse()
-            .unwrap_or_else(|_| panic!("{variable}={text} is not a number")),
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{variable}={text} is not a number")),
         Err(_) => default,
     }
 }

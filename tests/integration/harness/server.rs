@@ -42,8 +42,9 @@ pub enum Program {
 impl Program {
     pub fn path(self) -> PathBuf {
         match self {
-            Program::Ringd => env::var_os("RINGD_TEST_SUBJECT")
-                .map_or_else(|| env!("CARGO_BIN_EXE_ringd").into(), PathBuf::from),
+            Program::Ringd => {
+                env::var_os("RINGD_TEST_SUBJECT").map_or_else(|| env!("CARGO_BIN_EXE_ringd").into(), PathBuf::from)
+            }
             Program::Etcd => reference::etcd().expect("tests that need etcd ask first").0,
         }
     }
@@ -70,8 +71,7 @@ impl Server {
 
     /// The same with further flags.
     pub fn start_with(program: Program, data: &Path, flags: &[&str]) -> Server {
-        Server::try_start(program, data, flags)
-            .unwrap_or_else(|ended| panic!("{program:?} did not start: {ended}"))
+        Server::try_start(program, data, flags).unwrap_or_else(|ended| panic!("{program:?} did not start: {ended}"))
     }
 
     /// Starts a server, or says how it ended.
@@ -106,9 +106,7 @@ impl Server {
 
     /// A new connection of our own client.
     pub async fn connect(&self) -> Connection {
-        Connection::open(self.port)
-            .await
-            .unwrap_or_else(|error| panic!("no connection to {:?}: {error}", self.program))
+        Connection::open(self.port).await.unwrap_or_else(|error| panic!("no connection to {:?}: {error}", self.program))
     }
 
     /// SIGTERM, as a service manager stops a server; it must obey and end cleanly.
@@ -259,11 +257,8 @@ impl Process {
     fn wait_until(&mut self, done: impl Fn(&[String]) -> bool) -> Result<(), Ended> {
         let state = self.log.state.lock().expect("no panic under the lock");
         let waiting = |state: &mut LogState| !state.closed && !done(&state.lines);
-        let (state, _) = self
-            .log
-            .changed
-            .wait_timeout_while(state, PATIENCE, waiting)
-            .expect("no panic under the lock");
+        let (state, _) =
+            self.log.changed.wait_timeout_while(state, PATIENCE, waiting).expect("no panic under the lock");
         let (satisfied, closed) = (done(&state.lines), state.closed);
         drop(state);
         if satisfied {
