@@ -1,0 +1,45 @@
+# What people and CI do with this project. `make check` is what CI runs.
+
+reference := target/reference
+etcd_version := v3.7.1
+programs := $(addprefix $(reference)/,etcd etcdctl etcdutl bbolt)
+
+.PHONY: run test check lint bench perf reference
+
+# A durable single-member server on 127.0.0.1:2379.
+run:
+	cargo run --release --bin ringd -- --data-dir default.ringd
+
+test: reference
+	cargo test
+
+check: lint test
+
+lint:
+	cargo fmt --check
+	cargo clippy --all-targets -- --deny warnings
+	RUSTDOCFLAGS='--deny warnings' cargo doc --no-deps --lib
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny check; \
+	else echo 'cargo-deny is not installed: licences, advisories and sources are not checked (cargo install cargo-deny)'; fi
+
+bench:
+	cargo bench
+
+# Against etcd, on this machine: minutes.
+perf: reference
+	cargo build --release --bin ringd
+	perf/run
+	perf/keys
+
+# The programs to compare with: etcd $(etcd_version) and its tools, as tests/reference/go.mod pins them. Nothing to do when they are there.
+reference:
+	@if command -v go >/dev/null; then $(MAKE) --no-print-directory $(programs); \
+	else echo 'no Go, so no etcd $(etcd_version): comparisons use an installed etcd 3.4 (Debian: etcd-server, etcd-client), or are left out'; fi
+
+$(reference)/etcd: package := go.etcd.io/etcd/server/v3
+$(reference)/etcdctl: package := go.etcd.io/etcd/etcdctl/v3
+$(reference)/etcdutl: package := go.etcd.io/etcd/etcdutl/v3
+$(reference)/bbolt: package := go.etcd.io/bbolt/cmd/bbolt
+
+$(programs):
+	cd tests/reference && go build -o $(CURDIR)/$@ $(package)

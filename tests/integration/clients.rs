@@ -1,0 +1,268 @@
+//! Clients that no one here wrote: etcdctl, compared with what it prints for etcd, and the etcd-client crate.
+
+use std::collections::BTreeSet;
+
+use etcd_client::{
+    Client, Compare, CompareOp, DeleteOptions, GetOptions, PutOptions, SortOrder, SortTarget, Txn, TxnOp, TxnOpResponse,
+};
+use serde_json::Value;
+
+use crate::harness::{
+    self,
+    etcdctl::{Printed, etcdctl},
+    server::{self, Program, Server},
+};
+
+/// What differs from one start to the next, or from one server to the other.
+const MASKED: [&str; 11] = [
+    "cluster_id",
+    "member_id",
+    "raft_term",
+    "raftTerm",
+    "raftIndex",
+    "raftAppliedIndex",
+    "leader",
+    "dbSize",
+    "dbSizeInUse",
+    "dbSizeQuota",
+    "took",
+];
+
+/// Commands in order, each with what is typed into it.
+const COMMANDS: [(&str, &str); 36] = [
+    ("put a 1", ""),
+    ("put a 2 --prev-kv", ""),
+    ("put b from-input", ""),
+    ("put --ignore-value a", ""),
+    ("put --ignore-lease a 3", ""),
+    ("put --ignore-value missing", ""),
+    ("put --lease=1234 a 1", ""),
+    ("get a", ""),
+    ("get a --hex", ""),
+    ("get a --print-value-only", ""),
+    ("get missing", ""),
+    ("get a z", ""),
+    ("get a --prefix --keys-only", ""),
+    ("get a --prefix --count-only --write-out=fields", ""),
+    ("get --from-key a --limit=1", ""),
+    ("get a --rev=2", ""),
+    ("get a --rev=99", ""),
+    ("get a --prefix --sort-by=modify --order=descend", ""),
+    ("get a --prefix --consistency=s", ""),
+    ("txn", "value(\"a\") = \"3\"\n\nput c yes\nget a\n\nput c no\n\n"),
+    ("txn", "mod(\"a\") < \"1\"\ncreate(\"zz\") = \"0\"\n\nput c yes\n\nget c\ndel c\n\n"),
+    ("txn", "\nput c 1\nput c 2\n\n\n"),
+    ("get c", ""),
+    ("del c", ""),
+    ("del c", ""),
+    ("del a --prev-kv", ""),
+    ("put a again", ""),
+    ("compaction 4", ""),
+    ("compaction 4", ""),
+    ("compaction 99", ""),
+    ("compaction 5 --physical", ""),
+    ("get a --rev=2", ""),
+    ("del a --prefix", ""),
+    ("del a --from-key", ""),
+    ("get --prefix a", ""),
+    ("put", ""),
+];
+
+/// The same commands against both: exit code and everything printed, as text and as JSON.
+pub fn etcdctl_prints_the_same() {
+    for format in ["simple", "json", "protobuf"] {
+        let directories = [server::directory(), server::directory()];
+        let ringd = Server::start(Program::Ringd, directories[0].path());
+        let etcd = Server::start(Program::Etcd, directories[1].path());
+        for (command, input) in COMMANDS {
+            let printed = [&ringd, &etcd].map(|server| {
+                let mut arguments: Vec<&str> = command.split(' ').collect();
+                if !command.contains("--write-out") {
+                    arguments.extend(["--write-out", format]);
+                }
+                masked(etcdctl(&server.endpoint(), &arguments, input), server)
+            });
+            if format == "protobuf" {
+                // Binary, with the ids inside: that it can be printed is what counts.
+                assert_eq!(printed[0].success, printed[1].success, "etcdctl {command}");
+            } else {
+                assert_eq!(printed[0], printed[1], "etcdctl {command}, {format}: ringd, then etcd");
+            }
+        }
+    }
+}
+
+/// `endpoint status` and `endpoint health`: they succeed, with the same JSON fields.
+pub fn etcdctl_sees_a_healthy_endpoint() {
+    let directories = [server::directory(), server::directory()];
+    let ringd = Server::start(Program::Ringd, directories[0].path());
+    let etcd = Server::start(Program::Etcd, directories[1].path());
+    for command in ["status", "health"] {
+        for format in ["simple", "table", "json"] {
+            let printed = [&ringd, &etcd]
+                .map(|server| etcdctl(&server.endpoint(), &["endpoint", command, "--write-out", format], ""));
+            assert!(printed[0].success, "endpoint {command}: {:?}", printed[0]);
+            if format == "json" {
+                let [left, right] = printed.map(|printed| {
+                    let mut fields = BTreeSet::new();
+                    collect_fields("", &parsed(&printed.stdout), &mut fields);
+                    fields
+                });
+                assert_eq!(left, right, "endpoint {command}: ringd, then etcd");
+            }
+        }
+    }
+}
+
+/// The whole KV service through the etcd-client crate.
+pub fn etcd_client_crate() {
+    let directory = server::directory();
+    let server = Server::start(Program::Ringd, directory.path());
+    harness::run(async {
+        let mut client = Client::connect([server.endpoint()], None).await.unwrap();
+        put_and_get(&mut client).await;
+        ranges(&mut client).await;
+        transactions(&mut client).await;
+        deletes_and_compaction(&mut client).await;
+        let status = client.status().await.unwrap();
+        assert_eq!(status.leader(), status.header().unwrap().member_id());
+        assert!(status.version().starts_with("3.7."), "{}", status.version());
+    });
+}
+
+async fn put_and_get(client: &mut Client) {
+    let first = client.put("k", "1", None).await.unwrap();
+    assert!(first.prev_key().is_none());
+    let second = client.put("k", "2", Some(PutOptions::new().with_prev_key())).await.unwrap();
+    assert_eq!(second.prev_key().unwrap().value(), b"1");
+    let revision = |header: Option<&etcd_client::ResponseHeader>| header.unwrap().revision();
+    assert_eq!(revision(second.header()), revision(first.header()) + 1);
+
+    let found = client.get("k", None).await.unwrap();
+    let kv = &found.kvs()[0];
+    assert_eq!((kv.value(), kv.version(), found.count()), (&b"2"[..], 2, 1));
+    assert_eq!((kv.create_revision(), kv.mod_revision()), (revision(first.header()), revision(second.header())));
+
+    let past = GetOptions::new().with_revision(revision(first.header())).with_serializable();
+    assert_eq!(client.get("k", Some(past)).await.unwrap().kvs()[0].value(), b"1");
+    let error = client.get("", None).await.unwrap_err().to_string();
+    assert!(error.contains("key is not provided"), "{error}");
+}
+
+async fn ranges(client: &mut Client) {
+    for number in 0..100 {
+        client.put(format!("range/{number:03}"), format!("{}", 100 - number), None).await.unwrap();
+    }
+    let all = client.get("range/", Some(GetOptions::new().with_prefix())).await.unwrap();
+    assert_eq!((all.kvs().len(), all.count(), all.more()), (100, 100, false));
+
+    let some = GetOptions::new().with_prefix().with_limit(7).with_keys_only();
+    let some = client.get("range/", Some(some)).await.unwrap();
+    assert_eq!((some.kvs().len(), some.count(), some.more()), (7, 100, true));
+    assert!(some.kvs().iter().all(|kv| kv.value().is_empty()));
+
+    let sorted = GetOptions::new().with_prefix().with_sort(SortTarget::Mod, SortOrder::Descend).with_limit(1);
+    assert_eq!(client.get("range/", Some(sorted)).await.unwrap().kvs()[0].key(), b"range/099");
+
+    let count = GetOptions::new().with_from_key().with_count_only();
+    let count = client.get("range/050", Some(count)).await.unwrap();
+    assert_eq!((count.kvs().len(), count.count()), (0, 50));
+}
+
+async fn transactions(client: &mut Client) {
+    let inner = Txn::new().and_then([TxnOp::put("t/inner", "x", None)]);
+    let txn = Txn::new()
+        .when([Compare::value("k", CompareOp::Equal, "2"), Compare::version("t/none", CompareOp::Equal, 0)])
+        .and_then([TxnOp::get("k", None), TxnOp::put("t/then", "x", None), TxnOp::txn(inner)])
+        .or_else([TxnOp::delete("k", None)]);
+    let response = client.txn(txn).await.unwrap();
+    assert!(response.succeeded());
+    let responses = response.op_responses();
+    let (TxnOpResponse::Get(got), TxnOpResponse::Put(_), TxnOpResponse::Txn(nested)) =
+        (&responses[0], &responses[1], &responses[2])
+    else {
+        panic!("{responses:?}");
+    };
+    assert_eq!(got.kvs()[0].value(), b"2");
+    assert!(nested.succeeded());
+    assert_eq!(client.get("t/", Some(GetOptions::new().with_prefix())).await.unwrap().count(), 2);
+
+    let duplicate = Txn::new().and_then([TxnOp::put("d", "1", None), TxnOp::put("d", "2", None)]);
+    let error = client.txn(duplicate).await.unwrap_err().to_string();
+    assert!(error.contains("duplicate key"), "{error}");
+}
+
+async fn deletes_and_compaction(client: &mut Client) {
+    let options = DeleteOptions::new().with_prefix().with_prev_key();
+    let deleted = client.delete("range/", Some(options)).await.unwrap();
+    assert_eq!((deleted.deleted(), deleted.prev_kvs().len()), (100, 100));
+    let revision = deleted.header().unwrap().revision();
+
+    client.compact(revision, None).await.unwrap();
+    let past = GetOptions::new().with_revision(revision - 1);
+    let error = client.get("k", Some(past)).await.unwrap_err().to_string();
+    assert!(error.contains("required revision has been compacted"), "{error}");
+    assert_eq!(client.get("k", Some(GetOptions::new().with_revision(revision))).await.unwrap().count(), 1);
+}
+
+fn masked(printed: Printed, server: &Server) -> Printed {
+    let stdout = match serde_json::from_str::<Value>(&printed.stdout) {
+        Ok(mut value) => {
+            mask(&mut value);
+            value.to_string()
+        }
+        Err(_) => without_ids(&printed.stdout),
+    };
+    Printed { stdout, stderr: without_variables(&printed.stderr, server), ..printed }
+}
+
+fn mask(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                if MASKED.contains(&name.as_str()) {
+                    *field = Value::Null;
+                } else {
+                    mask(field);
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(mask),
+        _ => (),
+    }
+}
+
+/// `--write-out=fields` prints the header line by line.
+fn without_ids(text: &str) -> String {
+    let masked = ["\"ClusterID\"", "\"MemberID\"", "\"RaftTerm\""];
+    text.lines()
+        .filter(|line| !masked.iter().any(|name| line.starts_with(name)))
+        .fold(String::new(), |all, line| all + line + "\n")
+}
+
+/// etcdctl's own log lines carry times and addresses.
+fn without_variables(text: &str, server: &Server) -> String {
+    text.lines()
+        .filter(|line| !line.starts_with('{'))
+        .map(|line| line.replace(&server.endpoint(), "ENDPOINT"))
+        .fold(String::new(), |all, line| all + &line + "\n")
+}
+
+fn parsed(json: &str) -> Value {
+    serde_json::from_str(json).unwrap_or_else(|error| panic!("{error}: {json}"))
+}
+
+/// The paths of all fields of a JSON value.
+fn collect_fields(path: &str, value: &Value, fields: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(object) => {
+            for (name, field) in object {
+                let path = format!("{path}.{name}");
+                fields.insert(path.clone());
+                collect_fields(&path, field, fields);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect_fields(path, item, fields)),
+        _ => (),
+    }
+}

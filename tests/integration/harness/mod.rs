@@ -1,0 +1,44 @@
+//! What the tests stand on: real server processes, a plain gRPC client, stock etcdctl, the reference programs.
+//!
+//! ```text
+//!   test ──┬── server     starts ringd or etcd in a directory, waits for its log line, stops or kills it
+//!          ├── grpc       any request, also a wrong one, and everything the answer is made of
+//!          ├── etcdctl    a stock client that no one here wrote
+//!          └── reference  where etcd, etcdctl, etcdutl and bbolt are, and what to do without them
+//! ```
+//!
+//! 1. Nothing sleeps to wait for something: a start waits for a log line or the end of the process, a request for its answer.
+//! 2. No port and no directory is fixed. Directories lie under `target/`, because `/tmp` often has no O_DIRECT.
+//! 3. Time limits are guards against hanging for ever; no test asserts how long something took.
+//! 4. Randomness starts from a printed seed; `RINGD_SEED` replays it.
+
+pub mod etcdctl;
+pub mod grpc;
+pub mod reference;
+pub mod server;
+
+use std::{env, fmt::Display, future::Future, str::FromStr};
+
+/// Runs an asynchronous test on a runtime of its own, on the calling thread.
+pub fn run<T>(test: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime needs epoll and a pipe")
+        .block_on(test)
+}
+
+/// The seed of a random test: `RINGD_SEED`, or the given one. Printed, so that a failure can be replayed.
+pub fn seed(test: &str, default: u64) -> u64 {
+    let seed = setting("RINGD_SEED", default);
+    eprintln!("{test}: RINGD_SEED={seed}");
+    seed
+}
+
+/// A number from the environment that makes a test longer or shorter.
+pub fn setting<T: FromStr + Display>(variable: &str, default: T) -> T {
+    match env::var(variable) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{variable}={text} is not a number")),
+        Err(_) => default,
+    }
+}

@@ -1,0 +1,315 @@
+//! One server process: ringd, or etcd in the same role.
+//!
+//! A start waits until the server logs that it serves, or until it has ended. Its standard error is kept and printed
+//! when the test that owns it fails.
+
+use std::{
+    env,
+    ffi::OsStr,
+    fs,
+    io::{BufRead, BufReader},
+    net::TcpListener,
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Condvar, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::{grpc::Connection, reference};
+
+/// A start or a stop that takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+const READY: &str = "ready to serve client requests";
+const PORT_TAKEN: &str = "address already in use";
+/// Between choosing a port and binding it another process may take it.
+const PORT_ATTEMPTS: usize = 5;
+const LOG_LINES_SHOWN: usize = 40;
+
+/// Who plays the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// ringd, or the binary `RINGD_TEST_SUBJECT` names: with etcd there, the tests test themselves.
+    Ringd,
+    /// The reference.
+    Etcd,
+}
+
+impl Program {
+    pub fn path(self) -> PathBuf {
+        match self {
+            Program::Ringd => {
+                env::var_os("RINGD_TEST_SUBJECT").map_or_else(|| env!("CARGO_BIN_EXE_ringd").into(), PathBuf::from)
+            }
+            Program::Etcd => reference::etcd().expect("tests that need etcd ask first").0,
+        }
+    }
+}
+
+/// A directory for one test, on the disk that the project is on; removed at the end.
+pub fn directory() -> TempDir {
+    TempDir::with_prefix_in("data-", env!("CARGO_TARGET_TMPDIR")).expect("target/tmp is writable")
+}
+
+/// A server that serves.
+pub struct Server {
+    pub port: u16,
+    program: Program,
+    data: PathBuf,
+    process: Process,
+}
+
+impl Server {
+    /// Starts a server on a data directory and expects it to serve.
+    pub fn start(program: Program, data: &Path) -> Server {
+        Server::start_with(program, data, &[])
+    }
+
+    /// The same with further flags.
+    pub fn start_with(program: Program, data: &Path, flags: &[&str]) -> Server {
+        Server::try_start(program, data, flags).unwrap_or_else(|ended| panic!("{program:?} did not start: {ended}"))
+    }
+
+    /// Starts a server, or says how it ended.
+    pub fn try_start(program: Program, data: &Path, flags: &[&str]) -> Result<Server, Ended> {
+        let mut attempt = 1;
+        loop {
+            let port = free_port();
+            let mut process = Process::spawn(program, &arguments(data, port, free_port(), flags));
+            match process.wait_for(READY) {
+                Ok(()) => return Ok(Server { port, program, data: data.into(), process }),
+                Err(ended) if ended.log.contains(PORT_TAKEN) && attempt < PORT_ATTEMPTS => {
+                    attempt += 1;
+                }
+                Err(ended) => return Err(ended),
+            }
+        }
+    }
+
+    /// Kills a server that is starting after it has logged so many lines, ready or not.
+    pub fn kill_while_starting(program: Program, data: &Path, lines: usize) {
+        let mut process = Process::spawn(program, &arguments(data, free_port(), free_port(), &[]));
+        // A server that ends here by itself is found out by the next start.
+        let _ = process.wait_until(|log| log.len() >= lines || log.iter().any(|line| line.contains(READY)));
+        process.signal(Signal::KILL);
+        process.wait();
+    }
+
+    /// What stock clients take as `--endpoints`.
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// A new connection of our own client.
+    pub async fn connect(&self) -> Connection {
+        Connection::open(self.port).await.unwrap_or_else(|error| panic!("no connection to {:?}: {error}", self.program))
+    }
+
+    /// SIGTERM, as a service manager stops a server; it must obey and end cleanly.
+    pub fn stop(mut self) {
+        self.process.signal(Signal::TERM);
+        let status = self.process.wait();
+        // etcd raises the signal again once it is done.
+        let obeyed = status.success() || status.signal() == Some(Signal::TERM.as_raw());
+        assert!(obeyed, "{:?} stopped with {status}\n{}", self.program, self.process.log());
+    }
+
+    /// SIGKILL: what was not on its way to the disk is lost.
+    pub fn kill(mut self) {
+        self.process.signal(Signal::KILL);
+        self.process.wait();
+    }
+
+    /// Stops it and starts it again on the same directory.
+    pub fn restart(self) -> Server {
+        let (program, data) = (self.program, self.data.clone());
+        self.stop();
+        Server::start(program, &data)
+    }
+
+    /// Kills it and starts it again on the same directory.
+    pub fn crash(self) -> Server {
+        let (program, data) = (self.program, self.data.clone());
+        self.kill();
+        Server::start(program, &data)
+    }
+
+    /// Has the process ended by itself?
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.child.try_wait().expect("our own child")
+    }
+}
+
+/// How a server ended that was expected to serve, or not to.
+#[derive(Debug)]
+pub struct Ended {
+    pub status: Option<ExitStatus>,
+    pub log: String,
+}
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.status {
+            Some(status) => write!(formatter, "{status}\n{}", self.log),
+            None => write!(formatter, "still silent after {PATIENCE:?}\n{}", self.log),
+        }
+    }
+}
+
+/// Runs a program with exactly these arguments and environment until it ends; one that goes on is a failure.
+pub fn run_to_end(program: Program, flags: &[&str], environment: &[(&str, &str)]) -> Ended {
+    let mut command = Command::new(program.path());
+    command.args(flags).envs(environment.iter().copied());
+    let mut process = Process::run(command);
+    match process.wait_for("\u{0}never logged") {
+        Err(ended) if ended.status.is_some() => ended,
+        _ => panic!("{program:?} {flags:?} goes on\n{}", process.log()),
+    }
+}
+
+/// Overwrites a region of a file below the data directory, as a bad disk would. A negative offset counts from the end.
+pub fn corrupt(file: &Path, offset: i64, length: usize) {
+    let mut bytes = fs::read(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    let start = match usize::try_from(offset) {
+        Ok(offset) => offset,
+        Err(_) => bytes.len() - usize::try_from(-offset).expect("small"),
+    };
+    bytes[start..start + length].iter_mut().for_each(|byte| *byte ^= 0x5a);
+    fs::write(file, bytes).expect("the file is ours");
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("bound").port()
+}
+
+fn arguments(data: &Path, port: u16, peer_port: u16, flags: &[&str]) -> Vec<String> {
+    let (client, peer) = (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{peer_port}"));
+    let fixed = [
+        ("--name", "one".to_owned()),
+        ("--data-dir", data.display().to_string()),
+        ("--listen-client-urls", client.clone()),
+        ("--advertise-client-urls", client),
+        ("--listen-peer-urls", peer.clone()),
+        ("--initial-advertise-peer-urls", peer.clone()),
+        ("--initial-cluster", format!("one={peer}")),
+    ];
+    fixed
+        .into_iter()
+        .flat_map(|(flag, value)| [flag.to_owned(), value])
+        .chain(flags.iter().map(|&flag| flag.to_owned()))
+        .collect()
+}
+
+/// A child process and its standard error.
+struct Process {
+    child: Child,
+    log: Arc<Log>,
+}
+
+#[derive(Default)]
+struct Log {
+    state: Mutex<LogState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct LogState {
+    lines: Vec<String>,
+    /// The process has closed its standard error, usually by ending.
+    closed: bool,
+}
+
+impl Process {
+    fn spawn(program: Program, arguments: &[impl AsRef<OsStr>]) -> Process {
+        let mut command = Command::new(program.path());
+        command.args(arguments);
+        Process::run(command)
+    }
+
+    fn run(mut command: Command) -> Process {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let stderr = child.stderr.take().expect("piped");
+        let log = Arc::new(Log::default());
+        let writer = Arc::clone(&log);
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+                writer.update(|state| state.lines.push(String::from_utf8_lossy(&line).into_owned()));
+            }
+            writer.update(|state| state.closed = true);
+        });
+        Process { child, log }
+    }
+
+    fn wait_for(&mut self, text: &str) -> Result<(), Ended> {
+        self.wait_until(|lines| lines.iter().any(|line| line.contains(text)))
+    }
+
+    fn wait_until(&mut self, done: impl Fn(&[String]) -> bool) -> Result<(), Ended> {
+        let state = self.log.state.lock().expect("no panic under the lock");
+        let waiting = |state: &mut LogState| !state.closed && !done(&state.lines);
+        let (state, _) =
+            self.log.changed.wait_timeout_while(state, PATIENCE, waiting).expect("no panic under the lock");
+        let (satisfied, closed) = (done(&state.lines), state.closed);
+        drop(state);
+        if satisfied {
+            return Ok(());
+        }
+        let status = closed.then(|| self.wait());
+        Err(Ended { status, log: self.log() })
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process id");
+        // One that has ended already cannot be told any more, and need not be.
+        let _ = kill_process(id, signal);
+    }
+
+    /// Waits for the end. Polls, because std has no wait with a limit and a server that hangs must not hang the tests.
+    fn wait(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("our own child") {
+                return status;
+            }
+            if start.elapsed() > PATIENCE {
+                self.signal(Signal::KILL);
+                panic!("still running after {PATIENCE:?}\n{}", self.log());
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// The end of the log.
+    fn log(&self) -> String {
+        let state = self.log.state.lock().expect("no panic under the lock");
+        let skipped = state.lines.len().saturating_sub(LOG_LINES_SHOWN);
+        state.lines[skipped..].join("\n")
+    }
+}
+
+impl Log {
+    fn update(&self, change: impl FnOnce(&mut LogState)) {
+        change(&mut self.state.lock().expect("no panic under the lock"));
+        self.changed.notify_all();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("--- log of process {}\n{}\n---", self.child.id(), self.log());
+        }
+        self.signal(Signal::KILL);
+        let _ = self.child.wait();
+    }
+}

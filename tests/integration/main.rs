@@ -1,0 +1,102 @@
+//! Integration tests: real processes, real sockets, stock clients; one binary.
+//!
+//! ```text
+//!   layers        reads src/ and fails on an import that points up
+//!   differential  the same traffic to ringd and etcd        wire      the same for what is below the messages
+//!   clients       stock etcdctl and the etcd-client crate   crash     kill -9 under load
+//!   bad_input     what no client would send                 startup   flags, ports, directories
+//! ```
+//!
+//! Some compare with etcd or use its tools (`make reference` builds them). Without those they are reported as ignored,
+//! never as passed; with `CI=true` they fail. That is why the harness is libtest-mimic: the one of Rust cannot say so at run time.
+
+#![allow(clippy::unwrap_used)]
+
+mod bad_input;
+mod clients;
+mod crash;
+mod differential;
+mod harness;
+mod layers;
+mod startup;
+mod traffic;
+mod wire;
+
+use std::env;
+
+use harness::reference::{self, LACKING_IN_3_4, Release};
+use libtest_mimic::{Arguments, Trial};
+
+fn main() {
+    let tests = vec![
+        test("layers::imports_point_down", layers::imports_point_down),
+        test("layers::core_is_pure", layers::core_is_pure),
+        test("layers::files_are_short", layers::files_are_short),
+        test("layers::checks_find_faults", layers::checks_find_faults),
+        test("startup::stops_and_starts", startup::stops_and_starts),
+        test("startup::port_taken", startup::port_taken),
+        test("startup::directory_in_use", startup::directory_in_use),
+        with_reference("startup::directory_of_etcd", startup::directory_of_etcd),
+        test("startup::directory_that_cannot_be", startup::directory_that_cannot_be),
+        test("startup::unknown_flag", startup::unknown_flag),
+        test("startup::contradictions", startup::contradictions),
+        test("startup::corrupt_page_file", startup::corrupt_page_file),
+        test("startup::corrupt_log", startup::corrupt_log),
+        with_reference("differential::kv_traffic_agrees", differential::kv_traffic_agrees),
+        with_reference_3_7("differential::files_agree", differential::files_agree),
+        with_reference_3_7("wire::transport_agrees", wire::transport_agrees),
+        with_reference_3_7("wire::http1_agrees", wire::http1_agrees),
+        with_reference("clients::etcdctl_prints_the_same", clients::etcdctl_prints_the_same),
+        with_reference("clients::etcdctl_sees_a_healthy_endpoint", clients::etcdctl_sees_a_healthy_endpoint),
+        test("clients::etcd_client_crate", clients::etcd_client_crate),
+        test("bad_input::random_bytes", bad_input::random_bytes),
+        test("bad_input::mutated_requests", bad_input::mutated_requests),
+        test("bad_input::half_requests", bad_input::half_requests),
+        test("bad_input::huge_headers", bad_input::huge_headers),
+        test("bad_input::frame_floods", bad_input::frame_floods),
+        test("bad_input::oversized_values_and_many_connections", bad_input::oversized_values_and_many_connections),
+        test("crash::acknowledged_writes_survive", crash::acknowledged_writes_survive),
+    ];
+    announce_what_is_missing();
+    libtest_mimic::run(&Arguments::from_args(), tests).exit();
+}
+
+fn test(name: &'static str, body: fn()) -> Trial {
+    Trial::test(name, move || {
+        body();
+        Ok(())
+    })
+}
+
+/// A test that needs an etcd and etcdctl, of whatever release.
+fn with_reference(name: &'static str, body: fn()) -> Trial {
+    comparison(name, body, reference::etcd().is_some())
+}
+
+/// A test that needs etcd 3.7.1 and all its tools: what 3.4 lacks is left out by name.
+fn with_reference_3_7(name: &'static str, body: fn()) -> Trial {
+    let present = reference::etcd().is_some_and(|(_, release)| release == Release::V3_7);
+    comparison(name, body, present)
+}
+
+fn comparison(name: &'static str, body: fn(), present: bool) -> Trial {
+    if present {
+        return test(name, body);
+    }
+    let in_ci = env::var_os("CI").is_some_and(|value| value == "true");
+    let missing = || panic!("CI has to build the reference: make reference");
+    test(name, missing).with_ignored_flag(!in_ci)
+}
+
+/// One line about what is not compared.
+fn announce_what_is_missing() {
+    match reference::etcd() {
+        None => {
+            eprintln!("comparisons are skipped: no etcd here; `make reference` builds it");
+        }
+        Some((_, Release::V3_4)) => {
+            eprintln!("compared with etcd 3.4, which lacks {}", LACKING_IN_3_4.join("; "));
+        }
+        Some((_, Release::V3_7)) => (),
+    }
+}

@@ -1,0 +1,171 @@
+//! Starting and stopping: what is refused, with which words, and what survives a clean stop.
+
+use std::{fs, path::Path};
+
+use ringd::proto::etcdserverpb::{PutRequest, PutResponse, RangeRequest, RangeResponse};
+
+use crate::harness::{
+    self,
+    etcdctl::etcdctl,
+    server::{self, Ended, Program, Server, corrupt, run_to_end},
+};
+
+/// SIGTERM ends the server cleanly, and what was written is there at the next start.
+pub fn stops_and_starts() {
+    let directory = server::directory();
+    let mut server = Server::start(Program::Ringd, directory.path());
+    for round in 0..3 {
+        put(&server, &format!("k{round}"), 200);
+        server = server.restart();
+        for written in 0..=round {
+            let read: RangeResponse = harness::run(async {
+                let request = RangeRequest { key: format!("k{written}").into(), ..RangeRequest::default() };
+                server.connect().await.unary("/etcdserverpb.KV/Range", &request).await.unwrap()
+            });
+            assert_eq!(read.kvs.len(), 1, "k{written} after restart {round}");
+        }
+    }
+    server.stop();
+}
+
+/// A port in use: the address and the reason.
+pub fn port_taken() {
+    let (one, other) = (server::directory(), server::directory());
+    let first = Server::start(Program::Ringd, one.path());
+    let ended = run_with(Program::Ringd, other.path(), &client_flags(first.port));
+    refused(&ended, &["address already in use", &first.port.to_string()]);
+}
+
+/// A second server on the same directory: refused at once, and the first one goes on.
+pub fn directory_in_use() {
+    let directory = server::directory();
+    let first = Server::start(Program::Ringd, directory.path());
+    let ended = expect_refusal(directory.path(), &[]);
+    refused(&ended, &[&directory.path().display().to_string()]);
+    put(&first, "still", 1);
+}
+
+/// etcd's own data directory: its log is not ours to read, and must not be touched.
+pub fn directory_of_etcd() {
+    let directory = server::directory();
+    let etcd = Server::start(Program::Etcd, directory.path());
+    put(&etcd, "k", 1);
+    etcd.stop();
+    let ended = expect_refusal(directory.path(), &[]);
+    refused(&ended, &[&directory.path().display().to_string(), "etcd"]);
+    let etcd = Server::start(Program::Etcd, directory.path());
+    assert!(etcdctl(&etcd.endpoint(), &["get", "k"], "").stdout.starts_with("k\n"));
+}
+
+/// A path that cannot be a data directory.
+pub fn directory_that_cannot_be() {
+    let directory = server::directory();
+    let file = directory.path().join("file");
+    fs::write(&file, "in the way").unwrap();
+    let ended = expect_refusal(&file, &[]);
+    refused(&ended, &[&file.display().to_string()]);
+}
+
+/// A flag nobody knows: the one that was probably meant.
+pub fn unknown_flag() {
+    let ended = run_to_end(Program::Ringd, &["--data-dirr", "/nonexistent"], &[]);
+    refused(&ended, &["--data-dirr", "--data-dir"]);
+}
+
+/// Flags that contradict each other, or the environment.
+pub fn contradictions() {
+    let ended = run_to_end(Program::Ringd, &["--listen-client-urls", "http://127.0.0.1:1"], &[]);
+    refused(&ended, &["--advertise-client-urls is required when --listen-client-urls is set explicitly"]);
+
+    let ended = run_to_end(Program::Ringd, &["--name", "flag"], &[("ETCD_NAME", "environment")]);
+    refused(&ended, &["ETCD_NAME"]);
+
+    let directory = server::directory();
+    let ended = expect_refusal(directory.path(), &["--heartbeat-interval", "500", "--election-timeout", "1000"]);
+    refused(&ended, &["--election-timeout", "--heartbeat-interval"]);
+
+    let ended = expect_refusal(directory.path(), &["--initial-cluster-state", "perhaps"]);
+    refused(&ended, &["initial-cluster-state", "perhaps"]);
+}
+
+/// Both meta pages of the page file overwritten, or the end cut off: refused, naming the file.
+pub fn corrupt_page_file() {
+    const PAGE_BYTES: usize = 4096;
+    let directory = filled_directory();
+    let file = directory.path().join("member/snap/db");
+    let sound = fs::read(&file).unwrap();
+    corrupt(&file, 0, 2 * PAGE_BYTES);
+    refused(&expect_refusal(directory.path(), &[]), &["snap/db"]);
+
+    fs::write(&file, &sound[..PAGE_BYTES * 3 / 2]).unwrap();
+    refused(&expect_refusal(directory.path(), &[]), &["snap/db"]);
+
+    // One meta page is enough: the log has what the other commit had more.
+    fs::write(&file, &sound).unwrap();
+    corrupt(&file, 0, PAGE_BYTES);
+    Server::start(Program::Ringd, directory.path()).stop();
+}
+
+/// A record in the middle of the log is wrong: refused, naming the segment. Nothing acknowledged is dropped silently.
+pub fn corrupt_log() {
+    let directory = filled_directory();
+    let mut segments: Vec<_> = fs::read_dir(directory.path().join("member/wal"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rwal"))
+        .collect();
+    segments.sort();
+    let first = segments.first().expect("a log has a segment");
+    corrupt(first, 8192 + 64, 64);
+    let name = first.file_name().unwrap().to_str().unwrap();
+    refused(&expect_refusal(directory.path(), &[]), &[name]);
+}
+
+/// A directory with some hundred writes in it whose server was killed, so that the log matters.
+fn filled_directory() -> tempfile::TempDir {
+    let directory = server::directory();
+    let server = Server::start(Program::Ringd, directory.path());
+    put(&server, "k", 300);
+    server.kill();
+    directory
+}
+
+fn put(server: &Server, key: &str, times: usize) {
+    harness::run(async {
+        let connection = server.connect().await;
+        for _ in 0..times {
+            let request =
+                PutRequest { key: key.to_owned().into(), value: vec![1; 256].into(), ..PutRequest::default() };
+            let _: PutResponse = connection.unary("/etcdserverpb.KV/Put", &request).await.unwrap();
+        }
+    });
+}
+
+fn expect_refusal(data: &Path, flags: &[&str]) -> Ended {
+    match Server::try_start(Program::Ringd, data, flags) {
+        Ok(_) => panic!("it serves on {} with {flags:?}", data.display()),
+        Err(ended) => ended,
+    }
+}
+
+fn run_with(program: Program, data: &Path, flags: &[String]) -> Ended {
+    let mut all = vec!["--data-dir", data.to_str().expect("UTF-8")];
+    all.extend(flags.iter().map(String::as_str));
+    run_to_end(program, &all, &[])
+}
+
+fn client_flags(port: u16) -> Vec<String> {
+    let url = format!("http://127.0.0.1:{port}");
+    ["--listen-client-urls", &url, "--advertise-client-urls", &url, "--listen-peer-urls", "http://127.0.0.1:0"]
+        .map(str::to_owned)
+        .to_vec()
+}
+
+/// It ended by itself, with an error code, and said these words.
+fn refused(ended: &Ended, words: &[&str]) {
+    let status = ended.status.unwrap_or_else(|| panic!("it goes on: {ended}"));
+    assert!(status.code().is_some_and(|code| code != 0), "not a refusal: {ended}");
+    for word in words {
+        assert!(ended.log.contains(word), "{word:?} is missing in: {ended}");
+    }
+}

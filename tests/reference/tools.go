@@ -1,0 +1,10 @@
+//go:build tools
+
+package reference
+
+import (
+	_ "go.etcd.io/bbolt/cmd/bbolt"
+	_ "go.etcd.io/etcd/etcdctl/v3"
+	_ "go.etcd.io/etcd/etcdutl/v3"
+	_ "go.etcd.io/etcd/server/v3"
+)
