@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::{
     apply::{ApplyFailure, Leases},
     base::refusal::Refusal,
-    mvcc::{KeyRange, RangeOptions, ReadError, RecordFields, View, WriteTxn, collect},
+    mvcc::{self, KeyRange, RangeOptions, RecordFields, View, WriteTxn, collect},
     proto::etcdserverpb::{
         Compare, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
         RequestOp, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
@@ -29,11 +29,11 @@ pub enum Stop {
     Failed(#[from] ApplyFailure),
 }
 
-impl From<ReadError> for Stop {
-    fn from(error: ReadError) -> Self {
+impl From<mvcc::Error> for Stop {
+    fn from(error: mvcc::Error) -> Self {
         match error {
-            ReadError::Refused(refusal) => Self::Refused(refusal.into()),
-            ReadError::Failed(failure) => Self::Failed(failure.into()),
+            mvcc::Error::Refused(refusal) => Self::Refused(refusal.into()),
+            mvcc::Error::Failed(failure) => Self::Failed(failure.into()),
         }
     }
 }

@@ -219,7 +219,7 @@ async fn open_database(dir: &DataDir, sync: bool) -> Result<Database, BootError>
     while !restore.step(limits::RESTORE_RECORDS_PER_SLICE)? {
         os::yield_now().await;
     }
-    let (store, _attachments) = restore.finish(&mut backend);
+    let (store, _attachments) = restore.finish(&mut backend)?;
     Ok(Database { store, backend, state, pages, lock })
 }
 

@@ -17,7 +17,7 @@ use prost::{
 use crate::{
     apply::{View, txn},
     base::{limits, refusal::Refusal},
-    mvcc::{self, Failure, Measured, RangeOptions, RangeReader, ReadError},
+    mvcc::{self, Failure, Measured, RangeOptions, RangeReader},
     proto::etcdserverpb::{
         RangeRequest, RangeResponse, RangeStreamResponse, ResponseHeader, TxnRequest, range_request::SortTarget,
     },
@@ -37,11 +37,11 @@ pub enum ReadStop {
     Failed(String),
 }
 
-impl From<ReadError> for ReadStop {
-    fn from(error: ReadError) -> Self {
+impl From<mvcc::Error> for ReadStop {
+    fn from(error: mvcc::Error) -> Self {
         match error {
-            ReadError::Refused(refusal) => Self::Refused(refusal.into()),
-            ReadError::Failed(failure) => Self::Failed(failure.to_string()),
+            mvcc::Error::Refused(refusal) => Self::Refused(refusal.into()),
+            mvcc::Error::Failed(failure) => Self::Failed(failure.to_string()),
         }
     }
 }
