@@ -476,9 +476,14 @@ impl Consensus {
         let index = message.get_snapshot().get_metadata().index;
         let before = self.pending_snapshot_index();
         let _ = self.raw.step(message);
-        if self.pending_snapshot_index() != before {
+        let pending = self.pending_snapshot_index();
+        if pending == Some(index) {
             self.restored = index;
         } else if !self.appends.installs(index) {
+            effects.push(Effect::SnapshotIgnored { index });
+        }
+        // One that was taken in the same turn, but reached less far.
+        if let Some(index) = before.filter(|_| before != pending) {
             effects.push(Effect::SnapshotIgnored { index });
         }
     }
