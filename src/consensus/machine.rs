@@ -461,14 +461,13 @@ impl Consensus {
             MessageType::MsgTransferLeader if !self.is_leader() => {}
             // This campaigns, for which there are conditions.
             MessageType::MsgTimeoutNow if !self.may_campaign() => {}
-            _ => match self.raw.step(message) {
-                Err(raft::Error::StepPeerNotFound) => {
+            // Another error is a forwarded proposal that cannot be taken: its member will time out.
+            _ => {
+                if let Err(raft::Error::StepPeerNotFound) = self.raw.step(message) {
                     let refusal = Refusal::UnknownSender;
                     effects.push(Effect::MessageRefused { from, refusal });
                 }
-                // Otherwise a forwarded proposal that cannot be taken: its member will time out.
-                Ok(()) | Err(_) => {}
-            },
+            }
         }
     }
 

@@ -70,20 +70,27 @@ fn calm_clusters_agree() {
 #[test]
 fn one_member_survives_crashes() {
     let counts = explore(1, 0..500, 1000, ROUGH);
-    saw_enough(counts.restarts > 500 && counts.reads > 500);
+    saw_enough(counts.restarts > 200 && counts.reads > 500);
 }
 
 #[test]
 fn three_members_survive_faults() {
     let counts = explore(3, 0..600, 1500, ROUGH);
-    saw_enough(counts.restarts > 500 && counts.reads > 500);
+    saw_enough(counts.restarts > 200 && counts.reads > 500);
     saw_enough(counts.elections > 600 && counts.snapshots > 50);
 }
 
 #[test]
 fn five_members_survive_faults() {
     let counts = explore(5, 0..300, 2500, ROUGH);
-    saw_enough(counts.restarts > 300 && counts.reads > 300 && counts.snapshots > 50);
+    saw_enough(counts.restarts > 200 && counts.reads > 300 && counts.snapshots > 50);
+}
+
+#[test]
+fn leaders_cut_off_answer_no_stale_reads() {
+    let faults = Faults { partition_per_mille: 5, ..CALM };
+    let counts = explore(3, 0..400, 3000, faults);
+    saw_enough(counts.elections > 600 && counts.reads > 4000);
 }
 
 #[test]
