@@ -629,7 +629,7 @@ impl Cluster {
         let conf_state = self.members[&leader].view.conf_state.clone();
         for id in conf_state.voters.iter().chain(&conf_state.learners) {
             let before = self.counts.reads;
-            for _ in 0..40 {
+            for _ in 0..200 {
                 self.read(*id);
                 self.round();
                 if self.counts.reads > before {
