@@ -461,14 +461,13 @@ impl Consensus {
             MessageType::MsgTransferLeader if !self.is_leader() => {}
             // This campaigns, for which there are conditions.
             MessageType::MsgTimeoutNow if !self.may_campaign() => {}
-            _ => match self.raw.step(message) {
-                Err(raft::Error::StepPeerNotFound) => {
+            // Another error is a forwarded proposal that cannot be taken: its member will time out.
+            _ => {
+                if let Err(raft::Error::StepPeerNotFound) = self.raw.step(message) {
                     let refusal = Refusal::UnknownSender;
                     effects.push(Effect::MessageRefused { from, refusal });
                 }
-                // Otherwise a forwarded proposal that cannot be taken: its member will time out.
-                Ok(()) | Err(_) => {}
-            },
+            }
         }
     }
 
@@ -476,9 +475,14 @@ impl Consensus {
         let index = message.get_snapshot().get_metadata().index;
         let before = self.pending_snapshot_index();
         let _ = self.raw.step(message);
-        if self.pending_snapshot_index() != before {
+        let pending = self.pending_snapshot_index();
+        if pending == Some(index) {
             self.restored = index;
         } else if !self.appends.installs(index) {
+            effects.push(Effect::SnapshotIgnored { index });
+        }
+        // One that was taken in the same turn, but reached less far.
+        if let Some(index) = before.filter(|_| before != pending) {
             effects.push(Effect::SnapshotIgnored { index });
         }
     }

@@ -233,6 +233,27 @@ fn a_sole_voter_does_not_feed_learners_from_an_unwritten_term() {
 }
 
 #[test]
+fn a_sole_voter_campaigns_only_with_a_durable_log() {
+    let mut machine = settled(1, &[1], &[2]);
+    let append = append_in(&turn(&mut machine)).number;
+    // Word of a later term unseats it while its write is under way.
+    let later = wire(MessageType::MsgAppResp, 2, 9);
+    let effects = step_and_turn(&mut machine, Input::Message(later));
+    assert_eq!(machine.role(), Role::Follower);
+    for _ in 0..30 {
+        step_and_turn(&mut machine, Input::Tick);
+        assert_eq!(machine.role(), Role::Follower);
+    }
+    step_and_turn(&mut machine, Input::Persisted { append });
+    let append = append_in(&effects).number;
+    step_and_turn(&mut machine, Input::Persisted { append });
+    for _ in 0..30 {
+        step_and_turn(&mut machine, Input::Tick);
+    }
+    assert_eq!(machine.role(), Role::Leader);
+}
+
+#[test]
 fn reads_wait_for_the_first_commit_of_the_term() {
     let (mut machine, first) = leader_of_three();
     assert_eq!(step_and_turn(&mut machine, Input::ReadIndex { context: 7 }), []);

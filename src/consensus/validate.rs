@@ -80,10 +80,8 @@ pub(super) fn check(message: &raftpb::Message, local: &Local) -> Result<MessageT
         MessageType::MsgReadIndex | MessageType::MsgReadIndexResp => check_read(message)?,
         MessageType::MsgApp => check_append(message)?,
         MessageType::MsgSnap => check_snapshot(message)?,
-        MessageType::MsgHeartbeat => {
-            if is_current && message.commit() > local.last_index {
-                return Err(Refusal::CommitBeyondLog);
-            }
+        MessageType::MsgHeartbeat if is_current && message.commit() > local.last_index => {
+            return Err(Refusal::CommitBeyondLog);
         }
         MessageType::MsgAppResp => {
             let furthest = message.index().max(message.reject_hint());

