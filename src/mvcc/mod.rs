@@ -30,6 +30,7 @@
 mod compact;
 mod event;
 mod hash;
+mod key_block;
 mod key_index;
 mod range;
 mod range_order;

@@ -1,18 +1,19 @@
 //! Nodes of the tree index: packed keys, leaves, branches, and the counts a parent keeps of each child.
 //!
 //! ```text
-//!   Branch   keys    "" | "k4" | "k8"            lower bound of each child; the first one counts as minus infinity
-//!            child   Arc<Node> + Summary  (one per key)
-//!   Leaf     keys    k4 k5 k6 k7                 one byte string and the end of each key in it
+//!   Branch   keys       "k4" | "k8"              lower bound of each child but the first
+//!            children  Arc<Node> + Summary
+//!   Leaf     keys    k4 k5 k6 k7                 packed, see key_block
 //!            stamps  28 plain bytes per key      the latest change
 //!            histories (slot, Arc<History>)      only for keys with more than one change
 //! ```
 //!
-//! Copying a leaf copies three flat buffers; no reference count is touched for keys without history.
+//! Copying a leaf copies a few flat buffers; no reference count is touched for keys without history.
 
 use std::sync::Arc;
 
 use super::{
+    key_block::{KeyBlock, reserve, shared_len},
     key_index::{History, KeyVersion, Stamp},
     revision::Revision,
 };
@@ -21,9 +22,8 @@ use crate::base::limits::{INDEX_BRANCH_CHILDREN_MAX, INDEX_LEAF_BYTES_MAX, INDEX
 /// Below this many entries a node looks for a neighbour to merge with.
 const LEAF_KEYS_MIN: usize = INDEX_LEAF_KEYS_MAX / 4;
 const BRANCH_CHILDREN_MIN: usize = INDEX_BRANCH_CHILDREN_MAX / 4;
-/// Buffers grow by this much at a time, not by doubling: a million leaves half empty would be most of the index.
+/// As in a key block.
 const GROW_KEYS: usize = 8;
-const GROW_BYTES: usize = 128;
 
 /// What a subtree holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,13 +51,6 @@ pub(super) struct Delta {
 pub(super) enum Node {
     Leaf(Leaf),
     Branch(Branch),
-}
-
-/// Byte strings in ascending order, packed.
-#[derive(Clone, Default)]
-pub(super) struct KeyBlock {
-    bytes: Vec<u8>,
-    ends: Vec<u32>,
 }
 
 #[derive(Clone, Default)]
@@ -152,7 +145,7 @@ impl Node {
         match (self, right) {
             (Self::Leaf(left), Self::Leaf(right)) => {
                 left.len() + right.len() <= INDEX_LEAF_KEYS_MAX * 3 / 4
-                    && left.keys.bytes.len() + right.keys.bytes.len() <= INDEX_LEAF_BYTES_MAX / 2
+                    && left.keys.bytes_len() + right.keys.bytes_len() <= INDEX_LEAF_BYTES_MAX / 2
             }
             (Self::Branch(left), Self::Branch(right)) => left.len() + right.len() <= INDEX_BRANCH_CHILDREN_MAX * 3 / 4,
             _ => unreachable!("siblings are of one level"),
@@ -171,82 +164,12 @@ impl Node {
                 }
             }
             (Self::Branch(left), Self::Branch(right)) => {
-                for (position, child) in right.children.iter().enumerate() {
-                    let key = if position == 0 { separator } else { right.keys.at(position) };
-                    left.keys.insert(left.len(), key);
-                    left.children.push(child.clone());
-                }
+                left.keys.insert(left.keys.len(), separator);
+                left.keys.append(&right.keys);
+                left.children.extend(right.children.iter().cloned());
             }
             _ => unreachable!("siblings are of one level"),
         }
-    }
-}
-
-impl KeyBlock {
-    pub(super) fn at(&self, position: usize) -> &[u8] {
-        &self.bytes[self.start(position)..self.ends[position] as usize]
-    }
-
-    fn start(&self, position: usize) -> usize {
-        match position {
-            0 => 0,
-            _ => self.ends[position - 1] as usize,
-        }
-    }
-
-    /// Position of `key`, or where it would be inserted.
-    pub(super) fn search(&self, key: &[u8]) -> Result<usize, usize> {
-        let (mut low, mut high) = (0, self.ends.len());
-        while low < high {
-            let middle = (low + high) / 2;
-            match self.at(middle).cmp(key) {
-                std::cmp::Ordering::Less => low = middle + 1,
-                std::cmp::Ordering::Equal => return Ok(middle),
-                std::cmp::Ordering::Greater => high = middle,
-            }
-        }
-        Err(low)
-    }
-
-    fn insert(&mut self, position: usize, key: &[u8]) {
-        let start = self.start(position);
-        let grown = u32::try_from(key.len()).expect("a key is smaller than a request");
-        reserve(&mut self.bytes, key.len(), GROW_BYTES);
-        reserve(&mut self.ends, 1, GROW_KEYS);
-        let len = self.bytes.len();
-        self.bytes.resize(len + key.len(), 0);
-        self.bytes.copy_within(start..len, start + key.len());
-        self.bytes[start..start + key.len()].copy_from_slice(key);
-        self.ends.insert(position, start as u32 + grown);
-        for end in &mut self.ends[position + 1..] {
-            *end += grown;
-        }
-    }
-
-    fn remove(&mut self, position: usize) {
-        let start = self.start(position);
-        let end = self.ends.remove(position) as usize;
-        self.bytes.drain(start..end);
-        for later in &mut self.ends[position..] {
-            *later -= (end - start) as u32;
-        }
-    }
-
-    fn split_off(&mut self, position: usize) -> Self {
-        let start = self.start(position);
-        let mut right = Self { bytes: self.bytes.split_off(start), ends: self.ends.split_off(position) };
-        for end in &mut right.ends {
-            *end -= start as u32;
-        }
-        self.bytes.shrink_to(start + GROW_BYTES);
-        self.ends.shrink_to(position + GROW_KEYS);
-        right
-    }
-
-    fn append(&mut self, other: &Self) {
-        let shift = self.bytes.len() as u32;
-        self.bytes.extend_from_slice(&other.bytes);
-        self.ends.extend(other.ends.iter().map(|end| end + shift));
     }
 }
 
@@ -344,7 +267,7 @@ impl Leaf {
     /// that come in order fill leaves completely.
     pub(super) fn split(&mut self, inserted: usize) -> Option<Split> {
         let len = self.len();
-        if len <= INDEX_LEAF_KEYS_MAX && (len < 2 || self.keys.bytes.len() <= INDEX_LEAF_BYTES_MAX) {
+        if len <= INDEX_LEAF_KEYS_MAX && (len < 2 || self.keys.bytes_len() <= INDEX_LEAF_BYTES_MAX) {
             return None;
         }
         let middle = if inserted == len - 1 { len - 1 } else { len / 2 };
@@ -377,8 +300,7 @@ impl Branch {
     /// A root above two nodes.
     pub(super) fn above(left: Child, split: Split) -> Self {
         let mut keys = KeyBlock::default();
-        keys.insert(0, b"");
-        keys.insert(1, &split.separator);
+        keys.insert(0, &split.separator);
         Self { keys, children: vec![left, split.right] }
     }
 
@@ -397,21 +319,21 @@ impl Branch {
     /// Lower bound of a child other than the first.
     pub(super) fn lower_bound(&self, position: usize) -> &[u8] {
         assert!(position > 0, "the bound of a first child is its parent's");
-        self.keys.at(position)
+        self.keys.at(position - 1)
     }
 
     /// The child whose keys would include `key`.
     pub(super) fn position_of(&self, key: &[u8]) -> usize {
         match self.keys.search(key) {
-            Ok(position) => position,
-            Err(position) => position.saturating_sub(1),
+            Ok(position) => position + 1,
+            Err(position) => position,
         }
     }
 
     /// Puts the upper part of a split child beside it.
     pub(super) fn insert(&mut self, left: usize, split: Split) {
         self.children[left].summary.take_away(&split.right.summary);
-        self.keys.insert(left + 1, &split.separator);
+        self.keys.insert(left, &split.separator);
         reserve(&mut self.children, 1, GROW_KEYS);
         self.children.insert(left + 1, split.right);
     }
@@ -421,8 +343,9 @@ impl Branch {
             return None;
         }
         let middle = self.len() / 2;
-        let separator = self.keys.at(middle).to_vec();
+        let separator = self.keys.at(middle - 1).to_vec();
         let right = Node::Branch(Self { keys: self.keys.split_off(middle), children: self.children.split_off(middle) });
+        self.keys.remove(middle - 1);
         self.children.shrink_to(middle + GROW_KEYS);
         Some(Split { separator, right: Child::new(right) })
     }
@@ -431,8 +354,10 @@ impl Branch {
     pub(super) fn mend(&mut self, position: usize) {
         let node = &self.children[position].node;
         if node.is_empty() {
-            self.keys.remove(position);
             self.children.remove(position);
+            if self.keys.len() > 0 {
+                self.keys.remove(position.saturating_sub(1));
+            }
             return;
         }
         if !node.is_small() {
@@ -450,23 +375,16 @@ impl Branch {
     fn merge(&mut self, left: usize) {
         let right = self.children.remove(left + 1);
         let child = &mut self.children[left];
-        Arc::make_mut(&mut child.node).merge(&right.node, self.keys.at(left + 1));
+        Arc::make_mut(&mut child.node).merge(&right.node, self.keys.at(left));
         child.summary.add(&right.summary);
-        self.keys.remove(left + 1);
+        self.keys.remove(left);
     }
 }
 
 /// Shortest key that is above `left` and not above `right`.
 fn separator(left: &[u8], right: &[u8]) -> Vec<u8> {
     assert!(left < right, "keys of a leaf ascend");
-    let common = left.iter().zip(right).take_while(|(a, b)| a == b).count();
-    right[..=common].to_vec()
-}
-
-fn reserve<T>(buffer: &mut Vec<T>, more: usize, grow: usize) {
-    if buffer.capacity() - buffer.len() < more {
-        buffer.reserve_exact(more.next_multiple_of(grow));
-    }
+    right[..=shared_len(left, right)].to_vec()
 }
 
 /// The latest stamp a put makes of the one before.
