@@ -21,6 +21,7 @@
 
 use std::any::Any;
 use std::cell::UnsafeCell;
+use std::cmp::Ordering;
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -299,7 +300,7 @@ impl<'a> Page<'a> {
         let (mut low, mut high) = (0, self.count);
         while low < high {
             let middle = usize::midpoint(low, high);
-            if self.branch(middle)?.key <= key {
+            if compare(self.branch(middle)?.key, key).is_le() {
                 low = middle + 1;
             } else {
                 high = middle;
@@ -314,10 +315,10 @@ impl<'a> Page<'a> {
         let (mut low, mut high) = (0, self.count);
         while low < high {
             let middle = usize::midpoint(low, high);
-            match self.leaf(middle)?.key.cmp(key) {
-                std::cmp::Ordering::Less => low = middle + 1,
-                std::cmp::Ordering::Equal => return Ok(Ok(middle)),
-                std::cmp::Ordering::Greater => high = middle,
+            match compare(self.leaf(middle)?.key, key) {
+                Ordering::Less => low = middle + 1,
+                Ordering::Equal => return Ok(Ok(middle)),
+                Ordering::Greater => high = middle,
             }
         }
         Ok(Err(low))
@@ -335,6 +336,16 @@ impl<'a> Page<'a> {
             };
         }
         Ok(used)
+    }
+}
+
+/// Byte order of two keys. Revision keys mostly differ in their first eight bytes, which compare as one number.
+#[inline]
+fn compare(left: &[u8], right: &[u8]) -> Ordering {
+    match (left.first_chunk::<8>(), right.first_chunk::<8>()) {
+        (Some(a), Some(b)) if a != b => u64::from_be_bytes(*a).cmp(&u64::from_be_bytes(*b)),
+        (Some(_), Some(_)) => left[8..].cmp(&right[8..]),
+        _ => left.cmp(right),
     }
 }
 
