@@ -39,11 +39,14 @@ fn a_broken_connection_cancels_its_calls() {
         let socket = TcpStream::connect(address).await.unwrap();
         let (mut client, connection) = h2::client::handshake(socket).await.unwrap();
         let connection = tokio::spawn(connection);
+        let mut calls = Vec::new();
         for path in ["/test.Echo/Never", "/test.Stream/Never"] {
-            let (_, mut stream) = client.send_request(request(path, &[]), false).unwrap();
+            let (response, mut stream) = client.send_request(request(path, &[]), false).unwrap();
             stream.send_data(framed(b"x"), true).unwrap();
             client = client.ready().await.unwrap();
+            calls.push((response, stream));
         }
+        // An answer on the same connection: the two before it have arrived.
         assert_eq!(echo(&client, b"they are there").await, "they are there");
         connection.abort();
         until_ended(&other, &seen, 2).await;
