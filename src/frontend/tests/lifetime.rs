@@ -116,9 +116,11 @@ async fn read_to_end(socket: &mut TcpStream) -> Vec<u8> {
 
 #[test]
 fn a_silent_client_is_pinged_and_closed() {
-    let mut settings = Settings::default();
-    settings.keepalive_interval = Duration::from_millis(20);
-    settings.keepalive_timeout = Duration::from_millis(20);
+    let settings = Settings {
+        keepalive_interval: Duration::from_millis(20),
+        keepalive_timeout: Duration::from_millis(20),
+        ..Settings::default()
+    };
     with_server(settings, |address, _| async move {
         let mut socket = TcpStream::connect(address).await.unwrap();
         socket.write_all(PREFACE).await.unwrap();
@@ -130,9 +132,11 @@ fn a_silent_client_is_pinged_and_closed() {
 
 #[test]
 fn an_answering_client_is_kept() {
-    let mut settings = Settings::default();
-    settings.keepalive_interval = Duration::from_millis(5);
-    settings.keepalive_timeout = Duration::from_secs(60);
+    let settings = Settings {
+        keepalive_interval: Duration::from_millis(5),
+        keepalive_timeout: Duration::from_secs(60),
+        ..Settings::default()
+    };
     with_server(settings, |address, _| async move {
         let client = connect(address).await;
         for _ in 0..20 {
