@@ -90,7 +90,7 @@ pub struct Connection<H> {
 }
 
 enum Phase {
-    Handshake(Handshake<H2Io, Payload>),
+    Handshake(Box<Handshake<H2Io, Payload>>),
     Open(Box<h2::server::Connection<H2Io, Payload>>),
     Lingering { until: Instant },
 }
@@ -132,7 +132,7 @@ impl<H: Handler> Connection<H> {
             peer,
             membership,
             io,
-            phase: Phase::Handshake(handshake),
+            phase: Phase::Handshake(Box::new(handshake)),
             now,
             opened: now,
             inbox: Inbox::new(),
@@ -208,7 +208,7 @@ impl<H: Handler> Connection<H> {
     fn turn(&mut self, context: &mut Context<'_>) -> Turn {
         let stage = self.membership.watch(context.waker());
         if let Phase::Handshake(handshake) = &mut self.phase {
-            match Pin::new(handshake).poll(context) {
+            match Pin::new(&mut **handshake).poll(context) {
                 Poll::Ready(Ok(connection)) => self.phase = Phase::Open(Box::new(connection)),
                 Poll::Ready(Err(_)) => return Turn::Close,
                 Poll::Pending => {

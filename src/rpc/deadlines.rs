@@ -98,7 +98,7 @@ mod tests {
             deadlines.add(due, Expiring::Unary(key), |what| matches!(what, Expiring::Unary(key) if key.serial >= 250));
         }
         assert!(deadlines.heap.len() < 1000, "ended calls were swept");
-        assert_eq!(deadlines.next(), Some(start));
+        assert!(deadlines.next().unwrap() >= start);
         let mut count = 0;
         while deadlines.pop(start + Duration::from_millis(499)).is_some() {
             count += 1;

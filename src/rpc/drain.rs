@@ -14,7 +14,7 @@ use slab::Slab;
 pub struct Drain {
     stage: Cell<Stage>,
     members: RefCell<Slab<Option<Waker>>>,
-    waiters: RefCell<Vec<Waker>>,
+    waiters: RefCell<Slab<Waker>>,
 }
 
 /// How far the core is with stopping.
@@ -49,37 +49,64 @@ impl Drain {
         }
         self.stage.set(stage);
         let members: Vec<Waker> = self.members.borrow_mut().iter_mut().filter_map(|(_, waker)| waker.take()).collect();
-        members.into_iter().chain(self.waiters.take()).for_each(Waker::wake);
+        members.into_iter().for_each(Waker::wake);
+        self.wake_waiters();
     }
 
     /// Resolves once `stage` is reached.
     pub async fn reached(&self, stage: Stage) {
+        self.wait(|drain| drain.stage.get() >= stage).await;
+    }
+
+    /// Resolves once no connection is left.
+    pub async fn empty(&self) {
+        self.wait(|drain| drain.members.borrow().is_empty()).await;
+    }
+
+    async fn wait(&self, done: impl Fn(&Drain) -> bool) {
+        let mut place = Place { drain: self, number: None };
         poll_fn(|context| {
-            if self.stage.get() >= stage {
+            if done(self) {
                 return Poll::Ready(());
             }
-            self.waiters.borrow_mut().push(context.waker().clone());
+            place.take(context.waker());
             Poll::Pending
         })
         .await;
     }
 
-    /// Resolves once no connection is left.
-    pub async fn empty(&self) {
-        poll_fn(|context| {
-            if self.members.borrow().is_empty() {
-                return Poll::Ready(());
-            }
-            self.waiters.borrow_mut().push(context.waker().clone());
-            Poll::Pending
-        })
-        .await;
+    fn wake_waiters(&self) {
+        self.waiters.borrow().iter().for_each(|(_, waker)| waker.wake_by_ref());
     }
 
     /// Counts a connection until the membership is dropped.
     pub fn join(self: &Rc<Drain>) -> Membership {
         let number = self.members.borrow_mut().insert(None);
         Membership { drain: self.clone(), number }
+    }
+}
+
+/// A waiter's place in the list, given up when it stops waiting.
+struct Place<'a> {
+    drain: &'a Drain,
+    number: Option<usize>,
+}
+
+impl Place<'_> {
+    fn take(&mut self, waker: &Waker) {
+        let mut waiters = self.drain.waiters.borrow_mut();
+        match self.number {
+            Some(number) => waiters[number].clone_from(waker),
+            None => self.number = Some(waiters.insert(waker.clone())),
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            self.drain.waiters.borrow_mut().remove(number);
+        }
     }
 }
 
@@ -108,10 +135,9 @@ impl Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        let mut members = self.drain.members.borrow_mut();
-        members.remove(self.number);
-        if members.is_empty() {
-            self.drain.waiters.take().into_iter().for_each(Waker::wake);
+        self.drain.members.borrow_mut().remove(self.number);
+        if self.drain.members() == 0 {
+            self.drain.wake_waiters();
         }
     }
 }

@@ -39,11 +39,14 @@ fn a_broken_connection_cancels_its_calls() {
         let socket = TcpStream::connect(address).await.unwrap();
         let (mut client, connection) = h2::client::handshake(socket).await.unwrap();
         let connection = tokio::spawn(connection);
+        let mut calls = Vec::new();
         for path in ["/test.Echo/Never", "/test.Stream/Never"] {
-            let (_, mut stream) = client.send_request(request(path, &[]), false).unwrap();
+            let (response, mut stream) = client.send_request(request(path, &[]), false).unwrap();
             stream.send_data(framed(b"x"), true).unwrap();
             client = client.ready().await.unwrap();
+            calls.push((response, stream));
         }
+        // An answer on the same connection: the two before it have arrived.
         assert_eq!(echo(&client, b"they are there").await, "they are there");
         connection.abort();
         until_ended(&other, &seen, 2).await;
@@ -113,9 +116,11 @@ async fn read_to_end(socket: &mut TcpStream) -> Vec<u8> {
 
 #[test]
 fn a_silent_client_is_pinged_and_closed() {
-    let mut settings = Settings::default();
-    settings.keepalive_interval = Duration::from_millis(20);
-    settings.keepalive_timeout = Duration::from_millis(20);
+    let settings = Settings {
+        keepalive_interval: Duration::from_millis(20),
+        keepalive_timeout: Duration::from_millis(20),
+        ..Settings::default()
+    };
     with_server(settings, |address, _| async move {
         let mut socket = TcpStream::connect(address).await.unwrap();
         socket.write_all(PREFACE).await.unwrap();
@@ -127,9 +132,11 @@ fn a_silent_client_is_pinged_and_closed() {
 
 #[test]
 fn an_answering_client_is_kept() {
-    let mut settings = Settings::default();
-    settings.keepalive_interval = Duration::from_millis(5);
-    settings.keepalive_timeout = Duration::from_secs(60);
+    let settings = Settings {
+        keepalive_interval: Duration::from_millis(5),
+        keepalive_timeout: Duration::from_secs(60),
+        ..Settings::default()
+    };
     with_server(settings, |address, _| async move {
         let client = connect(address).await;
         for _ in 0..20 {
