@@ -1,6 +1,6 @@
 //! Reads `src/` and holds it to the house plan: imports point downwards only, and the core stays pure.
 //!
-//! The floors below are the picture in `lib.rs`. Tests (`#[cfg(test)]`, `tests.rs`) are exempt, comments and strings too.
+//! The floors below are the picture in `lib.rs`. What is `#[cfg(test)]` is exempt, files too; so are comments and strings.
 
 use std::{fs, path::Path, path::PathBuf};
 
@@ -140,6 +140,12 @@ pub fn checks_find_faults() {
         ..SourceFile::default()
     };
     assert_eq!(hash_walks(&file).len(), 1);
+    let file = SourceFile {
+        name: "wal/mod.rs".into(),
+        text: "#[cfg(test)]\nmod model;\nmod segment;\n#[cfg(test)]\nmod tests { mod inner; }".into(),
+        ..SourceFile::default()
+    };
+    assert_eq!(test_modules(&file), ["wal/model"]);
 }
 
 #[derive(Default)]
@@ -164,11 +170,30 @@ fn sources() -> Vec<SourceFile> {
         let module = name.split('/').next().expect("a path has parts").trim_end_matches(".rs").to_owned();
         SourceFile { module, lines: text.lines().count(), code: without_comments_and_tests(&text), name, text }
     };
-    let house = |path: &PathBuf| {
-        let name = path.file_name().expect("a file").to_string_lossy().into_owned();
-        name != "lib.rs" && name != "tests.rs"
+    let files: Vec<SourceFile> = paths.into_iter().map(read).collect();
+    let exempt: Vec<String> = files.iter().flat_map(test_modules).collect();
+    let house = |file: &SourceFile| {
+        let of_tests = |path: &String| file.name == format!("{path}.rs") || file.name.starts_with(&format!("{path}/"));
+        file.name != "lib.rs" && !exempt.iter().any(of_tests)
     };
-    paths.into_iter().filter(house).map(read).collect()
+    files.into_iter().filter(house).collect()
+}
+
+/// The paths, without an ending, of the modules that a file declares for tests only.
+fn test_modules(file: &SourceFile) -> Vec<String> {
+    let path = file.name.trim_end_matches(".rs");
+    let directory = match path.rsplit_once('/') {
+        Some((directory, "mod")) => directory.to_owned() + "/",
+        None if path == "lib" => String::new(),
+        _ => path.to_owned() + "/",
+    };
+    let code = without_comments(&file.text);
+    let attributed = code.split("#[cfg(test)]").skip(1);
+    attributed
+        .filter_map(|rest| rest.trim_start().trim_start_matches("pub ").strip_prefix("mod ")?.split_once(';'))
+        .filter(|(name, _)| name.chars().all(is_word))
+        .map(|(name, _)| format!("{directory}{name}"))
+        .collect()
 }
 
 fn collect(directory: &Path, paths: &mut Vec<PathBuf>) {
