@@ -177,3 +177,5 @@ pub const SHRINK_LEAVES_VISITED_MAX: usize = 1000;
 pub const SHRINK_PAGES_MOVED_MAX: u64 = 1000;
 /// Free spans looked at for a low place before any sufficient one is taken.
 pub const SHRINK_SPANS_VISITED_MAX: usize = 4096;
+/// How long a step waits that found the disk full.
+pub const FULL_DISK_PAUSE_MS: u64 = 1_000;

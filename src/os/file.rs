@@ -20,6 +20,17 @@ pub struct FileError {
     pub source: io::Error,
 }
 
+impl FileError {
+    /// Whether there was no room.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(
+            self.source.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::WriteZero | io::ErrorKind::QuotaExceeded
+        )
+    }
+}
+
 /// How a log segment reaches the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WalMode {
@@ -193,11 +204,19 @@ impl PagedFile {
         self.file.fdatasync().await.map_err(|error| failure("fdatasync", &self.path, error))
     }
 
-    /// Sets the file's length.
+    /// Makes the file at least `length` long, with its blocks allocated: a full disk shows here and not at a later sync.
     ///
     /// # Errors
     /// The kernel's.
-    pub async fn set_length(&self, length: u64) -> Result<(), FileError> {
+    pub async fn grow(&self, length: u64) -> Result<(), FileError> {
+        self.file.pre_allocate(length, false).await.map_err(|error| failure("allocate", &self.path, error))
+    }
+
+    /// Cuts the file to `length`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub async fn cut(&self, length: u64) -> Result<(), FileError> {
         self.file.truncate(length).await.map_err(|error| failure("truncate", &self.path, error))
     }
 }

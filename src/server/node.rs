@@ -208,7 +208,13 @@ impl Node {
         loop {
             self.actions_wake.wait().await;
             for action in self.actions.take() {
-                if let Some(segment) = or_stop(self.files.carry_out(&action).await) {
+                let done = loop {
+                    match self.files.carry_out(&action).await {
+                        Ok(done) => break done,
+                        Err(error) => or_stop(wait_for_room(error).await),
+                    }
+                };
+                if let Some(segment) = done {
                     self.engine.borrow_mut().on_prepared(segment);
                     let held = self.held.take();
                     self.write(held);
@@ -237,8 +243,12 @@ impl Node {
             }
             os::yield_now().await;
         };
+        let truncate_to = commit.truncate_to;
         or_stop(self.write_commit(commit).await);
         let (view, actions) = or_stop(self.engine.borrow_mut().on_committed(index));
+        if let Some(length) = truncate_to {
+            or_stop(self.pages.cut(length).await);
+        }
         self.shared.view.store(view);
         self.queue_actions(actions);
         self.wake.notify();
@@ -247,7 +257,9 @@ impl Node {
 
     async fn write_commit(&self, commit: Commit) -> Result<(), FileError> {
         if let Some(length) = commit.grow_to {
-            self.pages.set_length(length).await?;
+            while let Err(error) = self.pages.grow(length).await {
+                wait_for_room(error).await?;
+            }
             self.pages.sync().await?;
         }
         for write in commit.pages {
@@ -322,6 +334,16 @@ impl Node {
         self.is_stopping.set(true);
         self.force_commit().await;
     }
+}
+
+/// A full disk is not the end: what was acknowledged is on it, and the same step is tried again. Any other failure is.
+async fn wait_for_room(error: FileError) -> Result<(), FileError> {
+    if !error.is_full() {
+        return Err(error);
+    }
+    tracing::error!(%error, "the disk is full: writes wait until there is room");
+    os::sleep(Duration::from_millis(limits::FULL_DISK_PAUSE_MS)).await;
+    Ok(())
 }
 
 /// Ends fronts' waiting calls in time; runs on every front core.
