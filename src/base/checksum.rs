@@ -17,9 +17,7 @@ pub fn crc32c(previous: u32, bytes: &[u8]) -> u32 {
 /// FNV-1a, 64 bit, over `bytes`.
 #[must_use]
 pub fn fnv1a_64(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 #[cfg(test)]
@@ -36,9 +34,6 @@ mod tests {
     #[test]
     fn continuing_equals_one_piece() {
         assert_eq!(crc32(crc32(0, b"1234"), b"56789"), crc32(0, b"123456789"));
-        assert_eq!(
-            crc32c(crc32c(0, b"1234"), b"56789"),
-            crc32c(0, b"123456789")
-        );
+        assert_eq!(crc32c(crc32c(0, b"1234"), b"56789"), crc32c(0, b"123456789"));
     }
 }

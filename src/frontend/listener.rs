@@ -1,0 +1,74 @@
+//! The accept loop of one core, and its end.
+
+use std::{io, rc::Rc, time::Duration};
+
+use futures_lite::future;
+
+use super::{connection, http1::WebHandler};
+use crate::{
+    base::limits::{ACCEPT_PAUSE_MS, CONNECTIONS_PER_CORE_MAX},
+    os::{self, net::Listener},
+    rpc::{Drain, Handler, Server, Stage},
+};
+
+/// One front core: its handlers and the connections it serves.
+pub struct Front<H, W> {
+    pub(super) server: Rc<Server<H>>,
+    pub(super) web: Rc<W>,
+    drain: Rc<Drain>,
+}
+
+impl<H: Handler, W: WebHandler> Front<H, W> {
+    /// Serves gRPC with `server` and HTTP/1 with `web`.
+    pub fn new(server: Rc<Server<H>>, web: W) -> Rc<Front<H, W>> {
+        Rc::new(Front { server, web: Rc::new(web), drain: Drain::new() })
+    }
+
+    /// Open connections of this core.
+    pub fn connections(&self) -> usize {
+        self.drain.members()
+    }
+
+    /// Accepts and serves until [`Front::stop`]. May run for several listeners at once.
+    pub async fn run(self: Rc<Self>, listener: Listener) {
+        while let Some(accepted) = future::or(
+            async {
+                self.drain.reached(Stage::Draining).await;
+                None
+            },
+            async { Some(listener.accept().await) },
+        )
+        .await
+        {
+            match accepted {
+                Ok(socket) if self.connections() < CONNECTIONS_PER_CORE_MAX => {
+                    os::spawn_local(connection::serve(self.clone(), socket, self.drain.join()));
+                }
+                Ok(socket) => {
+                    tracing::warn!(remote = %socket.peer(), limit = CONNECTIONS_PER_CORE_MAX, "too many connections");
+                }
+                Err(error) => rest_after(&error).await,
+            }
+        }
+    }
+
+    /// Stops: no new connections or calls, `grace` for those that run, then everything is closed.
+    pub async fn stop(&self, grace: Duration) {
+        self.drain.advance(Stage::Draining);
+        if os::timeout(grace, self.drain.empty()).await.is_none() {
+            tracing::info!(connections = self.connections(), "closing connections that did not end in time");
+        }
+        self.drain.advance(Stage::Aborting);
+        self.drain.empty().await;
+    }
+}
+
+/// Clients that left before we accepted them are no reason to rest.
+async fn rest_after(error: &io::Error) {
+    let harmless = [io::ErrorKind::ConnectionAborted, io::ErrorKind::ConnectionReset, io::ErrorKind::NotConnected];
+    if harmless.contains(&error.kind()) {
+        return;
+    }
+    tracing::warn!(%error, "cannot accept connections; trying again");
+    os::sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
+}

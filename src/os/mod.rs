@@ -1,0 +1,73 @@
+//! The only door to the kernel and to glommio.
+//!
+//! What the async shell needs of an executor, in our own words: start a task on this core, wait for a while, let the
+//! others run. Sockets are in [`net`].
+
+pub mod net;
+
+use std::{
+    cell::Cell,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use glommio::timer::Timer;
+
+/// Runs `future` on this core until it ends; nobody waits for it.
+pub fn spawn_local(future: impl Future<Output = ()> + 'static) {
+    glommio::spawn_local(future).detach();
+}
+
+/// Waits for `duration`.
+pub async fn sleep(duration: Duration) {
+    Timer::new(duration).await;
+}
+
+/// Goes to the back of this core's run queue once.
+pub async fn yield_now() {
+    let yielded = Cell::new(false);
+    poll_fn(|context| {
+        if yielded.replace(true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// The result of `future`, or `None` if it takes longer than `duration`.
+pub async fn timeout<F: Future>(duration: Duration, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let mut timer = Timer::new(duration);
+    poll_fn(|context| {
+        if let Poll::Ready(output) = future.as_mut().poll(context) {
+            return Poll::Ready(Some(output));
+        }
+        Pin::new(&mut timer).poll(context).map(|_| None)
+    })
+    .await
+}
+
+/// One timer that a task keeps for all its deadlines: it is set anew only when a nearer one appears, and
+/// may wake the task early, never late.
+#[derive(Default)]
+pub struct Alarm {
+    armed: Option<(Instant, Timer)>,
+}
+
+impl Alarm {
+    /// Makes sure that the task of `context` is polled at `due` or before.
+    pub fn arm(&mut self, context: &mut Context<'_>, now: Instant, due: Instant) {
+        if self.armed.as_ref().is_some_and(|(at, _)| now < *at && *at <= due) {
+            return;
+        }
+        let mut timer = Timer::new(due.saturating_duration_since(now));
+        if Pin::new(&mut timer).poll(context).is_ready() {
+            context.waker().wake_by_ref();
+        }
+        self.armed = Some((due, timer));
+    }
+}

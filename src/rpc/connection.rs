@@ -1,0 +1,605 @@
+//! One HTTP/2 connection: its turns.
+//!
+//! | phase | in a turn | leaves when |
+//! |---|---|---|
+//! | handshake | h2 reads the preface, sends settings | done, or FIRST_BYTES_MS_MAX passed |
+//! | open | accept, handle, answer | client or h2 closes, drained, keepalive failed |
+//! | lingering | send the rest, discard input | the client closes, or LINGER_MS_MAX passed |
+
+use std::{
+    cell::{Cell, RefCell},
+    future::Future,
+    mem,
+    net::SocketAddr,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use h2::{
+    Ping, PingPong, Reason, RecvStream,
+    server::{Builder, Handshake, SendResponse},
+};
+use http::{HeaderValue, Request, StatusCode};
+use slab::Slab;
+
+use super::{
+    answer::{self, Sending},
+    call::{Abort, Call, check_head},
+    deadlines::{Deadlines, Expiring},
+    drain::{Membership, Stage},
+    frame::Payload,
+    handler::{Handler, Reply},
+    inbox::{CallKey, Inbox, KeptCall, unanswered},
+    interceptors::{CallReport, Traffic},
+    method::MethodKind,
+    pings::{PingPolicy, too_many_pings},
+    ready::ReadySet,
+    receiving::{Received, Receiving},
+    server::{Server, Settings},
+    status::{Code, Status},
+    streams::{Inbound, Outbound, StreamState},
+    turn_io::{H2Io, TurnIo},
+};
+use crate::{
+    base::limits::{
+        ASSEMBLY_BYTES_PER_CONNECTION_MAX, CALLS_PER_CONNECTION_MAX, CONNECTION_WINDOW_BYTES, FIRST_BYTES_MS_MAX,
+        HEADER_LIST_BYTES_MAX, LINGER_MS_MAX, RESET_STREAMS_PENDING_MAX, SMALL_FRAMES_BUDGET_BYTES,
+        STREAM_SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES, TURN_OUTPUT_BYTES, TURN_REQUESTS_MAX,
+    },
+    os::{Alarm, net::Socket},
+};
+
+/// Batches in one turn; then the core's other tasks come first.
+const BATCHES_PER_TURN: usize = 4;
+
+type Accepted = (Request<RecvStream>, SendResponse<Payload>);
+
+/// A connection's task. Ends when the connection does.
+pub struct Connection<H> {
+    server: Rc<Server<H>>,
+    peer: SocketAddr,
+    membership: Membership,
+    io: Rc<RefCell<TurnIo>>,
+    phase: Phase,
+    now: Instant,
+    opened: Instant,
+
+    inbox: Rc<Inbox>,
+    /// Calls that need more than one turn of HTTP/2: half messages and large answers.
+    slow: Slab<SlowCall>,
+    slow_serial: u64,
+    ready: Arc<ReadySet>,
+    deadlines: Deadlines,
+    /// Bytes of half messages in `slow`.
+    assembling: usize,
+
+    alarm: Alarm,
+    keepalive: Keepalive,
+    pings: PingPolicy,
+    /// Something was sent on a stream since the client's last ping.
+    activity: Rc<Cell<bool>>,
+
+    // Emptied in every turn, kept for their memory.
+    accepted: Vec<Accepted>,
+    replies: Vec<(CallKey, Reply)>,
+    woken: Vec<usize>,
+}
+
+enum Phase {
+    Handshake(Box<Handshake<H2Io, Payload>>),
+    Open(Box<h2::server::Connection<H2Io, Payload>>),
+    Lingering { until: Instant },
+}
+
+struct SlowCall {
+    waker: Waker,
+    /// `None` only while it is being looked at.
+    stage: Option<SlowStage>,
+}
+
+enum SlowStage {
+    Receiving(Box<Receiving>),
+    Sending(Sending),
+}
+
+/// The server's own pings.
+struct Keepalive {
+    handle: Option<PingPong>,
+    last_input: Instant,
+    sent: Option<Instant>,
+}
+
+/// What a turn of an open connection says about the next.
+enum Turn {
+    Wait,
+    /// Work is left; let others run first.
+    Again,
+    Close,
+}
+
+impl<H: Handler> Connection<H> {
+    /// Serves gRPC on `socket`, from which `first` was read already. Poll it on the core of `server`.
+    pub fn new(server: Rc<Server<H>>, socket: Socket, first: Bytes, membership: Membership) -> Connection<H> {
+        let now = Instant::now();
+        let peer = socket.peer();
+        let io = Rc::new(RefCell::new(TurnIo::new(socket, first, server.buffers.clone())));
+        let handshake = builder(&server.settings).handshake(H2Io(io.clone()));
+        Connection {
+            peer,
+            membership,
+            io,
+            phase: Phase::Handshake(Box::new(handshake)),
+            now,
+            opened: now,
+            inbox: Inbox::new(),
+            slow: Slab::new(),
+            slow_serial: 0,
+            ready: Arc::default(),
+            deadlines: Deadlines::default(),
+            assembling: 0,
+            alarm: Alarm::default(),
+            keepalive: Keepalive { handle: None, last_input: now, sent: None },
+            pings: PingPolicy::new(server.settings.keepalive_min_time),
+            activity: Rc::default(),
+            accepted: Vec::new(),
+            replies: Vec::new(),
+            woken: Vec::new(),
+            server,
+        }
+    }
+
+    fn poll_connection(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.now = Instant::now();
+        if let Phase::Lingering { until } = self.phase {
+            return self.poll_linger(context, until);
+        }
+        self.inbox.wake_up(context.waker());
+        self.ready.wake_up();
+        let begun = self.io.borrow_mut().begin(context);
+        let Ok(received) = begun else { return self.gone() };
+        if received > 0 {
+            self.keepalive.last_input = self.now;
+            self.keepalive.sent = None;
+        }
+        let turn = self.turn(context);
+        let Ok(more_input) = self.io.borrow_mut().end(context) else { return self.gone() };
+        match turn {
+            Turn::Close => {
+                self.drop_calls();
+                let until = self.now + Duration::from_millis(LINGER_MS_MAX);
+                self.phase = Phase::Lingering { until };
+                self.poll_linger(context, until)
+            }
+            Turn::Wait if !more_input => {
+                self.rest(context);
+                Poll::Pending
+            }
+            Turn::Wait | Turn::Again => {
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Goes to sleep until the socket, a reply, a stream, the alarm or the drain calls.
+    fn rest(&mut self, context: &mut Context<'_>) {
+        self.inbox.rest();
+        if !self.ready.rest(context.waker()) {
+            context.waker().wake_by_ref();
+        }
+        let due = self.next_due();
+        self.alarm.arm(context, self.now, due);
+    }
+
+    fn next_due(&self) -> Instant {
+        let settings = &self.server.settings;
+        let own = match (&self.phase, self.keepalive.sent) {
+            (Phase::Handshake(_), _) => self.opened + Duration::from_millis(FIRST_BYTES_MS_MAX),
+            (_, Some(sent)) => sent + settings.keepalive_timeout,
+            (_, None) => self.keepalive.last_input + settings.keepalive_interval,
+        };
+        self.deadlines.next().map_or(own, |deadline| deadline.min(own))
+    }
+
+    fn turn(&mut self, context: &mut Context<'_>) -> Turn {
+        let stage = self.membership.watch(context.waker());
+        if let Phase::Handshake(handshake) = &mut self.phase {
+            match Pin::new(&mut **handshake).poll(context) {
+                Poll::Ready(Ok(connection)) => self.phase = Phase::Open(Box::new(connection)),
+                Poll::Ready(Err(_)) => return Turn::Close,
+                Poll::Pending => {
+                    let late = self.now >= self.opened + Duration::from_millis(FIRST_BYTES_MS_MAX);
+                    return if late || stage > Stage::Open { Turn::Close } else { Turn::Wait };
+                }
+            }
+        }
+        let Phase::Open(connection) = &mut self.phase else { return Turn::Close };
+        match stage {
+            Stage::Open => {}
+            Stage::Draining => connection.graceful_shutdown(),
+            Stage::Aborting => return Turn::Close,
+        }
+        if !self.keep_alive() {
+            return Turn::Close;
+        }
+        self.expire();
+        let turn = self.batches(context);
+        if self.pings_too_often() { Turn::Close } else { turn }
+    }
+
+    /// Takes requests, handles them, answers; the last look at h2 finds nothing new and writes everything.
+    fn batches(&mut self, context: &mut Context<'_>) -> Turn {
+        for _ in 0..BATCHES_PER_TURN {
+            if !self.accept(context) {
+                return Turn::Close;
+            }
+            self.inbox.drain(&mut self.replies);
+            self.ready.drain(&mut self.woken);
+            if self.accepted.is_empty() && self.replies.is_empty() && self.woken.is_empty() {
+                return Turn::Wait;
+            }
+            let mut accepted = mem::take(&mut self.accepted);
+            for (request, respond) in accepted.drain(..) {
+                self.on_request(request, respond);
+            }
+            self.accepted = accepted;
+            self.on_replies();
+            self.on_woken();
+        }
+        // Write what the last batch answered; whatever else shows up waits in h2 or in `accepted`.
+        if self.accept(context) { Turn::Again } else { Turn::Close }
+    }
+
+    /// Collects up to a batch of requests. `false` when the connection is over.
+    fn accept(&mut self, context: &mut Context<'_>) -> bool {
+        let Phase::Open(connection) = &mut self.phase else { return false };
+        while self.accepted.len() < TURN_REQUESTS_MAX {
+            match connection.poll_accept(context) {
+                Poll::Pending => return true,
+                Poll::Ready(Some(Ok(accepted))) => self.accepted.push(accepted),
+                Poll::Ready(Some(Err(error))) => {
+                    tracing::debug!(remote = %self.peer, %error, "connection failed");
+                    return false;
+                }
+                Poll::Ready(None) => return false,
+            }
+        }
+        true
+    }
+
+    fn on_request(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Payload>) {
+        let (parts, stream) = request.into_parts();
+        let head = match check_head(&parts.method, &parts.headers) {
+            Ok(head) => head,
+            Err(Abort { http, status }) => {
+                let content_type = HeaderValue::from_static("application/grpc");
+                return answer::send_status(&mut respond, http, &content_type, &status);
+            }
+        };
+        let refuse = |mut respond, status| {
+            answer::send_status(&mut respond, StatusCode::OK, &head.content_type, &status);
+        };
+        if head.timeout == Some(Duration::ZERO) {
+            return refuse(respond, Status::deadline_exceeded());
+        }
+        let method = match self.server.table.find(parts.uri.path()) {
+            Ok(method) => method,
+            Err(status) => return refuse(respond, status),
+        };
+        if let Some(encoding) = &head.encoding {
+            let text = format!("grpc: Decompressor is not installed for grpc-encoding {encoding:?}");
+            return refuse(respond, Status::new(Code::Unimplemented, text));
+        }
+        if self.inbox.calls.borrow().len() + self.slow.len() >= CALLS_PER_CONNECTION_MAX {
+            return respond.send_reset(Reason::REFUSED_STREAM);
+        }
+        let call = Call::new(method, self.peer, self.now, head.timeout, parts.headers);
+        match self.server.table.method(method).kind {
+            MethodKind::Unary => {
+                let receiving = Receiving::new(call, head.content_type, respond, stream);
+                self.receive(receiving);
+            }
+            MethodKind::ServerStream | MethodKind::BidiStream => {
+                self.start_stream(call, head.content_type, respond, stream);
+            }
+        }
+    }
+
+    /// The usual case: the whole message is there.
+    fn receive(&mut self, mut receiving: Receiving) {
+        let limit = self.server.settings.receive_bytes_max;
+        let received = receiving.proceed(&mut Context::from_waker(Waker::noop()), limit);
+        if matches!(received, Received::Waiting) {
+            self.wait_for_message(receiving);
+        } else {
+            self.on_received(receiving, received);
+        }
+    }
+
+    /// The rest of the message comes in a later turn.
+    fn wait_for_message(&mut self, mut receiving: Receiving) {
+        self.slow_serial += 1;
+        receiving.serial = self.slow_serial;
+        let number = self.slow.vacant_key();
+        if let Some(due) = receiving.call.deadline {
+            let what = Expiring::Half { number, serial: receiving.serial };
+            self.add_deadline(due, what);
+        }
+        self.assembling += receiving.held();
+        self.slow_insert(SlowStage::Receiving(Box::new(receiving)));
+    }
+
+    /// Stores a slow call and has it looked at in the next batch, where it registers its waker.
+    fn slow_insert(&mut self, stage: SlowStage) {
+        let number = self.slow.vacant_key();
+        let waker = self.ready.waker(number);
+        waker.wake_by_ref();
+        self.slow.insert(SlowCall { waker, stage: Some(stage) });
+    }
+
+    fn on_woken(&mut self) {
+        let mut woken = mem::take(&mut self.woken);
+        for number in woken.drain(..) {
+            let Some(slow) = self.slow.get_mut(number) else { continue };
+            let (Some(stage), waker) = (slow.stage.take(), slow.waker.clone()) else { continue };
+            let stage = match stage {
+                SlowStage::Sending(mut sending) => {
+                    self.activity.set(true);
+                    if sending.proceed(&waker) { None } else { Some(SlowStage::Sending(sending)) }
+                }
+                SlowStage::Receiving(receiving) => self.receive_more(receiving, &waker),
+            };
+            match (stage, self.slow.get_mut(number)) {
+                (Some(stage), Some(slow)) => slow.stage = Some(stage),
+                _ => drop(self.slow.try_remove(number)),
+            }
+        }
+        self.woken = woken;
+    }
+
+    fn receive_more(&mut self, mut receiving: Box<Receiving>, waker: &Waker) -> Option<SlowStage> {
+        let before = receiving.held();
+        let limit = self.server.settings.receive_bytes_max;
+        let mut received = receiving.proceed(&mut Context::from_waker(waker), limit);
+        self.assembling -= before;
+        if matches!(received, Received::Waiting) {
+            self.assembling += receiving.held();
+            if self.assembling <= ASSEMBLY_BYTES_PER_CONNECTION_MAX {
+                return Some(SlowStage::Receiving(receiving));
+            }
+            self.assembling -= receiving.held();
+            let text = "too many half-sent requests on this connection";
+            received = Received::Refused(Status::new(Code::ResourceExhausted, text));
+        }
+        self.on_received(*receiving, received);
+        None
+    }
+
+    fn on_received(&mut self, mut receiving: Receiving, received: Received) {
+        match received {
+            Received::Message(message) => {
+                self.handle_unary(receiving.call, receiving.content_type, receiving.respond, message);
+            }
+            Received::Refused(status) => {
+                answer::send_status(&mut receiving.respond, StatusCode::OK, &receiving.content_type, &status);
+            }
+            Received::Gone | Received::Waiting => {}
+        }
+    }
+
+    fn handle_unary(&mut self, call: Call, content_type: HeaderValue, respond: SendResponse<Payload>, message: Bytes) {
+        self.server.interceptors.started(call.method);
+        let request = message.clone();
+        let (key, responder) = self.inbox.begin();
+        let reply = self.server.handler.unary(&call, message, responder);
+        let kept = self.inbox.end();
+        let kept_call = KeptCall { serial: key.serial, call, request, content_type, respond };
+        match reply {
+            Some(reply) => self.answer(kept_call, reply),
+            None if !kept => self.answer(kept_call, Err(unanswered())),
+            None => {
+                if let Some(due) = kept_call.call.deadline {
+                    self.add_deadline(due, Expiring::Unary(key));
+                }
+                self.inbox.keep(key, kept_call);
+            }
+        }
+    }
+
+    fn on_replies(&mut self) {
+        let mut replies = mem::take(&mut self.replies);
+        for (key, reply) in replies.drain(..) {
+            if let Some(kept) = self.inbox.take(key) {
+                self.answer(kept, reply);
+            }
+        }
+        self.replies = replies;
+    }
+
+    fn answer(&mut self, kept: KeptCall, reply: Reply) {
+        let KeptCall { call, request, content_type, mut respond, .. } = kept;
+        self.activity.set(true);
+        let (code, sent) = match &reply {
+            Ok(body) => (Code::Ok, Traffic::one(body.length())),
+            Err(status) => (status.code, Traffic::default()),
+        };
+        let report = self.report(&call, code, Traffic::one(request.len() as u64), sent);
+        self.server.interceptors.finished_unary(&self.server.handler, &report, &request, &reply);
+        if let Ok(Some(sending)) = answer::send(&mut respond, &content_type, reply) {
+            self.slow_insert(SlowStage::Sending(sending));
+        }
+    }
+
+    fn report(&self, call: &Call, code: Code, received: Traffic, sent: Traffic) -> CallReport<'_> {
+        CallReport {
+            method: call.method,
+            path: self.server.table.path(call.method),
+            peer: self.peer,
+            code,
+            started: call.started,
+            finished: Instant::now(),
+            received,
+            sent,
+        }
+    }
+
+    fn start_stream(
+        &mut self,
+        call: Call,
+        content_type: HeaderValue,
+        respond: SendResponse<Payload>,
+        stream: RecvStream,
+    ) {
+        let state = Rc::new(StreamState::new(self.activity.clone()));
+        if let Some(due) = call.deadline {
+            self.add_deadline(due, Expiring::Stream(Rc::downgrade(&state)));
+        }
+        self.server.interceptors.started(call.method);
+        let (server, method, peer, started) = (self.server.clone(), call.method, self.peer, self.now);
+        let on_end = move |code, received, sent| {
+            let path = server.table.path(method);
+            let finished = Instant::now();
+            let report = CallReport { method, path, peer, code, started, finished, received, sent };
+            server.interceptors.finished_stream(&server.handler, &report);
+        };
+        let inbound = Inbound::new(stream, self.server.settings.receive_bytes_max, state.clone());
+        let outbound = Outbound::new(respond, content_type, state, Box::new(on_end));
+        self.server.handler.streaming(call, inbound, outbound);
+    }
+
+    fn add_deadline(&mut self, due: Instant, what: Expiring) {
+        let (inbox, slow) = (&self.inbox, &self.slow);
+        self.deadlines.add(due, what, |what| match what {
+            Expiring::Unary(key) => inbox.calls.borrow().get(key.slot).is_some_and(|call| call.serial == key.serial),
+            Expiring::Stream(state) => state.strong_count() > 0,
+            Expiring::Half { number, serial } => is_half(slow, *number, *serial),
+        });
+    }
+
+    /// Ends the calls whose time has passed.
+    fn expire(&mut self) {
+        while let Some(what) = self.deadlines.pop(self.now) {
+            match what {
+                Expiring::Unary(key) => {
+                    if let Some(kept) = self.inbox.take(key) {
+                        self.answer(kept, Err(Status::deadline_exceeded()));
+                    }
+                }
+                Expiring::Stream(state) => {
+                    if let Some(state) = state.upgrade() {
+                        state.expire();
+                    }
+                }
+                Expiring::Half { number, serial } if is_half(&self.slow, number, serial) => {
+                    if let Some(SlowStage::Receiving(receiving)) = self.slow.remove(number).stage {
+                        self.assembling -= receiving.held();
+                        self.on_received(*receiving, Received::Refused(Status::deadline_exceeded()));
+                    }
+                }
+                Expiring::Half { .. } => {}
+            }
+        }
+    }
+
+    /// Pings a silent client. `false` if it did not answer.
+    fn keep_alive(&mut self) -> bool {
+        let settings = &self.server.settings;
+        let keepalive = &mut self.keepalive;
+        if let Some(sent) = keepalive.sent {
+            return self.now < sent + settings.keepalive_timeout;
+        }
+        if self.now < keepalive.last_input + settings.keepalive_interval {
+            return true;
+        }
+        let Phase::Open(connection) = &mut self.phase else { return false };
+        if keepalive.handle.is_none() {
+            keepalive.handle = connection.ping_pong();
+        }
+        if let Some(handle) = &mut keepalive.handle {
+            // The pong of the ping before, if there was one, has to be taken first.
+            let _ = handle.poll_pong(&mut Context::from_waker(Waker::noop()));
+            let _ = handle.send_ping(Ping::opaque());
+        }
+        keepalive.sent = Some(self.now);
+        true
+    }
+
+    /// Judges the client's pings of this turn; at the third strike writes grpc-go's goodbye.
+    fn pings_too_often(&mut self) -> bool {
+        let pings = self.io.borrow_mut().walker.take_pings();
+        let Phase::Open(connection) = &self.phase else { return false };
+        for _ in 0..pings {
+            if self.activity.take() {
+                self.pings.forgive();
+            }
+            if self.pings.on_ping(self.now, connection.has_streams()) {
+                let mut io = self.io.borrow_mut();
+                // With this little waiting h2 was not stopped in the middle of a frame.
+                if io.waiting() < TURN_OUTPUT_BYTES / 2 {
+                    let frame = too_many_pings(io.walker.last_stream);
+                    io.write(&frame);
+                }
+                tracing::debug!(remote = %self.peer, "got too many pings from the client");
+                return true;
+            }
+        }
+        false
+    }
+
+    fn poll_linger(&mut self, context: &mut Context<'_>, until: Instant) -> Poll<()> {
+        if self.now >= until || self.io.borrow_mut().poll_linger(context).is_ready() {
+            return Poll::Ready(());
+        }
+        self.alarm.arm(context, self.now, until);
+        Poll::Pending
+    }
+
+    /// The socket is dead.
+    fn gone(&mut self) -> Poll<()> {
+        self.io.borrow_mut().forget();
+        self.drop_calls();
+        Poll::Ready(())
+    }
+
+    /// Nobody waits for this connection's calls any more.
+    fn drop_calls(&mut self) {
+        self.slow.clear();
+        self.accepted.clear();
+        for (_, kept) in self.inbox.close() {
+            self.answer(kept, Err(Status::canceled()));
+        }
+    }
+}
+
+impl<H: Handler> Future for Connection<H> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.get_mut().poll_connection(context)
+    }
+}
+
+impl<H> Unpin for Connection<H> {}
+
+fn is_half(slow: &Slab<SlowCall>, number: usize, serial: u64) -> bool {
+    let stage = slow.get(number).and_then(|slow| slow.stage.as_ref());
+    matches!(stage, Some(SlowStage::Receiving(receiving)) if receiving.serial == serial)
+}
+
+fn builder(settings: &Settings) -> Builder {
+    let mut builder = Builder::new();
+    let streams_max = settings.concurrent_streams_max.min(CALLS_PER_CONNECTION_MAX as u32);
+    builder
+        .initial_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(streams_max)
+        .max_header_list_size(HEADER_LIST_BYTES_MAX)
+        .max_send_buffer_size(STREAM_SEND_BUFFER_BYTES)
+        .data_frame_budget(SMALL_FRAMES_BUDGET_BYTES)
+        .max_pending_accept_reset_streams(RESET_STREAMS_PENDING_MAX);
+    builder
+}

@@ -1,0 +1,181 @@
+//! Answers that come later: kept unary calls of one connection, and the door through which their answers return.
+//!
+//! ```text
+//! handler.unary -> None         the call moves into `calls`, its Responder lives with the handler
+//! responder.send(reply)         (key, reply) into `replies`; the connection's task is woken if it was not already
+//! next turn of the connection   all replies are written, one send
+//! ```
+//!
+//! Invariants
+//! 1. A key names one call for ever: slots are reused, serial numbers are not.
+//! 2. Whoever takes the call out of `calls` answers it; a later reply under its key is ignored.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    task::{Context, Waker},
+};
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use http::HeaderValue;
+use slab::Slab;
+
+use super::{call::Call, frame::Payload, handler::Reply, status::Code, status::Status};
+
+/// A call for the lifetime of its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CallKey {
+    pub slot: usize,
+    pub serial: u64,
+}
+
+/// A unary call that its handler keeps.
+pub(super) struct KeptCall {
+    pub serial: u64,
+    pub call: Call,
+    pub request: Bytes,
+    pub content_type: HeaderValue,
+    pub respond: SendResponse<Payload>,
+}
+
+/// Shared by a connection and the responders of its calls.
+pub(super) struct Inbox {
+    pub calls: RefCell<Slab<KeptCall>>,
+    replies: RefCell<Vec<(CallKey, Reply)>>,
+    waker: RefCell<Waker>,
+    /// Nobody needs to wake the connection: it runs, or was woken.
+    awake: Cell<bool>,
+    /// The call whose handler runs right now and that is not in `calls`.
+    current: Cell<Option<CallKey>>,
+    serial: Cell<u64>,
+    closed: Cell<bool>,
+}
+
+impl Inbox {
+    pub(super) fn new() -> Rc<Inbox> {
+        Rc::new(Inbox {
+            calls: RefCell::new(Slab::new()),
+            replies: RefCell::new(Vec::new()),
+            waker: RefCell::new(Waker::noop().clone()),
+            awake: Cell::new(true),
+            current: Cell::new(None),
+            serial: Cell::new(0),
+            closed: Cell::new(false),
+        })
+    }
+
+    /// From here to [`Inbox::rest`] replies are only put down.
+    pub(super) fn wake_up(&self, waker: &Waker) {
+        self.waker.borrow_mut().clone_from(waker);
+        self.awake.set(true);
+    }
+
+    /// The connection's task goes to sleep; there are no replies left.
+    pub(super) fn rest(&self) {
+        self.awake.set(false);
+    }
+
+    /// A fresh key for the call that is about to be handled, and its responder.
+    pub(super) fn begin(self: &Rc<Inbox>) -> (CallKey, Responder) {
+        let serial = self.serial.get();
+        self.serial.set(serial + 1);
+        let key = CallKey { slot: self.calls.borrow().vacant_key(), serial };
+        self.current.set(Some(key));
+        (key, Responder { inbox: Some(self.clone()), key })
+    }
+
+    /// The handler returned. `false` if it let go of the responder without a reply.
+    pub(super) fn end(&self) -> bool {
+        self.current.take().is_some()
+    }
+
+    /// Stores a call under the key that [`Inbox::begin`] gave out last.
+    pub(super) fn keep(&self, key: CallKey, call: KeptCall) {
+        let slot = self.calls.borrow_mut().insert(call);
+        debug_assert_eq!(slot, key.slot, "nothing else takes a slot while a handler runs");
+    }
+
+    /// Takes a call out if nobody did before.
+    pub(super) fn take(&self, key: CallKey) -> Option<KeptCall> {
+        let mut calls = self.calls.borrow_mut();
+        if calls.get(key.slot).is_none_or(|call| call.serial != key.serial) {
+            return None;
+        }
+        Some(calls.remove(key.slot))
+    }
+
+    /// Moves the waiting replies to the empty `into`.
+    pub(super) fn drain(&self, into: &mut Vec<(CallKey, Reply)>) {
+        std::mem::swap(&mut *self.replies.borrow_mut(), into);
+    }
+
+    /// The connection is gone, and all its calls with it.
+    pub(super) fn close(&self) -> Slab<KeptCall> {
+        self.closed.set(true);
+        self.awake.set(true);
+        self.replies.borrow_mut().clear();
+        self.calls.take()
+    }
+
+    fn put(&self, key: CallKey, reply: Reply) {
+        if self.closed.get() {
+            return;
+        }
+        self.replies.borrow_mut().push((key, reply));
+        if !self.awake.replace(true) {
+            self.waker.borrow().wake_by_ref();
+        }
+    }
+
+    fn is_canceled(&self, key: CallKey) -> bool {
+        if self.current.get() == Some(key) {
+            return false;
+        }
+        let mut calls = self.calls.borrow_mut();
+        match calls.get_mut(key.slot) {
+            Some(call) if call.serial == key.serial => {
+                call.respond.poll_reset(&mut Context::from_waker(Waker::noop())).is_ready()
+            }
+            _ => true,
+        }
+    }
+}
+
+/// The right to answer one unary call, once, from any task of the connection's core.
+/// Dropping it unused answers the call with `Unavailable`.
+pub struct Responder {
+    /// `None` once used.
+    inbox: Option<Rc<Inbox>>,
+    key: CallKey,
+}
+
+impl Responder {
+    /// Answers. Nothing happens if the client, its connection or the call's time is gone.
+    pub fn send(mut self, reply: Reply) {
+        if let Some(inbox) = self.inbox.take() {
+            inbox.put(self.key, reply);
+        }
+    }
+
+    /// Nobody waits for the answer any more.
+    pub fn is_canceled(&self) -> bool {
+        self.inbox.as_ref().is_none_or(|inbox| inbox.closed.get() || inbox.is_canceled(self.key))
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        let Some(inbox) = self.inbox.take() else { return };
+        if inbox.current.get() == Some(self.key) {
+            inbox.current.set(None);
+        } else {
+            inbox.put(self.key, Err(unanswered()));
+        }
+    }
+}
+
+/// What a call gets that its handler forgot, as it may while the server stops.
+pub(super) fn unanswered() -> Status {
+    Status::new(Code::Unavailable, "the call was dropped by the server")
+}

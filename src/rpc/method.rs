@@ -1,0 +1,102 @@
+//! Which methods a server has: data, looked up by path without allocation.
+
+use std::collections::HashMap;
+
+use super::status::{Code, Status};
+
+/// One method of one service.
+#[derive(Clone, Copy, Debug)]
+pub struct Method {
+    /// Full name, for example `etcdserverpb.KV`.
+    pub service: &'static str,
+    pub name: &'static str,
+    pub kind: MethodKind,
+}
+
+/// Who may send more than one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MethodKind {
+    Unary,
+    ServerStream,
+    BidiStream,
+}
+
+/// Position in the table that the server was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MethodId(pub u16);
+
+/// The methods of a server.
+pub struct MethodTable {
+    methods: &'static [Method],
+    paths: Vec<String>,
+    by_path: HashMap<String, MethodId, ahash::RandomState>,
+}
+
+impl MethodTable {
+    /// Paths must be distinct and at most 65,536.
+    pub fn new(methods: &'static [Method]) -> MethodTable {
+        let paths: Vec<String> = methods.iter().map(|method| format!("/{}/{}", method.service, method.name)).collect();
+        let by_path: HashMap<_, _, _> =
+            paths.iter().zip(0_u16..).map(|(path, number)| (path.clone(), MethodId(number))).collect();
+        assert_eq!(by_path.len(), methods.len(), "method paths are distinct");
+        MethodTable { methods, paths, by_path }
+    }
+
+    pub fn methods(&self) -> &'static [Method] {
+        self.methods
+    }
+
+    pub fn method(&self, id: MethodId) -> &'static Method {
+        &self.methods[usize::from(id.0)]
+    }
+
+    /// `/service/name`.
+    pub fn path(&self, id: MethodId) -> &str {
+        &self.paths[usize::from(id.0)]
+    }
+
+    /// The method at `path`, or grpc-go's refusal.
+    pub(super) fn find(&self, path: &str) -> Result<MethodId, Status> {
+        match self.by_path.get(path) {
+            Some(id) => Ok(*id),
+            None => Err(self.unknown(path)),
+        }
+    }
+
+    fn unknown(&self, path: &str) -> Status {
+        let parts = path.strip_prefix('/').and_then(|path| path.rsplit_once('/'));
+        let text = match parts {
+            None => format!("malformed method name: {path:?}"),
+            Some((service, name)) if self.methods.iter().any(|method| method.service == service) => {
+                format!("unknown method {name} for service {service}")
+            }
+            Some((service, _)) => format!("unknown service {service}"),
+        };
+        Status::new(Code::Unimplemented, text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const METHODS: &[Method] = &[
+        Method { service: "a.KV", name: "Range", kind: MethodKind::Unary },
+        Method { service: "a.Watch", name: "Watch", kind: MethodKind::BidiStream },
+    ];
+
+    #[test]
+    fn paths_are_found_or_refused_as_by_grpc_go() {
+        let table = MethodTable::new(METHODS);
+        assert_eq!(table.find("/a.Watch/Watch"), Ok(MethodId(1)));
+        for (path, message) in [
+            ("/a.KV/Put", "unknown method Put for service a.KV"),
+            ("/b.KV/Put", "unknown service b.KV"),
+            ("/a/b/c", "unknown service a/b"),
+            ("/x", "malformed method name: \"/x\""),
+            ("*", "malformed method name: \"*\""),
+        ] {
+            assert_eq!(table.find(path), Err(Status::new(Code::Unimplemented, message)));
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! gRPC on HTTP/2 (crate `h2`), ignorant of etcd.
+//!
+//! ```text
+//!                     one task per connection, one turn per wake-up
+//!  socket --recv--> turn_io --> h2 --> accept all requests that are there ----> handler.unary(..) -> Some(reply) --\
+//!                                        |  (half messages wait in `slow`)            \-> None: Responder kept      |
+//!                                        \-> streaming: Inbound/Outbound to the handler's task        |            |
+//!                     inbox (replies from other tasks) <---------------------------------------------/            |
+//!  socket <--send-- turn_io <-- h2 <-- answers: message, trailers, pieces of large messages <----------------------/
+//! ```
+//!
+//! **The unit of work is the batch per connection and turn**: one receive, all complete requests handled one after the
+//! other, everything that is ready written, one send. Answering each request as h2 hands it out makes one send per
+//! response and less than half the throughput.
+//!
+//! Invariants
+//! 1. A turn makes at most one receive and, below TURN_OUTPUT_BYTES of output, one send.
+//! 2. A call that reached the handler is counted as started once and as handled once.
+//! 3. What a client can make us hold is bounded: windows, half messages, unanswered calls, unsent bytes (`base::limits`).
+//! 4. A connection's task never runs for more than a bounded batch before the core's other tasks get their turn.
+//!
+//! Per unary request answered in its turn: no task, no timer, no lock shared between threads; allocations are those of
+//! h2's header maps (4) and the answer's bytes.
+//!
+//! Deliberately absent: compression (etcd has none), client-streaming kind (no method of etcd's), reflection.
+//! On the read and the write path this is the second step and the last.
+
+mod answer;
+mod call;
+mod connection;
+mod deadlines;
+mod drain;
+mod frame;
+mod handler;
+mod inbox;
+mod interceptors;
+mod method;
+mod pings;
+mod ready;
+mod receiving;
+mod server;
+mod status;
+mod streams;
+mod turn_io;
+
+pub use call::Call;
+pub use connection::Connection;
+pub use drain::{Drain, Membership, Stage};
+pub use handler::{Body, Description, Handler, Producer, Reply};
+pub use inbox::Responder;
+pub use interceptors::{CallCounters, CallReport, MethodCounts, Traffic};
+pub use method::{Method, MethodId, MethodKind, MethodTable};
+pub use server::{Server, Settings};
+pub use status::{Code, Status};
+pub use streams::{Inbound, Outbound};

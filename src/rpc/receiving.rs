@@ -1,0 +1,81 @@
+//! A unary call's one message, from DATA that may come in pieces.
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use h2::{RecvStream, server::SendResponse};
+use http::HeaderValue;
+
+use super::{
+    call::Call,
+    frame::{Assembler, Payload},
+    status::{Code, Status},
+};
+
+/// DATA smaller than this keeps its part of the window until its call is over; a lock less per request.
+const RELEASE_FROM_BYTES: usize = 1024;
+
+/// A unary call whose message is not complete.
+pub(super) struct Receiving {
+    pub serial: u64,
+    pub call: Call,
+    pub content_type: HeaderValue,
+    pub respond: SendResponse<Payload>,
+    stream: RecvStream,
+    assembler: Assembler,
+}
+
+/// What became of the message.
+pub(super) enum Received {
+    Message(Bytes),
+    Refused(Status),
+    /// The client reset the stream.
+    Gone,
+    /// Not all there yet.
+    Waiting,
+}
+
+impl Receiving {
+    pub(super) fn new(
+        call: Call,
+        content_type: HeaderValue,
+        respond: SendResponse<Payload>,
+        stream: RecvStream,
+    ) -> Receiving {
+        Receiving { serial: 0, call, content_type, respond, stream, assembler: Assembler::default() }
+    }
+
+    /// Bytes held for the message.
+    pub(super) fn held(&self) -> usize {
+        self.assembler.held()
+    }
+
+    /// Takes what has come. Like grpc-go, does not wait for the end of the stream and ignores what follows the message.
+    pub(super) fn proceed(&mut self, context: &mut Context<'_>, limit: usize) -> Received {
+        loop {
+            match self.stream.poll_data(context) {
+                Poll::Pending => return Received::Waiting,
+                Poll::Ready(Some(Err(_))) => return Received::Gone,
+                Poll::Ready(None) if self.assembler.held() > 0 => return end_of_file("unexpected EOF"),
+                Poll::Ready(None) => return end_of_file("EOF"),
+                Poll::Ready(Some(Ok(data))) => {
+                    if data.len() >= RELEASE_FROM_BYTES {
+                        // Fails only when the stream is gone, which the next poll says better.
+                        let _ = self.stream.flow_control().release_capacity(data.len());
+                    }
+                    self.assembler.push(data);
+                }
+            }
+            match self.assembler.next(limit) {
+                Ok(None) => {}
+                Ok(Some(message)) => return Received::Message(message),
+                Err(status) => return Received::Refused(status),
+            }
+        }
+    }
+}
+
+/// grpc-go's unary path turns io.EOF into Unknown.
+fn end_of_file(text: &'static str) -> Received {
+    Received::Refused(Status::new(Code::Unknown, text))
+}

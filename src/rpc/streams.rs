@@ -1,0 +1,255 @@
+//! The two ends of a streaming call, as its handler holds them.
+//!
+//! They work on HTTP/2's stream directly: what a handler's task sends is put into the connection's queue, and the
+//! connection's task wakes once to send all that was queued meanwhile. Both ends see the end of the call, whether the
+//! client cancels, its connection breaks or its deadline passes.
+//!
+//! Bounds: a stream holds at most STREAM_SEND_BUFFER_BYTES that the client has not made room for, beyond the one message
+//! being sent; inbound, HTTP/2's window and one message.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use h2::{RecvStream, SendStream, server::SendResponse};
+use http::HeaderValue;
+
+use super::{
+    answer,
+    frame::{Assembler, PREFIX_BYTES, Payload, prefix},
+    inbox::unanswered,
+    interceptors::Traffic,
+    status::{Code, Status},
+};
+use crate::base::limits::{SEND_BYTES_MAX, STREAM_SEND_BUFFER_BYTES};
+
+/// What both ends and the connection know of a stream.
+pub(super) struct StreamState {
+    expired: Cell<bool>,
+    wakers: RefCell<[Option<Waker>; 2]>,
+    received: Cell<Traffic>,
+    /// Set whenever something is sent on any stream of the connection.
+    activity: Rc<Cell<bool>>,
+}
+
+const INBOUND: usize = 0;
+const OUTBOUND: usize = 1;
+
+impl StreamState {
+    pub(super) fn new(activity: Rc<Cell<bool>>) -> StreamState {
+        StreamState { expired: Cell::default(), wakers: RefCell::default(), received: Cell::default(), activity }
+    }
+
+    /// The deadline passed.
+    pub(super) fn expire(&self) {
+        self.expired.set(true);
+        for waker in self.wakers.take().into_iter().flatten() {
+            waker.wake();
+        }
+    }
+
+    fn check(&self) -> Result<(), Status> {
+        if self.expired.get() { Err(Status::deadline_exceeded()) } else { Ok(()) }
+    }
+
+    fn wait(&self, end: usize, waker: &Waker) {
+        self.wakers.borrow_mut()[end] = Some(waker.clone());
+    }
+}
+
+/// Messages from the client.
+pub struct Inbound {
+    stream: RecvStream,
+    assembler: Assembler,
+    limit: usize,
+    state: Rc<StreamState>,
+}
+
+impl Inbound {
+    pub(super) fn new(stream: RecvStream, limit: usize, state: Rc<StreamState>) -> Inbound {
+        Inbound { stream, assembler: Assembler::default(), limit, state }
+    }
+
+    /// The next message; `None` once the client has finished sending.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Status> {
+        poll_fn(|context| self.poll_next(context)).await
+    }
+
+    /// The one message of a server-streaming call, with grpc-go's errors if there are fewer or more.
+    pub async fn only(&mut self) -> Result<Bytes, Status> {
+        let violation = |text: &'static str| Status::new(Code::Internal, text);
+        let message = self.next().await?.ok_or_else(|| {
+            violation("cardinality violation: received no request message from non-client-streaming RPC")
+        })?;
+        match self.next().await? {
+            None => Ok(message),
+            Some(_) => {
+                Err(violation("cardinality violation: received multiple request messages for non-client-streaming RPC"))
+            }
+        }
+    }
+
+    /// [`Inbound::next`] for hand-written futures.
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
+        loop {
+            self.state.check()?;
+            if let Some(message) = self.assembler.next(self.limit)? {
+                let mut received = self.state.received.get();
+                received.add(message.len());
+                self.state.received.set(received);
+                return Poll::Ready(Ok(Some(message)));
+            }
+            match self.stream.poll_data(context) {
+                Poll::Pending => {
+                    self.state.wait(INBOUND, context.waker());
+                    return Poll::Pending;
+                }
+                Poll::Ready(None) if self.assembler.held() > 0 => {
+                    return Poll::Ready(Err(Status::new(Code::Internal, "unexpected EOF")));
+                }
+                Poll::Ready(None) => return Poll::Ready(Ok(None)),
+                Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(Status::canceled())),
+                Poll::Ready(Some(Ok(data))) => {
+                    // Fails only when the stream is gone, which the next poll says better.
+                    let _ = self.stream.flow_control().release_capacity(data.len());
+                    self.assembler.push(data);
+                }
+            }
+        }
+    }
+}
+
+/// Called once when a stream ends: its code, and the traffic in and out.
+pub(super) type StreamEnd = Box<dyn FnOnce(Code, Traffic, Traffic)>;
+
+/// Messages to the client. Dropped without [`Outbound::finish`], the call ends as `Unavailable`.
+pub struct Outbound {
+    respond: SendResponse<Payload>,
+    /// There from the first message on.
+    stream: Option<SendStream<Payload>>,
+    content_type: HeaderValue,
+    state: Rc<StreamState>,
+    sent: Traffic,
+    /// `None` once the call has ended.
+    on_end: Option<StreamEnd>,
+}
+
+impl Outbound {
+    pub(super) fn new(
+        respond: SendResponse<Payload>,
+        content_type: HeaderValue,
+        state: Rc<StreamState>,
+        on_end: StreamEnd,
+    ) -> Outbound {
+        Outbound { respond, stream: None, content_type, state, sent: Traffic::default(), on_end: Some(on_end) }
+    }
+
+    /// Sends one message; returns when all of it is queued, which may have to wait for the client to read.
+    pub async fn send(&mut self, message: Bytes) -> Result<(), Status> {
+        let length = message.len();
+        if length as u64 > SEND_BYTES_MAX {
+            let text = format!("trying to send message larger than max ({length} vs. {SEND_BYTES_MAX})");
+            return Err(Status::new(Code::ResourceExhausted, text));
+        }
+        let room = self.room(PREFIX_BYTES + length).await?;
+        if room >= PREFIX_BYTES + length {
+            self.queue(Payload::message(message))?;
+        } else {
+            self.send_pieces(Bytes::copy_from_slice(&prefix(length as u64))).await?;
+            self.send_pieces(message).await?;
+        }
+        self.sent.add(length);
+        Ok(())
+    }
+
+    /// Ends the call.
+    pub fn finish(mut self, result: Result<(), Status>) {
+        self.end(result);
+    }
+
+    /// Resolves when nobody waits for messages any more, and says why.
+    pub async fn closed(&mut self) -> Status {
+        poll_fn(|context| self.poll_closed(context)).await
+    }
+
+    /// [`Outbound::closed`] for hand-written futures.
+    pub fn poll_closed(&mut self, context: &mut Context<'_>) -> Poll<Status> {
+        if let Err(status) = self.state.check() {
+            return Poll::Ready(status);
+        }
+        let reset = match &mut self.stream {
+            Some(stream) => stream.poll_reset(context),
+            None => self.respond.poll_reset(context),
+        };
+        if reset.is_pending() {
+            self.state.wait(OUTBOUND, context.waker());
+        }
+        reset.map(|_| Status::canceled())
+    }
+
+    async fn send_pieces(&mut self, mut bytes: Bytes) -> Result<(), Status> {
+        while !bytes.is_empty() {
+            let room = self.room(bytes.len()).await?;
+            self.queue(Payload::raw(bytes.split_to(room.min(bytes.len()))))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until there is room for at least one byte, better for `want`.
+    async fn room(&mut self, want: usize) -> Result<usize, Status> {
+        poll_fn(|context| {
+            self.state.check()?;
+            let room = answer::poll_room(self.open()?, context, want.min(STREAM_SEND_BUFFER_BYTES));
+            if room.is_pending() {
+                self.state.wait(OUTBOUND, context.waker());
+            }
+            room.map(|room| room.ok_or_else(Status::canceled))
+        })
+        .await
+    }
+
+    fn queue(&mut self, payload: Payload) -> Result<(), Status> {
+        self.state.activity.set(true);
+        self.open()?.send_data(payload, false).map_err(|_| Status::canceled())
+    }
+
+    /// The stream, after the response's head.
+    fn open(&mut self) -> Result<&mut SendStream<Payload>, Status> {
+        if self.stream.is_none() {
+            let stream =
+                self.respond.send_response(answer::head(&self.content_type), false).map_err(|_| Status::canceled())?;
+            self.stream = Some(stream);
+        }
+        self.stream.as_mut().ok_or_else(Status::canceled)
+    }
+
+    fn end(&mut self, result: Result<(), Status>) {
+        let Some(on_end) = self.on_end.take() else { return };
+        self.state.activity.set(true);
+        let status = result.err().unwrap_or(Status::OK);
+        // Errors below mean that the client is gone, which changes nothing any more.
+        match &mut self.stream {
+            Some(stream) => {
+                let _ = stream.send_trailers(answer::trailers(&status));
+            }
+            None => answer::send_status(&mut self.respond, http::StatusCode::OK, &self.content_type, &status),
+        }
+        on_end(status.code, self.state.received.get(), self.sent);
+    }
+}
+
+impl Drop for Outbound {
+    fn drop(&mut self) {
+        if self.on_end.is_some() {
+            let status = match self.poll_closed(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(status) => status,
+                Poll::Pending => unanswered(),
+            };
+            self.end(Err(status));
+        }
+    }
+}

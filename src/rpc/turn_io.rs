@@ -1,0 +1,241 @@
+//! The bytes of one turn: at most one receive before it, one send after it.
+//!
+//! ```text
+//! begin    socket --recv--> core's input buffer --\
+//! turn                                              h2 (reads until "nothing there", writes as it likes)
+//! end      socket <--send-- core's output buffer <-/
+//! ```
+//!
+//! Both buffers belong to the core, so an idle connection holds none; what a turn could not use up or send moves to
+//! the connection until its next turn.
+//!
+//! Invariants
+//! 1. Between `begin` and `end` no other connection of the core runs, so the core's buffers are ours.
+//! 2. Bytes leave in the order they were written: `unsent` before the core's output.
+//! 3. h2 never reaches the socket except when more than TURN_OUTPUT_BYTES wait.
+
+use std::{
+    cell::RefCell,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::pings::FrameWalker;
+use crate::{
+    base::limits::{TURN_INPUT_BYTES, TURN_OUTPUT_BYTES},
+    os::net::Socket,
+};
+
+/// The buffers that all connections of a core take turns with.
+pub(super) struct CoreBuffers {
+    input: Box<[u8]>,
+    output: Vec<u8>,
+}
+
+impl CoreBuffers {
+    pub(super) fn new() -> CoreBuffers {
+        CoreBuffers {
+            input: vec![0; TURN_INPUT_BYTES].into_boxed_slice(),
+            output: Vec::with_capacity(2 * TURN_OUTPUT_BYTES),
+        }
+    }
+}
+
+/// The connection's side of the adapter.
+pub(super) struct TurnIo {
+    socket: Socket,
+    buffers: Rc<RefCell<CoreBuffers>>,
+    /// Our part of the core's input buffer: `input_from..input_to`.
+    input_from: usize,
+    input_to: usize,
+    /// Input that an earlier turn left, or that came before HTTP/2 was known.
+    leftover: Bytes,
+    /// Output that the socket did not take.
+    unsent: BytesMut,
+    /// The socket may hold more than we took.
+    more: bool,
+    ended: bool,
+    send_closed: bool,
+    /// Watches the frames go by; it sees every byte once, when it leaves the socket.
+    pub walker: FrameWalker,
+}
+
+impl TurnIo {
+    /// `first` was read from `socket` already.
+    pub(super) fn new(socket: Socket, first: Bytes, buffers: Rc<RefCell<CoreBuffers>>) -> TurnIo {
+        let mut walker = FrameWalker::default();
+        walker.walk(&first);
+        TurnIo {
+            socket,
+            buffers,
+            input_from: 0,
+            input_to: 0,
+            leftover: first,
+            unsent: BytesMut::new(),
+            more: false,
+            ended: false,
+            send_closed: false,
+            walker,
+        }
+    }
+
+    /// Starts a turn with one receive, unless there are bytes left. Says how many bytes came.
+    pub(super) fn begin(&mut self, context: &mut Context<'_>) -> io::Result<usize> {
+        if !self.leftover.is_empty() || self.ended {
+            return Ok(0);
+        }
+        let mut buffers = self.buffers.borrow_mut();
+        match self.socket.poll_receive(context, &mut buffers.input) {
+            Poll::Pending => {
+                self.more = false;
+                Ok(0)
+            }
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Ok(count)) => {
+                self.ended = count == 0;
+                self.more = count == buffers.input.len();
+                (self.input_from, self.input_to) = (0, count);
+                self.walker.walk(&buffers.input[..count]);
+                Ok(count)
+            }
+        }
+    }
+
+    /// Ends a turn: sends, puts aside what is left, and asks to be woken for what comes.
+    /// `true` if another turn should follow at once.
+    pub(super) fn end(&mut self, context: &mut Context<'_>) -> io::Result<bool> {
+        self.send(context)?;
+        let mut buffers = self.buffers.borrow_mut();
+        self.unsent.extend_from_slice(&buffers.output);
+        buffers.output.clear();
+        if self.input_from < self.input_to {
+            self.leftover = Bytes::copy_from_slice(&buffers.input[self.input_from..self.input_to]);
+            (self.input_from, self.input_to) = (0, 0);
+        }
+        if self.ended {
+            return Ok(false);
+        }
+        if !self.leftover.is_empty() {
+            // h2 stopped reading because its output is stuck; the socket wakes us when that moves.
+            return Ok(self.unsent.is_empty());
+        }
+        if self.more {
+            return Ok(true);
+        }
+        // The socket was just seen empty: this registers the waker and asks the kernel for nothing.
+        match self.socket.poll_receive(context, &mut buffers.input) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Ok(count)) => {
+                self.ended = count == 0;
+                self.walker.walk(&buffers.input[..count]);
+                self.leftover = Bytes::copy_from_slice(&buffers.input[..count]);
+                Ok(true)
+            }
+        }
+    }
+
+    /// Sends as much as the socket takes of what was written so far.
+    fn send(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        while !self.unsent.is_empty() {
+            match self.socket.poll_send(context, &self.unsent) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(count) => self.unsent.advance(count?),
+            }
+        }
+        let mut buffers = self.buffers.borrow_mut();
+        let mut sent = 0;
+        while sent < buffers.output.len() {
+            match self.socket.poll_send(context, &buffers.output[sent..]) {
+                Poll::Pending => break,
+                Poll::Ready(count) => sent += count?,
+            }
+        }
+        buffers.output.drain(..sent);
+        Ok(())
+    }
+
+    /// Bytes written but not sent.
+    pub(super) fn waiting(&self) -> usize {
+        self.unsent.len() + self.buffers.borrow().output.len()
+    }
+
+    /// The socket is dead: nothing of ours may stay in the core's buffers.
+    pub(super) fn forget(&mut self) {
+        self.buffers.borrow_mut().output.clear();
+    }
+
+    /// Writes bytes behind everything that h2 wrote.
+    pub(super) fn write(&mut self, bytes: &[u8]) {
+        self.buffers.borrow_mut().output.extend_from_slice(bytes);
+    }
+
+    /// After the last turn: sends what is left, then reads and discards until the other side closes, so that the kernel
+    /// does not answer unread bytes with a reset that would overtake our last frames.
+    pub(super) fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.send(context)?;
+        if !self.unsent.is_empty() {
+            return Poll::Pending;
+        }
+        if !self.send_closed {
+            self.send_closed = true;
+            self.socket.shutdown_send(context)?;
+        }
+        let mut buffers = self.buffers.borrow_mut();
+        while !self.ended {
+            match self.socket.poll_receive(context, &mut buffers.input) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(count) => self.ended = count? == 0,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// h2's side of the adapter.
+pub(super) struct H2Io(pub Rc<RefCell<TurnIo>>);
+
+impl AsyncRead for H2Io {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let io = &mut *self.0.borrow_mut();
+        if !io.leftover.is_empty() {
+            let count = io.leftover.len().min(into.remaining());
+            into.put_slice(&io.leftover.split_to(count));
+            return Poll::Ready(Ok(()));
+        }
+        if io.input_from < io.input_to {
+            let count = (io.input_to - io.input_from).min(into.remaining());
+            into.put_slice(&io.buffers.borrow().input[io.input_from..io.input_from + count]);
+            io.input_from += count;
+            return Poll::Ready(Ok(()));
+        }
+        if io.ended { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+}
+
+impl AsyncWrite for H2Io {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let mut io = self.0.borrow_mut();
+        if io.waiting() + bytes.len() > TURN_OUTPUT_BYTES && io.waiting() > 0 {
+            io.send(context)?;
+            if io.waiting() + bytes.len() > TURN_OUTPUT_BYTES && io.waiting() > 0 {
+                return Poll::Pending;
+            }
+        }
+        io.write(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
