@@ -78,3 +78,7 @@ pub mod server;
 pub mod service;
 pub mod sim;
 pub mod wal;
+pub mod frontend;
+pub mod os;
+pub mod proto;
+pub mod rpc;

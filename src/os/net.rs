@@ -16,6 +16,7 @@ use std::{
     os::fd::{AsRawFd, FromRawFd, IntoRawFd, RawFd},
     pin::Pin,
     task::{Context, Poll},
+    thread,
     time::Duration,
 };
 
@@ -25,12 +26,27 @@ use glommio::{GlommioError, net as glommio_net};
 /// Connections the kernel keeps for us until we accept them.
 const BACKLOG: libc::c_int = 1024;
 
+/// A process that was just killed keeps its port until the kernel has taken its rings apart: so often, and so long
+/// between two attempts, a port that is in use is tried again.
+const BIND_ATTEMPTS: usize = 50;
+const BIND_PAUSE: Duration = Duration::from_millis(10);
+
 /// Takes `address` for this process: `count` listening sockets, to be handed to one core each.
 /// Port 0 takes a free port, the same for all of them.
 ///
-/// Errors: the kernel's, `AddrInUse` also when the other listener shares its port.
+/// Errors: the kernel's, `AddrInUse` also when the other listener shares its port. Blocks for up to half a second
+/// before it says so; for use at start.
 pub fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
-    let probe = open_bound(address, false)?;
+    let mut attempts = 1;
+    let probe = loop {
+        match open_bound(address, false) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempts < BIND_ATTEMPTS => {
+                attempts += 1;
+                thread::sleep(BIND_PAUSE);
+            }
+            result => break result?,
+        }
+    };
     let address = probe.local_addr()?;
     drop(probe);
     (0..count)

@@ -200,3 +200,85 @@ impl CallCounters {
 fn bump(counter: &AtomicU64, by: u64) {
     counter.store(counter.load(Ordering::Relaxed) + by, Ordering::Relaxed);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::{Mutex, PoisonError},
+    };
+
+    use super::*;
+    use crate::rpc::{Body, Call, Description, Inbound, Method, MethodKind, Outbound, Responder};
+
+    struct Describing;
+
+    impl Handler for Describing {
+        fn unary(&self, _: &Call, _: Bytes, _: Responder) -> Option<Reply> {
+            None
+        }
+
+        fn streaming(&self, _: Call, _: Inbound, _: Outbound) {}
+
+        fn describe(&self, _: MethodId, request: &Bytes, _: &Reply) -> Description {
+            Description { request_count: 1, response_count: 2, request_content: format!("{request:?}") }
+        }
+    }
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Finishes one call of this duration and gives back what was logged.
+    fn log_of(took: Duration) -> String {
+        let table = MethodTable::new(&[Method { service: "etcdserverpb.KV", name: "Put", kind: MethodKind::Unary }]);
+        let interceptors =
+            Interceptors { counters: Arc::new(CallCounters::new(&table)), slow: Duration::from_millis(300) };
+        let (method, started) = (MethodId(0), Instant::now());
+        let report = CallReport {
+            method,
+            path: table.path(method),
+            peer: "10.0.0.7:4321".parse().unwrap(),
+            code: Code::Ok,
+            started,
+            finished: started + took,
+            received: Traffic::one(3),
+            sent: Traffic::one(5),
+        };
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::INFO)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            let reply = Ok(Body::Message(Bytes::from_static(b"reply")));
+            interceptors.started(method);
+            interceptors.finished_unary(&Describing, &report, &Bytes::from_static(b"key"), &reply);
+        });
+        let counts = interceptors.counters.snapshot()[0];
+        assert_eq!((counts.started, counts.handled[0], counts.messages_received, counts.messages_sent), (1, 1, 1, 1));
+        let bytes = lines.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn only_slow_requests_are_logged_with_their_source() {
+        assert_eq!(log_of(Duration::from_millis(299)), "");
+        let line = log_of(Duration::from_millis(301));
+        for part in ["WARN", "request stats", "remote=10.0.0.7:4321", "/etcdserverpb.KV/Put", "301ms", r#"b\"key\""#] {
+            assert!(line.contains(part), "{part} in {line}");
+        }
+    }
+}
