@@ -76,12 +76,20 @@ pub enum ServeError {
     Missing(#[from] probe::Missing),
     #[error(transparent)]
     Boot(#[from] bootstrap::BootError),
-    #[error("listen tcp {address}: bind: {source}")]
+    #[error("listen tcp {address}: bind: {}", bind_reason(.source))]
     Bind { address: std::net::SocketAddr, source: io::Error },
     #[error("{0}")]
     Layout(io::Error),
     #[error("cannot start an executor: {0}")]
     Executor(io::Error),
+}
+
+/// In the words that tools look for.
+fn bind_reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "address already in use".to_owned(),
+        _ => error.to_string(),
+    }
 }
 
 /// Serves until a signal; returns the signal.

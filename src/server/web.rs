@@ -69,11 +69,11 @@ async fn health(front: &Front, exposition: &Exposition, query: &str) -> WebRespo
     let reason = failing(front, serializable, &excluded).await;
     exposition.count_health(reason.is_none());
     match reason {
-        None => WebResponse::new(StatusCode::OK, JSON, r#"{"health":"true","reason":""}"#),
+        None => WebResponse::new(StatusCode::OK, TEXT, r#"{"health":"true","reason":""}"#),
         Some(reason) => {
             tracing::warn!(reason, status_code = 503, "serving /health false");
             let body = format!(r#"{{"health":"false","reason":"{reason}"}}"#);
-            WebResponse::new(StatusCode::SERVICE_UNAVAILABLE, JSON, body)
+            WebResponse::new(StatusCode::SERVICE_UNAVAILABLE, TEXT, body)
         }
     }
 }

@@ -17,7 +17,7 @@ use prost::{
 use crate::{
     apply::{View, txn},
     base::{limits, refusal::Refusal},
-    mvcc::{self, Failure, Measured, RangeOptions, RangeReader},
+    mvcc::{self, Failure, KeyRange, Measured, RangeOptions, RangeReader},
     proto::etcdserverpb::{
         RangeRequest, RangeResponse, RangeStreamResponse, ResponseHeader, TxnRequest, range_request::SortTarget,
     },
@@ -279,9 +279,13 @@ impl RangeStreamJob {
         }
         self.sent += i64::try_from(found.kvs.len()).expect("fits");
         let last = !found.more || self.sent == self.limit;
-        // The range of this piece starts behind what was sent, so what it counts is what this piece holds and what follows.
-        let total = self.sent - i64::try_from(found.kvs.len()).expect("fits") + found.count;
-        let next_key = found.kvs.last().map(|kv| [&kv.key[..], &[0]].concat());
+        let next_key = found.kvs.last().map(|kv| [&kv.key[..], &[0]].concat()).unwrap_or_default();
+        // etcd counts what follows the last key sent, also where a sort target put that key out of order.
+        let rest = match found.more {
+            true => view.kv.count(KeyRange::new(&next_key, &self.request.range_end), self.request.revision),
+            false => Ok(0),
+        };
+        let total = self.sent + i64::try_from(rest.map_err(Refusal::from)?).expect("fits");
         let mut response = RangeResponse { kvs: found.kvs, ..RangeResponse::default() };
         let size = response.encoded_len();
         if last {
@@ -289,7 +293,7 @@ impl RangeStreamJob {
             response.more = found.more;
             response.count = total;
         } else {
-            self.request.key = next_key.expect("more follows only behind a key").into();
+            self.request.key = next_key.into();
             self.request.limit = self.adapted(size).min(self.limit - self.sent);
         }
         Ok((stream_message(response), last))
