@@ -32,7 +32,7 @@ use crate::{
     mvcc::{self, Restore, Store},
     os::{
         self,
-        file::{FileError, PagedFile, WalMode, sync_directory},
+        file::{self, FileError, PagedFile, WalMode, sync_directory},
         lock::{LockError, PathLock},
         mapping::Mapping,
         random,
@@ -122,6 +122,9 @@ pub async fn boot(config: &Config) -> Result<Booted, BootError> {
     let dir = DataDir::open(&config.data_dir, config.wal_dir.as_deref())?;
     let found = log_files::found(dir.wal())?;
     let has_log = !found.segments.is_empty();
+    if wal_mode(config) == WalMode::Direct {
+        file::probe_polling(dir.wal()).await?;
+    }
     prepare_database(&dir, has_log)?;
     let database = open_database(&dir, config.fsync).await?;
     if !has_log && database.state.index > 0 {
