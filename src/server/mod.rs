@@ -122,10 +122,6 @@ async fn serve_on(
     mut listeners: Vec<Vec<TcpListener>>,
 ) -> Result<i32, ServeError> {
     log_start(&config);
-    if config.fsync && !config.wal_buffered {
-        std::fs::create_dir_all(&config.data_dir).ok();
-        probe::direct_io(&config.data_dir)?;
-    }
     let booted = boot(&config).await?;
     let (locks, actions, metadata, is_new) = (booted.locks, booted.actions, booted.metadata, booted.is_new);
     let text = if is_new { "starting local member" } else { "restarting local member" };
