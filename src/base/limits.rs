@@ -179,3 +179,5 @@ pub const SHRINK_PAGES_MOVED_MAX: u64 = 1000;
 pub const SHRINK_SPANS_VISITED_MAX: usize = 4096;
 /// How long a step waits that found the disk full.
 pub const FULL_DISK_PAUSE_MS: u64 = 1_000;
+/// What a connection unpacks before the core's other tasks get their turn; the last message may pass it.
+pub const DECOMPRESSED_BYTES_PER_TURN_MAX: usize = 1 << 20;
