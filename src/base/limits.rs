@@ -183,3 +183,5 @@ pub const FULL_DISK_PAUSE_MS: u64 = 1_000;
 pub const RETAINED_BYTES_MAX: usize = 64 << 20;
 /// How often a forced commit of the page file is looked for.
 pub const COMMIT_POLL_MS: u64 = 1;
+/// What a connection unpacks before the core's other tasks get their turn; the last message may pass it.
+pub const DECOMPRESSED_BYTES_PER_TURN_MAX: usize = 1 << 20;
