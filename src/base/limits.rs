@@ -179,3 +179,9 @@ pub const SHRINK_PAGES_MOVED_MAX: u64 = 1000;
 pub const SHRINK_SPANS_VISITED_MAX: usize = 4096;
 /// How long a step waits that found the disk full.
 pub const FULL_DISK_PAUSE_MS: u64 = 1_000;
+/// Bytes of applied entries kept in memory for slow followers.
+pub const RETAINED_BYTES_MAX: usize = 64 << 20;
+/// How often a forced commit of the page file is looked for.
+pub const COMMIT_POLL_MS: u64 = 1;
+/// What a connection unpacks before the core's other tasks get their turn; the last message may pass it.
+pub const DECOMPRESSED_BYTES_PER_TURN_MAX: usize = 1 << 20;

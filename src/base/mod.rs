@@ -2,6 +2,7 @@
 
 pub mod aligned;
 pub mod checksum;
+pub mod code;
 pub mod limits;
 pub mod log_entry;
 pub mod refusal;

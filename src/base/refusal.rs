@@ -3,28 +3,7 @@
 //! Client libraries turn the text back into a typed error by exact comparison, so a text is interface. Two errors carry code
 //! Unknown although etcd's own constants say otherwise; etcd sends Unknown for them and so do we.
 
-/// gRPC status codes (the standard numbers).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Code {
-    Ok = 0,
-    Canceled = 1,
-    Unknown = 2,
-    InvalidArgument = 3,
-    DeadlineExceeded = 4,
-    NotFound = 5,
-    AlreadyExists = 6,
-    PermissionDenied = 7,
-    ResourceExhausted = 8,
-    FailedPrecondition = 9,
-    Aborted = 10,
-    OutOfRange = 11,
-    Unimplemented = 12,
-    Internal = 13,
-    Unavailable = 14,
-    DataLoss = 15,
-    Unauthenticated = 16,
-}
+use super::code::Code;
 
 macro_rules! refusals {
     ($($name:ident = $code:ident, $text:literal;)+) => {

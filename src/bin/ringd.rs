@@ -2,13 +2,10 @@
 
 use std::process::exit;
 
-use ringd::{
-    os::signal,
-    server::{
-        self,
-        config::{Config, Invocation},
-        log,
-    },
+use ringd::server::{
+    self,
+    config::{Config, Invocation},
+    log,
 };
 
 fn main() {
@@ -24,12 +21,8 @@ fn main() {
         }
     };
     log::install(config.log_level, config.log_json);
-    match server::serve(*config) {
-        Ok(received) => signal::raise_again(received),
-        Err(error) => {
-            tracing::error!(error = %error, "the server cannot start");
-            eprintln!("ringd: {error}");
-            exit(1);
-        }
-    }
+    let Err(error) = server::serve(*config);
+    tracing::error!(error = %error, "the server cannot start");
+    eprintln!("ringd: {error}");
+    exit(1);
 }

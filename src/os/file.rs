@@ -221,6 +221,26 @@ impl PagedFile {
     }
 }
 
+/// Lets glommio find out whether the disk under `directory` can be polled, on a file that has a written block.
+///
+/// glommio asks once per device, by a polled read of the first file it opens directly. On a file without content that read
+/// succeeds without reaching the device, and every later write would be busy-polled on a disk that has no poll queues.
+///
+/// # Errors
+/// The kernel's.
+pub async fn probe_polling(directory: &Path) -> Result<(), FileError> {
+    let path = directory.join(".polling-probe");
+    let failed = |source| FileError { operation: "probe", path: path.clone(), source };
+    std::fs::write(&path, [1u8; 4096]).and_then(|()| std::fs::File::open(&path)?.sync_all()).map_err(failed)?;
+    let opened = OpenOptions::new().read(true).dma_open(&path).await;
+    let closed = match opened {
+        Ok(file) => file.close().await,
+        Err(error) => Err(error),
+    };
+    std::fs::remove_file(&path).map_err(failed)?;
+    closed.map_err(|error| failure("probe", &path, error))
+}
+
 /// Makes names created, renamed or removed in `directory` durable.
 ///
 /// # Errors

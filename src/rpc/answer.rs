@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use super::{
     frame::{Payload, prefix},
     handler::{Body, Producer, Reply},
-    status::{Code, Status, encode_message},
+    status::{Code, Status, encode_code, encode_message},
 };
 use crate::base::limits::{ANSWER_PIECE_BYTES, SEND_BYTES_MAX};
 
@@ -147,7 +147,7 @@ impl Sending {
 }
 
 fn put_status(headers: &mut HeaderMap, status: &Status) {
-    headers.insert(GRPC_STATUS, status.code.header());
+    headers.insert(GRPC_STATUS, encode_code(status.code));
     if !status.message.is_empty() {
         headers.insert(GRPC_MESSAGE, encode_message(&status.message));
     }

@@ -5,7 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use base64::{Engine, engine::general_purpose::STANDARD, engine::general_purpose::STANDARD_NO_PAD};
+use base64::{
+    Engine,
+    alphabet::STANDARD,
+    engine::{GeneralPurpose, GeneralPurposeConfig, general_purpose},
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, StatusCode, header};
 
 use super::{
@@ -47,7 +51,7 @@ impl Call {
 
     /// First value of a binary metadata key (its name ends in `-bin`), decoded.
     pub fn metadata_binary(&self, key: &str) -> Option<Vec<u8>> {
-        decode_binary(self.metadata.get(key)?.as_bytes())
+        decode_binary(self.metadata.get(key)?.as_bytes()).ok()
     }
 
     /// Auth token of official clients.
@@ -138,9 +142,11 @@ fn check_content_type(headers: &HeaderMap) -> Result<HeaderValue, Abort> {
 
 fn check_binary(headers: &HeaderMap) -> Result<(), Abort> {
     for (name, value) in headers {
-        if name.as_str().ends_with("-bin") && decode_binary(value.as_bytes()).is_none() {
+        if name.as_str().ends_with("-bin")
+            && let Err(at) = decode_binary(value.as_bytes())
+        {
             let text = format!(
-                "malformed binary metadata {:?} in header {:?}: illegal base64 data",
+                "malformed binary metadata {:?} in header {:?}: illegal base64 data at input byte {at}",
                 String::from_utf8_lossy(value.as_bytes()),
                 name.as_str()
             );
@@ -150,9 +156,31 @@ fn check_binary(headers: &HeaderMap) -> Result<(), Abort> {
     Ok(())
 }
 
-/// Base64 with or without padding.
-fn decode_binary(value: &[u8]) -> Option<Vec<u8>> {
-    if value.len().is_multiple_of(4) { STANDARD.decode(value).ok() } else { STANDARD_NO_PAD.decode(value).ok() }
+/// Base64 with or without padding. The error is the offset that Go's decoder complains about.
+fn decode_binary(value: &[u8]) -> Result<Vec<u8>, usize> {
+    // Like Go's, these do not mind bits behind the last byte.
+    const LENIENT: GeneralPurposeConfig = general_purpose::PAD.with_decode_allow_trailing_bits(true);
+    const PADDED: GeneralPurpose = GeneralPurpose::new(&STANDARD, LENIENT);
+    const BARE: GeneralPurpose =
+        GeneralPurpose::new(&STANDARD, general_purpose::NO_PAD.with_decode_allow_trailing_bits(true));
+    let padded = value.len().is_multiple_of(4);
+    let engine = if padded { PADDED } else { BARE };
+    engine.decode(value).map_err(|_| illegal_base64_at(value, padded))
+}
+
+/// Where Go's decoder stops in a value that is not base64.
+fn illegal_base64_at(value: &[u8], padded: bool) -> usize {
+    let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/';
+    let Some(at) = value.iter().position(|byte| !is_digit(*byte)) else {
+        // Digits only, so one of them is left over.
+        return value.len().saturating_sub(1);
+    };
+    match (padded && value[at] == b'=', at % 4) {
+        // The padding is in its place; what follows it is not.
+        (true, 2) if value[at + 1] == b'=' => at + 2,
+        (true, 3) => at + 1,
+        _ => at,
+    }
 }
 
 /// Up to eight digits and a unit.
@@ -228,12 +256,46 @@ mod tests {
     }
 
     #[test]
+    fn base64_is_judged_like_go_does() {
+        // What Go's `encoding/base64` said, StdEncoding for whole quanta and RawStdEncoding for others.
+        for (value, at) in [
+            ("", None),
+            ("A", Some(0)),
+            ("AA", None),
+            ("AAF", None),
+            ("AAF=", None),
+            ("AB==", None),
+            ("AA==", None),
+            ("AAAAA", Some(4)),
+            ("?!", Some(0)),
+            ("AA?A", Some(2)),
+            ("A===", Some(1)),
+            ("=AAA", Some(0)),
+            ("AA=A", Some(2)),
+            ("AA==AAAA", Some(4)),
+            ("AAA=AAAA", Some(4)),
+            ("AAAA=", Some(4)),
+            ("AAAAAA=", Some(6)),
+            ("AA=", Some(2)),
+            ("AAAA====", Some(4)),
+            ("AAAAAA=?", Some(6)),
+            ("A-_A", Some(1)),
+            ("AAA=====", Some(4)),
+            ("AAAA A", Some(4)),
+        ] {
+            assert_eq!(decode_binary(value.as_bytes()).err(), at, "{value:?}");
+        }
+    }
+
+    #[test]
     fn binary_metadata_and_method() {
         let base = ("content-type", "application/grpc");
         assert!(check_head(&HttpMethod::POST, &headers(&[base, ("x-bin", "AAE=")])).is_ok());
         assert!(check_head(&HttpMethod::POST, &headers(&[base, ("x-bin", "AAE")])).is_ok());
         let abort = check_head(&HttpMethod::POST, &headers(&[base, ("x-bin", "!")])).unwrap_err();
         assert_eq!((abort.http, abort.status.code), (StatusCode::BAD_REQUEST, Code::Internal));
+        let text = "malformed binary metadata \"!\" in header \"x-bin\": illegal base64 data at input byte 0";
+        assert_eq!(abort.status.message, text);
         let abort = check_head(&HttpMethod::GET, &headers(&[base])).unwrap_err();
         assert_eq!(abort.http, StatusCode::METHOD_NOT_ALLOWED);
         let head = check_head(&HttpMethod::POST, &headers(&[base, ("grpc-encoding", "gzip")])).unwrap();

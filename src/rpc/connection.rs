@@ -8,6 +8,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::VecDeque,
     future::Future,
     mem,
     net::SocketAddr,
@@ -31,6 +32,7 @@ use super::{
     call::{Abort, Call, check_head},
     deadlines::{Deadlines, Expiring},
     drain::{Membership, Stage},
+    encoding::Encoding,
     frame::Payload,
     handler::{Handler, Reply},
     inbox::{CallKey, Inbox, KeptCall, unanswered},
@@ -46,9 +48,10 @@ use super::{
 };
 use crate::{
     base::limits::{
-        ASSEMBLY_BYTES_PER_CONNECTION_MAX, CALLS_PER_CONNECTION_MAX, CONNECTION_WINDOW_BYTES, FIRST_BYTES_MS_MAX,
-        HEADER_LIST_BYTES_MAX, LINGER_MS_MAX, RESET_STREAMS_PENDING_MAX, SMALL_FRAMES_BUDGET_BYTES,
-        STREAM_SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES, TURN_OUTPUT_BYTES, TURN_REQUESTS_MAX,
+        ASSEMBLY_BYTES_PER_CONNECTION_MAX, CALLS_PER_CONNECTION_MAX, CONNECTION_WINDOW_BYTES,
+        DECOMPRESSED_BYTES_PER_TURN_MAX, FIRST_BYTES_MS_MAX, HEADER_LIST_BYTES_MAX, LINGER_MS_MAX,
+        RESET_STREAMS_PENDING_MAX, SMALL_FRAMES_BUDGET_BYTES, STREAM_SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES,
+        TURN_OUTPUT_BYTES, TURN_REQUESTS_MAX,
     },
     os::{Alarm, net::Socket},
 };
@@ -76,6 +79,8 @@ pub struct Connection<H> {
     deadlines: Deadlines,
     /// Bytes of half messages in `slow`.
     assembling: usize,
+    /// Bytes that this turn's messages were unpacked to.
+    decompressed: usize,
 
     alarm: Alarm,
     keepalive: Keepalive,
@@ -83,8 +88,9 @@ pub struct Connection<H> {
     /// Something was sent on a stream since the client's last ping.
     activity: Rc<Cell<bool>>,
 
+    /// Requests in the order they came; a turn that has unpacked enough leaves the rest to the next.
+    accepted: VecDeque<Accepted>,
     // Emptied in every turn, kept for their memory.
-    accepted: Vec<Accepted>,
     replies: Vec<(CallKey, Reply)>,
     woken: Vec<usize>,
 }
@@ -141,11 +147,12 @@ impl<H: Handler> Connection<H> {
             ready: Arc::default(),
             deadlines: Deadlines::default(),
             assembling: 0,
+            decompressed: 0,
             alarm: Alarm::default(),
             keepalive: Keepalive { handle: None, last_input: now, sent: None },
             pings: PingPolicy::new(server.settings.keepalive_min_time),
             activity: Rc::default(),
-            accepted: Vec::new(),
+            accepted: VecDeque::new(),
             replies: Vec::new(),
             woken: Vec::new(),
             server,
@@ -233,6 +240,7 @@ impl<H: Handler> Connection<H> {
 
     /// Takes requests, handles them, answers; the last look at h2 finds nothing new and writes everything.
     fn batches(&mut self, context: &mut Context<'_>) -> Turn {
+        self.decompressed = 0;
         for _ in 0..BATCHES_PER_TURN {
             if !self.accept(context) {
                 return Turn::Close;
@@ -242,16 +250,23 @@ impl<H: Handler> Connection<H> {
             if self.accepted.is_empty() && self.replies.is_empty() && self.woken.is_empty() {
                 return Turn::Wait;
             }
-            let mut accepted = mem::take(&mut self.accepted);
-            for (request, respond) in accepted.drain(..) {
+            while !self.has_unpacked_enough()
+                && let Some((request, respond)) = self.accepted.pop_front()
+            {
                 self.on_request(request, respond);
             }
-            self.accepted = accepted;
             self.on_replies();
             self.on_woken();
+            if self.has_unpacked_enough() {
+                break;
+            }
         }
         // Write what the last batch answered; whatever else shows up waits in h2 or in `accepted`.
         if self.accept(context) { Turn::Again } else { Turn::Close }
+    }
+
+    fn has_unpacked_enough(&self) -> bool {
+        self.decompressed >= DECOMPRESSED_BYTES_PER_TURN_MAX
     }
 
     /// Collects up to a batch of requests. `false` when the connection is over.
@@ -260,7 +275,7 @@ impl<H: Handler> Connection<H> {
         while self.accepted.len() < TURN_REQUESTS_MAX {
             match connection.poll_accept(context) {
                 Poll::Pending => return true,
-                Poll::Ready(Some(Ok(accepted))) => self.accepted.push(accepted),
+                Poll::Ready(Some(Ok(accepted))) => self.accepted.push_back(accepted),
                 Poll::Ready(Some(Err(error))) => {
                     tracing::debug!(remote = %self.peer, %error, "connection failed");
                     return false;
@@ -290,21 +305,21 @@ impl<H: Handler> Connection<H> {
             Ok(method) => method,
             Err(status) => return refuse(respond, status),
         };
-        if let Some(encoding) = &head.encoding {
-            let text = format!("grpc: Decompressor is not installed for grpc-encoding {encoding:?}");
-            return refuse(respond, Status::new(Code::Unimplemented, text));
-        }
+        let encoding = match Encoding::find(head.encoding.as_deref()) {
+            Ok(encoding) => encoding,
+            Err(status) => return refuse(respond, status),
+        };
         if self.inbox.calls.borrow().len() + self.slow.len() >= CALLS_PER_CONNECTION_MAX {
             return respond.send_reset(Reason::REFUSED_STREAM);
         }
         let call = Call::new(method, self.peer, self.now, head.timeout, parts.headers);
         match self.server.table.method(method).kind {
             MethodKind::Unary => {
-                let receiving = Receiving::new(call, head.content_type, respond, stream);
+                let receiving = Receiving::new(call, head.content_type, respond, stream, encoding);
                 self.receive(receiving);
             }
             MethodKind::ServerStream | MethodKind::BidiStream => {
-                self.start_stream(call, head.content_type, respond, stream);
+                self.start_stream(call, head.content_type, respond, stream, encoding);
             }
         }
     }
@@ -344,7 +359,12 @@ impl<H: Handler> Connection<H> {
     fn on_woken(&mut self) {
         let mut woken = mem::take(&mut self.woken);
         for number in woken.drain(..) {
+            let enough = self.has_unpacked_enough();
             let Some(slow) = self.slow.get_mut(number) else { continue };
+            if enough {
+                slow.waker.wake_by_ref();
+                continue;
+            }
             let (Some(stage), waker) = (slow.stage.take(), slow.waker.clone()) else { continue };
             let stage = match stage {
                 SlowStage::Sending(mut sending) => {
@@ -380,6 +400,7 @@ impl<H: Handler> Connection<H> {
     }
 
     fn on_received(&mut self, mut receiving: Receiving, received: Received) {
+        self.decompressed += receiving.decompressed();
         match received {
             Received::Message(message) => {
                 self.handle_unary(receiving.call, receiving.content_type, receiving.respond, message);
@@ -453,6 +474,7 @@ impl<H: Handler> Connection<H> {
         content_type: HeaderValue,
         respond: SendResponse<Payload>,
         stream: RecvStream,
+        encoding: Encoding,
     ) {
         let state = Rc::new(StreamState::new(self.activity.clone()));
         if let Some(due) = call.deadline {
@@ -466,7 +488,7 @@ impl<H: Handler> Connection<H> {
             let report = CallReport { method, path, peer, code, started, finished, received, sent };
             server.interceptors.finished_stream(&server.handler, &report);
         };
-        let inbound = Inbound::new(stream, self.server.settings.receive_bytes_max, state.clone());
+        let inbound = Inbound::new(stream, encoding, self.server.settings.receive_bytes_max, state.clone());
         let outbound = Outbound::new(respond, content_type, state, Box::new(on_end));
         self.server.handler.streaming(call, inbound, outbound);
     }

@@ -11,7 +11,10 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::status::{Code, Status};
+use super::{
+    encoding::Encoding,
+    status::{Code, Status},
+};
 
 /// Size of the prefix in front of every message.
 pub(super) const PREFIX_BYTES: usize = 5;
@@ -70,9 +73,15 @@ pub(super) struct Assembler {
     whole: Bytes,
     /// Unread bytes from the first torn message on; then `whole` is empty.
     torn: BytesMut,
+    encoding: Encoding,
+    decompressed: usize,
 }
 
 impl Assembler {
+    pub(super) fn new(encoding: Encoding) -> Assembler {
+        Assembler { encoding, ..Assembler::default() }
+    }
+
     /// Adds the next DATA.
     pub(super) fn push(&mut self, data: Bytes) {
         if self.torn.is_empty() && self.whole.is_empty() {
@@ -91,6 +100,16 @@ impl Assembler {
         self.whole.len() + self.torn.len()
     }
 
+    /// The stream ended here: is that inside a message? grpc-go does not notice a torn prefix.
+    pub(super) fn is_torn(&self) -> bool {
+        self.held() >= PREFIX_BYTES
+    }
+
+    /// Bytes of all messages so far that came compressed, after unpacking.
+    pub(super) fn decompressed(&self) -> usize {
+        self.decompressed
+    }
+
     /// The next complete message, if it is all there. Errors are grpc-go's.
     pub(super) fn next(&mut self, limit: usize) -> Result<Option<Bytes>, Status> {
         let unread: &[u8] = if self.torn.is_empty() { &self.whole } else { &self.torn };
@@ -106,8 +125,12 @@ impl Assembler {
             self.expect_more(length);
             return Ok(None);
         }
-        check_flag(flag)?;
-        Ok(Some(self.take(length)))
+        let message = self.take(length);
+        let decoded = self.encoding.decode(flag, message, limit);
+        if flag != 0 {
+            self.decompressed += decoded.as_ref().map_or(limit, Bytes::len);
+        }
+        decoded.map(Some)
     }
 
     /// Moves a torn message to memory of its own, so that the rest can follow.
@@ -127,15 +150,6 @@ impl Assembler {
             self.torn.advance(PREFIX_BYTES);
             self.torn.split_to(length).freeze()
         }
-    }
-}
-
-/// A stream with a compressing `grpc-encoding` was refused before, so a compressed message here is a lie.
-fn check_flag(flag: u8) -> Result<(), Status> {
-    match flag {
-        0 => Ok(()),
-        1 => Err(Status::new(Code::Internal, "grpc: compressed flag set with identity or empty encoding")),
-        other => Err(Status::new(Code::Internal, format!("grpc: received unexpected payload format {other}"))),
     }
 }
 
@@ -203,5 +217,31 @@ mod tests {
         );
         assert_eq!(refused(&[1, 0, 0, 0, 0]).message, "grpc: compressed flag set with identity or empty encoding");
         assert_eq!(refused(&[7, 0, 0, 0, 0]).message, "grpc: received unexpected payload format 7");
+    }
+
+    #[test]
+    fn compressed_and_plain_messages_may_follow_each_other() {
+        // "abc" packed by gzip(1).
+        const PACKED: [u8; 23] =
+            [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 0x4b, 0x4c, 0x4a, 6, 0, 0xc2, 0x41, 0x24, 0x35, 3, 0, 0, 0];
+        let mut assembler = Assembler::new(Encoding::Gzip);
+        assembler.push(Bytes::from([&[1, 0, 0, 0, 23], &PACKED[..], &[0, 0, 0, 0, 1, b'd']].concat()));
+        assert_eq!(assembler.next(23).unwrap().unwrap(), "abc");
+        assert_eq!(assembler.decompressed(), 3);
+        assert_eq!(assembler.next(23).unwrap().unwrap(), "d");
+        assert_eq!(assembler.decompressed(), 3);
+    }
+
+    #[test]
+    fn a_stream_may_end_inside_a_prefix_but_not_inside_a_message() {
+        let mut assembler = Assembler::default();
+        for (byte, torn) in [(0, false), (0, false), (0, false), (0, false), (2, true), (b'a', true)] {
+            assembler.push(Bytes::from(vec![byte]));
+            assert!(assembler.next(10).unwrap().is_none());
+            assert_eq!(assembler.is_torn(), torn);
+        }
+        assembler.push(Bytes::from_static(b"b"));
+        assert_eq!(assembler.next(10).unwrap().unwrap(), "ab");
+        assert!(!assembler.is_torn());
     }
 }

@@ -8,7 +8,7 @@
 //! | slow-request log | - | the same line as a warning, for unary calls slower than the limit |
 //! | handler's own | - | [`Handler::handled`] |
 //!
-//! As in grpc-go's chain, calls to unknown methods, oversized or compressed messages never get here.
+//! As in grpc-go's chain, calls to unknown methods, oversized or undecodable messages never get here.
 //!
 //! Counting costs a few unlocked stores: every core has its own [`CallCounters`], written by that core alone and read
 //! by whoever prints `/metrics`.

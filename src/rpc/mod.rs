@@ -22,7 +22,7 @@
 //! Per unary request answered in its turn: no task, no timer, no lock shared between threads; allocations are those of
 //! h2's header maps (4) and the answer's bytes.
 //!
-//! Deliberately absent: compression (etcd has none), client-streaming kind (no method of etcd's), reflection.
+//! Deliberately absent: compressed answers (`encoding`), client-streaming kind (no method of etcd's), reflection.
 //! On the read and the write path this is the second step and the last.
 
 mod answer;
@@ -30,6 +30,7 @@ mod call;
 mod connection;
 mod deadlines;
 mod drain;
+mod encoding;
 mod frame;
 mod handler;
 mod inbox;

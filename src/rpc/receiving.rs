@@ -8,6 +8,7 @@ use http::HeaderValue;
 
 use super::{
     call::Call,
+    encoding::Encoding,
     frame::{Assembler, Payload},
     status::{Code, Status},
 };
@@ -41,13 +42,19 @@ impl Receiving {
         content_type: HeaderValue,
         respond: SendResponse<Payload>,
         stream: RecvStream,
+        encoding: Encoding,
     ) -> Receiving {
-        Receiving { serial: 0, call, content_type, respond, stream, assembler: Assembler::default() }
+        Receiving { serial: 0, call, content_type, respond, stream, assembler: Assembler::new(encoding) }
     }
 
     /// Bytes held for the message.
     pub(super) fn held(&self) -> usize {
         self.assembler.held()
+    }
+
+    /// Bytes that the message was unpacked to, if it came compressed.
+    pub(super) fn decompressed(&self) -> usize {
+        self.assembler.decompressed()
     }
 
     /// Takes what has come. Like grpc-go, does not wait for the end of the stream and ignores what follows the message.
@@ -56,7 +63,7 @@ impl Receiving {
             match self.stream.poll_data(context) {
                 Poll::Pending => return Received::Waiting,
                 Poll::Ready(Some(Err(_))) => return Received::Gone,
-                Poll::Ready(None) if self.assembler.held() > 0 => return end_of_file("unexpected EOF"),
+                Poll::Ready(None) if self.assembler.is_torn() => return end_of_file("unexpected EOF"),
                 Poll::Ready(None) => return end_of_file("EOF"),
                 Poll::Ready(Some(Ok(data))) => {
                     if data.len() >= RELEASE_FROM_BYTES {

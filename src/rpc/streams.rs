@@ -10,6 +10,7 @@
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
+    mem,
     rc::Rc,
     task::{Context, Poll, Waker},
 };
@@ -20,6 +21,7 @@ use http::HeaderValue;
 
 use super::{
     answer,
+    encoding::Encoding,
     frame::{Assembler, PREFIX_BYTES, Payload, prefix},
     inbox::unanswered,
     interceptors::Traffic,
@@ -67,11 +69,13 @@ pub struct Inbound {
     assembler: Assembler,
     limit: usize,
     state: Rc<StreamState>,
+    /// The last message had to be unpacked: others run before the next.
+    unpacked: bool,
 }
 
 impl Inbound {
-    pub(super) fn new(stream: RecvStream, limit: usize, state: Rc<StreamState>) -> Inbound {
-        Inbound { stream, assembler: Assembler::default(), limit, state }
+    pub(super) fn new(stream: RecvStream, encoding: Encoding, limit: usize, state: Rc<StreamState>) -> Inbound {
+        Inbound { stream, assembler: Assembler::new(encoding), limit, state, unpacked: false }
     }
 
     /// The next message; `None` once the client has finished sending.
@@ -95,9 +99,15 @@ impl Inbound {
 
     /// [`Inbound::next`] for hand-written futures.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
+        if mem::take(&mut self.unpacked) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         loop {
             self.state.check()?;
+            let decompressed = self.assembler.decompressed();
             if let Some(message) = self.assembler.next(self.limit)? {
+                self.unpacked = self.assembler.decompressed() > decompressed;
                 let mut received = self.state.received.get();
                 received.add(message.len());
                 self.state.received.set(received);
@@ -108,7 +118,7 @@ impl Inbound {
                     self.state.wait(INBOUND, context.waker());
                     return Poll::Pending;
                 }
-                Poll::Ready(None) if self.assembler.held() > 0 => {
+                Poll::Ready(None) if self.assembler.is_torn() => {
                     return Poll::Ready(Err(Status::new(Code::Internal, "unexpected EOF")));
                 }
                 Poll::Ready(None) => return Poll::Ready(Ok(None)),

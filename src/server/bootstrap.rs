@@ -32,10 +32,10 @@ use crate::{
     mvcc::{self, Restore, Store},
     os::{
         self,
-        file::{FileError, PagedFile, WalMode, sync_directory},
+        file::{self, FileError, PagedFile, WalMode, sync_directory},
         lock::{LockError, PathLock},
         mapping::Mapping,
-        random,
+        probe, random,
     },
     pagefile::{Corrupt, OpenError, PageFile},
     proto::raftpb,
@@ -51,6 +51,8 @@ use crate::{
 /// Why a member cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum BootError {
+    #[error(transparent)]
+    Missing(#[from] probe::Missing),
     #[error(transparent)]
     DataDir(#[from] DataDirError),
     #[error(transparent)]
@@ -122,6 +124,10 @@ pub async fn boot(config: &Config) -> Result<Booted, BootError> {
     let dir = DataDir::open(&config.data_dir, config.wal_dir.as_deref())?;
     let found = log_files::found(dir.wal())?;
     let has_log = !found.segments.is_empty();
+    if wal_mode(config) == WalMode::Direct {
+        probe::direct_io(dir.wal())?;
+        file::probe_polling(dir.wal()).await?;
+    }
     prepare_database(&dir, has_log)?;
     let database = open_database(&dir, config.fsync).await?;
     if !has_log && database.state.index > 0 {

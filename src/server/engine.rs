@@ -52,10 +52,7 @@ pub struct Engine {
     reads: Vec<(u64, u64)>,
     leader: u64,
     term: u64,
-    /// Entries kept in memory behind the page file, for slow followers.
-    catchup_entries: u64,
-    /// The log in memory begins behind this.
-    compacted: u64,
+    retained: Retained,
     output: Output,
 }
 
@@ -104,8 +101,7 @@ impl Engine {
             reads: Vec::new(),
             leader,
             term,
-            catchup_entries,
-            compacted: commit_index,
+            retained: Retained { entries_max: catchup_entries, ..Retained::default() },
             output: Output::default(),
         }
     }
@@ -193,9 +189,7 @@ impl Engine {
     pub fn on_committed(&mut self, index: u64) -> Result<(Arc<View>, Vec<Action>), Fatal> {
         self.applier.backend().on_committed()?;
         let actions = self.wal.release(index);
-        let behind = index.saturating_sub(self.catchup_entries);
-        if behind > self.compacted {
-            self.compacted = behind;
+        if let Some(behind) = self.retained.let_go(index) {
             self.consensus.step(Input::Compact { index: behind }, &mut self.effects);
         }
         Ok((Arc::new(self.applier.view(self.raft_status())), actions))
@@ -354,6 +348,7 @@ impl Engine {
             && let Some(entry) = self.committed.pop_front()
         {
             cost += entry.data.len() + limits::APPLY_ENTRY_COST;
+            self.retained.push(entry.index, entry.data.len());
             any = true;
             self.apply_one(&entry)?;
         }
@@ -394,5 +389,50 @@ impl Engine {
                 self.output.answers.push((front, Answer::ReadConfirmed { context }));
             }
         }
+    }
+}
+
+/// Applied entries that the log in memory still holds, for followers that are slow: bounded in number and bytes.
+#[derive(Debug, Default)]
+struct Retained {
+    entries_max: u64,
+    entries: VecDeque<(u64, usize)>,
+    bytes: usize,
+}
+
+impl Retained {
+    fn push(&mut self, index: u64, bytes: usize) {
+        self.entries.push_back((index, bytes));
+        self.bytes += bytes;
+    }
+
+    /// The index up to which the log in memory may go, none of it beyond what is in the page file.
+    fn let_go(&mut self, committed: u64) -> Option<u64> {
+        let mut behind = None;
+        while let Some((index, bytes)) = self.entries.front().copied()
+            && index <= committed
+            && (self.entries.len() as u64 > self.entries_max || self.bytes > limits::RETAINED_BYTES_MAX)
+        {
+            self.entries.pop_front();
+            self.bytes -= bytes;
+            behind = Some(index);
+        }
+        behind
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_retained_is_bounded_and_never_uncommitted() {
+        let mut retained = Retained { entries_max: 2, ..Retained::default() };
+        (1..=5).for_each(|index| retained.push(index, 10));
+        assert_eq!(retained.let_go(2), Some(2));
+        assert_eq!(retained.let_go(5), Some(3));
+        assert_eq!(retained.let_go(5), None);
+        retained.push(6, limits::RETAINED_BYTES_MAX);
+        assert_eq!(retained.let_go(6), Some(5));
     }
 }

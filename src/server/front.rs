@@ -546,7 +546,7 @@ fn encoded(message: &impl Message) -> Reply {
 }
 
 fn refuse(refusal: Refusal) -> Status {
-    Status::new(Code::ALL[refusal.code() as usize], refusal.text())
+    Status::new(refusal.code(), refusal.text())
 }
 
 /// A refusal goes to the client; damage stops the member.

@@ -37,7 +37,7 @@ pub mod notify;
 pub mod stop;
 pub mod web;
 
-use std::{io, net::TcpListener, rc::Rc, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::TcpListener, rc::Rc, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use prost::Message;
@@ -92,11 +92,11 @@ fn bind_reason(error: &io::Error) -> String {
     }
 }
 
-/// Serves until a signal; returns the signal.
+/// Serves until a signal, which then ends the process.
 ///
 /// # Errors
 /// The server cannot come up.
-pub fn serve(config: Config) -> Result<i32, ServeError> {
+pub fn serve(config: Config) -> Result<Infallible, ServeError> {
     probe::io_uring()?;
     signal::install().map_err(ServeError::Executor)?;
     let layout = Layout::choose(&config.cores).map_err(ServeError::Layout)?;
@@ -120,12 +120,8 @@ async fn serve_on(
     config: Arc<Config>,
     layout: Layout,
     mut listeners: Vec<Vec<TcpListener>>,
-) -> Result<i32, ServeError> {
+) -> Result<Infallible, ServeError> {
     log_start(&config);
-    if config.fsync && !config.wal_buffered {
-        std::fs::create_dir_all(&config.data_dir).ok();
-        probe::direct_io(&config.data_dir)?;
-    }
     let booted = boot(&config).await?;
     let (locks, actions, metadata, is_new) = (booted.locks, booted.actions, booted.metadata, booted.is_new);
     let text = if is_new { "starting local member" } else { "restarting local member" };
@@ -177,8 +173,9 @@ async fn serve_on(
     }
     node.finish().await;
     tracing::info!(name = config.name, data_dir = %config.data_dir.display(), "closed etcd server");
-    drop(locks);
-    Ok(signal)
+    // Held until here: the data directory is ours to the last write.
+    let _held = locks;
+    stop::by_signal(signal)
 }
 
 fn log_start(config: &Config) {

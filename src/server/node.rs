@@ -67,7 +67,8 @@ pub struct Node {
     /// Batches for a segment that is still being prepared.
     held: RefCell<Vec<IssuedBatch>>,
     commit_wake: Notify,
-    committed: Notify,
+    /// Rounds of the committer, with or without something to commit.
+    commit_rounds: Cell<u64>,
     compaction_wake: Notify,
     is_stopping: Cell<bool>,
 }
@@ -93,7 +94,7 @@ impl Node {
             actions_wake: Notify::default(),
             held: RefCell::default(),
             commit_wake: Notify::default(),
-            committed: Notify::default(),
+            commit_rounds: Cell::new(0),
             compaction_wake: Notify::default(),
             is_stopping: Cell::new(false),
         })
@@ -227,15 +228,13 @@ impl Node {
         loop {
             os::timeout(self.pace.commit_interval, self.commit_wake.wait()).await;
             self.commit().await;
+            self.commit_rounds.set(self.commit_rounds.get() + 1);
         }
     }
 
     /// One commit of the page file, if there is something to commit.
     async fn commit(self: &Rc<Self>) {
-        let Some(index) = self.engine.borrow_mut().begin_commit() else {
-            self.committed.notify();
-            return;
-        };
+        let Some(index) = self.engine.borrow_mut().begin_commit() else { return };
         let commit = loop {
             let step = self.engine.borrow_mut().step_commit(limits::COMMIT_CHANGES_PER_SLICE);
             if let Some(commit) = or_stop(step) {
@@ -252,7 +251,6 @@ impl Node {
         self.shared.view.store(view);
         self.queue_actions(actions);
         self.wake.notify();
-        self.committed.notify();
     }
 
     async fn write_commit(&self, commit: Commit) -> Result<(), FileError> {
@@ -299,10 +297,11 @@ impl Node {
 
     /// Returns when everything applied before the call is in the page file.
     async fn force_commit(&self) {
-        // The commit that may be in flight does not have it all; the one after it does.
-        for _ in 0..2 {
+        // The round that may be under way does not have it all; the one after it does.
+        let enough = self.commit_rounds.get() + 2;
+        while self.commit_rounds.get() < enough {
             self.commit_wake.notify();
-            self.committed.wait().await;
+            os::sleep(Duration::from_millis(limits::COMMIT_POLL_MS)).await;
         }
     }
 
