@@ -1,4 +1,5 @@
-//! Clients that no one here wrote: etcdctl, compared with what it prints for etcd, and the etcd-client crate.
+//! Clients that no one here wrote: etcdctl, compared with what it prints for etcd, and the etcd-client crate. And ringctl,
+//! compared with etcdctl.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +10,7 @@ use serde_json::Value;
 
 use crate::harness::{
     self,
-    etcdctl::{Printed, etcdctl},
+    etcdctl::{Printed, etcdctl, ringctl},
     server::{self, Program, Server},
 };
 
@@ -111,6 +112,54 @@ pub fn etcdctl_sees_a_healthy_endpoint() {
                 assert_eq!(left, right, "endpoint {command}: ringd, then etcd");
             }
         }
+    }
+}
+
+/// The same commands through ringctl and etcdctl, each against a ringd of its own: the same bytes but for the ids.
+pub fn ringctl_prints_the_same() {
+    for format in ["simple", "json", "fields"] {
+        let directories = [server::directory(), server::directory()];
+        let servers = [&directories[0], &directories[1]].map(|one| Server::start(Program::Ringd, one.path()));
+        for (command, input) in COMMANDS {
+            let mut arguments: Vec<&str> = command.split(' ').collect();
+            if !command.contains("--write-out") {
+                arguments.extend(["--write-out", format]);
+            }
+            let ours = ringctl(&servers[0].endpoint(), &arguments, input);
+            let theirs = etcdctl(&servers[1].endpoint(), &arguments, input);
+            let [ours, theirs] = [(ours, &servers[0]), (theirs, &servers[1])].map(|(printed, server)| Printed {
+                stdout: without_ids(&without_id_values(&printed.stdout)),
+                stderr: without_variables(&printed.stderr, server),
+                ..printed
+            });
+            assert_eq!(ours, theirs, "{command}, {format}: ringctl, then etcdctl");
+        }
+    }
+}
+
+/// `endpoint status` and `endpoint health` of the same server: the same but for the time it took.
+pub fn ringctl_sees_what_etcdctl_sees() {
+    // A commit of the page file between the two questions changes its size.
+    const ATTEMPTS: usize = 5;
+    let directory = server::directory();
+    let server = Server::start(Program::Ringd, directory.path());
+    for (command, format) in [("status", "simple"), ("status", "json"), ("health", "simple"), ("health", "json")] {
+        let both = || {
+            [ringctl, etcdctl].map(|client| {
+                let printed = client(&server.endpoint(), &["endpoint", command, "--write-out", format], "");
+                let stderr = without_time(&without_variables(&printed.stderr, &server));
+                Printed { stdout: without_time(&printed.stdout), stderr, ..printed }
+            })
+        };
+        let mut answers = both();
+        for _ in 1..ATTEMPTS {
+            if answers[0] == answers[1] {
+                break;
+            }
+            answers = both();
+        }
+        assert_eq!(answers[0], answers[1], "endpoint {command}, {format}: ringctl, then etcdctl");
+        assert!(answers[0].success, "endpoint {command}: {:?}", answers[0]);
     }
 }
 
@@ -230,6 +279,25 @@ fn mask(value: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(mask),
         _ => (),
     }
+}
+
+/// JSON as it is, but for the numbers of `MASKED`.
+fn without_id_values(text: &str) -> String {
+    MASKED.iter().fold(text.to_owned(), |text, name| {
+        let field = format!("\"{name}\":");
+        let mut pieces = text.split(&field);
+        let first = pieces.next().unwrap_or_default().to_owned();
+        pieces.fold(first, |all, piece| all + &field + piece.trim_start_matches(|letter: char| letter.is_ascii_digit()))
+    })
+}
+
+/// Without the duration that ends a line, as Go prints it, or the one in JSON.
+fn without_time(text: &str) -> String {
+    let cut = |line: &str| {
+        let end = ["took = ", "\"took\":"].iter().find_map(|word| line.find(word).map(|at| at + word.len()));
+        line[..end.unwrap_or(line.len())].to_owned() + "\n"
+    };
+    text.lines().map(cut).collect()
 }
 
 /// `--write-out=fields` prints the header line by line.

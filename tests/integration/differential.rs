@@ -18,17 +18,23 @@ use std::{
     collections::BTreeMap,
     env,
     fmt::{Debug, Write},
+    fs,
+    path::Path,
     process::Command,
 };
 
 use bytes::Bytes;
 use prost::{Message, encode_length_delimiter, encoding::decode_varint};
-use ringd::proto::{
-    etcdserverpb::{
-        CompactionResponse, DeleteRangeResponse, PutResponse, RangeRequest, RangeResponse, RangeStreamResponse,
-        RequestOp, ResponseHeader, ResponseOp, TxnRequest, TxnResponse, request_op::Request, response_op::Response,
+use ringd::{
+    os::mapping::Mapping,
+    pagefile::{PageFile, Violation},
+    proto::{
+        etcdserverpb::{
+            CompactionResponse, DeleteRangeResponse, PutResponse, RangeRequest, RangeResponse, RangeStreamResponse,
+            RequestOp, ResponseHeader, ResponseOp, TxnRequest, TxnResponse, request_op::Request, response_op::Response,
+        },
+        mvccpb::KeyValue,
     },
-    mvccpb::KeyValue,
 };
 
 use crate::{
@@ -68,7 +74,7 @@ pub fn kv_traffic_agrees() {
     }
 }
 
-/// After the same traffic both databases hold the same, read by etcd's own tools.
+/// After the same traffic both databases hold the same, read by etcd's own tools; and ours reads etcd's.
 pub fn files_agree() {
     let seed = harness::seed("differential::files_agree", 7);
     let directories = [server::directory(), server::directory()];
@@ -86,9 +92,20 @@ pub fn files_agree() {
         server.stop();
         let file = directory.path().join("member/snap/db");
         tool("bbolt", &["check", file.to_str().expect("UTF-8")]);
-        tool("etcdutl", &["hashkv", "--write-out=json", file.to_str().expect("UTF-8")])
+        assert_eq!(violations(&file), [], "our check of the file of {program:?}");
+        let status = tool("etcdutl", &["snapshot", "status", "--write-out=json", file.to_str().expect("UTF-8")]);
+        let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+        let hash = tool("etcdutl", &["hashkv", "--write-out=json", file.to_str().expect("UTF-8")]);
+        (hash, status["revision"].clone(), status["version"].clone())
     });
-    assert_eq!(hashes[0], hashes[1], "hash of ringd's file and of etcd's");
+    assert_eq!(hashes[0], hashes[1], "hash, revision and version of ringd's file and of etcd's");
+}
+
+/// What our page file's checker finds in a file that nobody else has open.
+fn violations(file: &Path) -> Vec<Violation> {
+    let length = fs::metadata(file).expect("it is there").len();
+    let mapping = Mapping::reserve(file, usize::try_from(length).expect("small")).expect("it can be mapped");
+    PageFile::open(mapping.page_map(), length).expect("it opens").check()
 }
 
 fn tool(name: &str, arguments: &[&str]) -> String {

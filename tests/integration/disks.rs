@@ -20,8 +20,8 @@ use crate::{
 };
 
 /// Room for the log's first two segments (4 and 64 MiB) and for little of the page file; the ballast holds the rest back.
-const DISK: &str = "256M";
-const BALLAST: &str = "140M";
+const DISK: &str = "512M";
+const BALLAST: &str = "384M";
 const VALUE_BYTES: usize = 1 << 20;
 /// More than the disk takes.
 const PUTS_MAX: usize = 300;

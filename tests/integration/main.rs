@@ -62,6 +62,8 @@ fn main() {
         with_reference_3_7("wire::http1_agrees", wire::http1_agrees),
         with_reference("clients::etcdctl_prints_the_same", clients::etcdctl_prints_the_same),
         with_reference("clients::etcdctl_sees_a_healthy_endpoint", clients::etcdctl_sees_a_healthy_endpoint),
+        with_reference_3_7("clients::ringctl_prints_the_same", clients::ringctl_prints_the_same),
+        with_reference_3_7("clients::ringctl_sees_what_etcdctl_sees", clients::ringctl_sees_what_etcdctl_sees),
         test("clients::etcd_client_crate", clients::etcd_client_crate),
         test("bad_input::random_bytes", bad_input::random_bytes),
         test("bad_input::mutated_requests", bad_input::mutated_requests),
