@@ -179,3 +179,7 @@ pub const SHRINK_PAGES_MOVED_MAX: u64 = 1000;
 pub const SHRINK_SPANS_VISITED_MAX: usize = 4096;
 /// How long a step waits that found the disk full.
 pub const FULL_DISK_PAUSE_MS: u64 = 1_000;
+/// Announced client versions that `/metrics` tells apart, per core.
+pub const CLIENT_VERSIONS_MAX: usize = 32;
+/// A durable write of the log that takes longer is logged.
+pub const SLOW_LOG_WRITE_MS: u64 = 1_000;
