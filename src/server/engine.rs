@@ -393,7 +393,7 @@ impl Engine {
         let applied = self.applier.index();
         let (ready, waiting) = std::mem::take(&mut self.reads).into_iter().partition(|(_, index)| *index <= applied);
         self.reads = waiting;
-        for (context, _) in Vec::from(ready) {
+        for (context, _) in ready {
             if let Some(front) = self.readers.remove(&context) {
                 self.output.answers.push((front, Answer::ReadConfirmed { context }));
             }

@@ -5,6 +5,8 @@
 //!   differential  the same traffic to ringd and etcd        wire      the same for what is below the messages
 //!   clients       stock etcdctl and the etcd-client crate   crash     kill -9 under load
 //!   bad_input     what no client would send                 startup   flags, ports, directories
+//!   damage        changed bytes in the data directory       disks     full, in memory, read-only
+//!   fuzz          seeded programs against parsers
 //! ```
 //!
 //! Some compare with etcd or use its tools (`make reference` builds them). Without those they are reported as ignored,
@@ -15,7 +17,10 @@
 mod bad_input;
 mod clients;
 mod crash;
+mod damage;
 mod differential;
+mod disks;
+mod fuzz;
 mod harness;
 mod layers;
 mod startup;
@@ -40,8 +45,17 @@ fn main() {
         test("startup::directory_that_cannot_be", startup::directory_that_cannot_be),
         test("startup::unknown_flag", startup::unknown_flag),
         test("startup::contradictions", startup::contradictions),
-        test("startup::corrupt_page_file", startup::corrupt_page_file),
-        test("startup::corrupt_log", startup::corrupt_log),
+        test("damage::log_regions", damage::log_regions),
+        test("damage::log_tail", damage::log_tail),
+        test("damage::log_of_a_newer_version", damage::log_of_a_newer_version),
+        test("damage::half_a_directory", damage::half_a_directory),
+        test("damage::page_file_metas", damage::page_file_metas),
+        test("damage::page_file_pages", damage::page_file_pages),
+        with_mounts("disks::full_disk", disks::full_disk),
+        with_mounts("disks::in_memory", disks::in_memory),
+        with_mounts("disks::read_only", disks::read_only),
+        test("fuzz::raft_requests", fuzz::raft_requests),
+        test("fuzz::command_lines", fuzz::command_lines),
         with_reference("differential::kv_traffic_agrees", differential::kv_traffic_agrees),
         with_reference_3_7("differential::files_agree", differential::files_agree),
         with_reference_3_7("wire::transport_agrees", wire::transport_agrees),
@@ -79,17 +93,32 @@ fn with_reference_3_7(name: &'static str, body: fn()) -> Trial {
     comparison(name, body, present)
 }
 
+/// A test that mounts a file system. Where that is not allowed it is reported as ignored; root in CI has to be allowed.
+fn with_mounts(name: &'static str, body: fn()) -> Trial {
+    if disks::may_mount() {
+        return test(name, body);
+    }
+    let must = in_ci() && rustix::process::geteuid().is_root();
+    test(name, || panic!("root cannot mount here")).with_ignored_flag(!must)
+}
+
+fn in_ci() -> bool {
+    env::var_os("CI").is_some_and(|value| value == "true")
+}
+
 fn comparison(name: &'static str, body: fn(), present: bool) -> Trial {
     if present {
         return test(name, body);
     }
-    let in_ci = env::var_os("CI").is_some_and(|value| value == "true");
     let missing = || panic!("CI has to build the reference: make reference");
-    test(name, missing).with_ignored_flag(!in_ci)
+    test(name, missing).with_ignored_flag(!in_ci())
 }
 
-/// One line about what is not compared.
+/// A line each about what is not tested here.
 fn announce_what_is_missing() {
+    if !disks::may_mount() {
+        eprintln!("full, read-only and in-memory disks are skipped: mounting them needs root");
+    }
     match reference::etcd() {
         None => {
             eprintln!("comparisons are skipped: no etcd here; `make reference` builds it");

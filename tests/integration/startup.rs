@@ -7,7 +7,7 @@ use ringd::proto::etcdserverpb::{PutRequest, PutResponse, RangeRequest, RangeRes
 use crate::harness::{
     self,
     etcdctl::etcdctl,
-    server::{self, Ended, Program, Server, corrupt, run_to_end},
+    server::{self, Ended, Program, Server, run_to_end},
 };
 
 /// SIGTERM ends the server cleanly, and what was written is there at the next start.
@@ -86,48 +86,6 @@ pub fn contradictions() {
 
     let ended = expect_refusal(directory.path(), &["--initial-cluster-state", "perhaps"]);
     refused(&ended, &["initial-cluster-state", "perhaps"]);
-}
-
-/// Both meta pages of the page file overwritten, or the end cut off: refused, naming the file.
-pub fn corrupt_page_file() {
-    const PAGE_BYTES: usize = 4096;
-    let directory = filled_directory();
-    let file = directory.path().join("member/snap/db");
-    let sound = fs::read(&file).unwrap();
-    corrupt(&file, 0, 2 * PAGE_BYTES);
-    refused(&expect_refusal(directory.path(), &[]), &["snap/db"]);
-
-    fs::write(&file, &sound[..PAGE_BYTES * 3 / 2]).unwrap();
-    refused(&expect_refusal(directory.path(), &[]), &["snap/db"]);
-
-    // One meta page is enough: the log has what the other commit had more.
-    fs::write(&file, &sound).unwrap();
-    corrupt(&file, 0, PAGE_BYTES);
-    Server::start(Program::Ringd, directory.path()).stop();
-}
-
-/// A record in the middle of the log is wrong: refused, naming the segment. Nothing acknowledged is dropped silently.
-pub fn corrupt_log() {
-    let directory = filled_directory();
-    let mut segments: Vec<_> = fs::read_dir(directory.path().join("member/wal"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "rwal"))
-        .collect();
-    segments.sort();
-    let first = segments.first().expect("a log has a segment");
-    corrupt(first, 8192 + 64, 64);
-    let name = first.file_name().unwrap().to_str().unwrap();
-    refused(&expect_refusal(directory.path(), &[]), &[name]);
-}
-
-/// A directory with some hundred writes in it whose server was killed, so that the log matters.
-fn filled_directory() -> tempfile::TempDir {
-    let directory = server::directory();
-    let server = Server::start(Program::Ringd, directory.path());
-    put(&server, "k", 300);
-    server.kill();
-    directory
 }
 
 fn put(server: &Server, key: &str, times: usize) {

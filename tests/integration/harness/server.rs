@@ -6,7 +6,6 @@
 use std::{
     env,
     ffi::OsStr,
-    fs,
     io::{BufRead, BufReader},
     net::TcpListener,
     os::unix::process::ExitStatusExt,
@@ -169,17 +168,6 @@ pub fn run_to_end(program: Program, flags: &[&str], environment: &[(&str, &str)]
         Err(ended) if ended.status.is_some() => ended,
         _ => panic!("{program:?} {flags:?} goes on\n{}", process.log()),
     }
-}
-
-/// Overwrites a region of a file below the data directory, as a bad disk would. A negative offset counts from the end.
-pub fn corrupt(file: &Path, offset: i64, length: usize) {
-    let mut bytes = fs::read(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-    let start = match usize::try_from(offset) {
-        Ok(offset) => offset,
-        Err(_) => bytes.len() - usize::try_from(-offset).expect("small"),
-    };
-    bytes[start..start + length].iter_mut().for_each(|byte| *byte ^= 0x5a);
-    fs::write(file, bytes).expect("the file is ours");
 }
 
 fn free_port() -> u16 {

@@ -1,0 +1,173 @@
+//! File systems that are full, in memory or read-only. They are mounted for the test, which only root may do.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+use ringd::proto::etcdserverpb::{PutRequest, PutResponse, RangeRequest, RangeResponse};
+use tempfile::TempDir;
+
+use crate::{
+    damage::refused,
+    harness::{
+        self,
+        grpc::{CallError, Connection},
+        server::{self, Program, Server},
+    },
+};
+
+/// Room for the log's first two segments (4 and 64 MiB) and for little of the page file; the ballast holds the rest back.
+const DISK: &str = "256M";
+const BALLAST: &str = "140M";
+const VALUE_BYTES: usize = 1 << 20;
+/// More than the disk takes.
+const PUTS_MAX: usize = 300;
+/// Each waits as long as the server does before it gives a request up.
+const ATTEMPTS_AFTER_ROOM: usize = 5;
+
+/// Writes fail once the disk is full, reads go on, with room writes go on too, and nothing acknowledged is lost.
+pub fn full_disk() {
+    let disk = Mount::ext4();
+    let ballast = disk.path().join("ballast");
+    run("fallocate", &["-l", BALLAST, text(&ballast)]).expect("the ballast fits");
+    let data = disk.path().join("data");
+    let server = Server::start(Program::Ringd, &data);
+    let mut written = Vec::new();
+    harness::run(async {
+        let connection = server.connect().await;
+        let refusal = loop {
+            match put(&connection, written.len()).await {
+                Ok(()) => written.push(written.len()),
+                Err(error) => break error,
+            }
+            assert!(written.len() < PUTS_MAX, "the disk does not get full");
+        };
+        eprintln!("disks::full_disk: {} puts of {VALUE_BYTES} bytes, then: {refusal}", written.len());
+        assert!(matches!(refusal, CallError::Refused(_)), "no answer but {refusal}");
+        for &number in &written {
+            check(&connection, number, true).await;
+        }
+        fs::remove_file(&ballast).unwrap();
+        let next = written.len() + 1;
+        let mut attempts = 0;
+        while let Err(error) = put(&connection, next).await {
+            attempts += 1;
+            assert!(attempts < ATTEMPTS_AFTER_ROOM, "there is room, and still: {error}");
+        }
+        written.push(next);
+    });
+    let server = server.crash();
+    harness::run(async {
+        let connection = server.connect().await;
+        for &number in &written {
+            check(&connection, number, false).await;
+        }
+    });
+    server.stop();
+}
+
+/// A file system without O_DIRECT: refused, naming the flag that helps; with the flag it serves.
+pub fn in_memory() {
+    let memory = Mount::tmpfs("rw");
+    let data = memory.path().join("data");
+    let ended = Server::try_start(Program::Ringd, &data, &[]).err().expect("it serves from memory, unasked");
+    refused(&ended, &[text(&data), "O_DIRECT", "--wal-buffered"]);
+
+    let server = Server::start_with(Program::Ringd, &data, &["--wal-buffered"]);
+    harness::run(async { put(&server.connect().await, 1).await.expect("it serves") });
+    server.kill();
+    let server = Server::start_with(Program::Ringd, &data, &["--wal-buffered"]);
+    harness::run(async { check(&server.connect().await, 1, false).await });
+    server.stop();
+}
+
+/// No right to write: refused, naming the directory. Read-only mounts keep root out too.
+pub fn read_only() {
+    let sealed = Mount::tmpfs("ro");
+    for (data, flags) in [(sealed.path().to_owned(), vec![]), (sealed.path().join("data"), vec!["--wal-buffered"])] {
+        let ended = Server::try_start(Program::Ringd, &data, &flags).err().expect("it serves without writing");
+        refused(&ended, &[text(sealed.path())]);
+    }
+}
+
+/// May this process mount? Asked once, by doing it.
+pub fn may_mount() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        let directory = server::directory();
+        let mounted = run("mount", &["-t", "tmpfs", "none", text(directory.path())]);
+        mounted.and_then(|()| run("umount", &[text(directory.path())])).is_ok()
+    })
+}
+
+async fn put(connection: &Connection, number: usize) -> Result<(), CallError> {
+    let value = vec![u8::try_from(number % 251).unwrap(); VALUE_BYTES].into();
+    let request = PutRequest { key: key(number).into(), value, ..PutRequest::default() };
+    connection.unary::<_, PutResponse>("/etcdserverpb.KV/Put", &request).await.map(drop)
+}
+
+async fn check(connection: &Connection, number: usize, serializable: bool) {
+    let request = RangeRequest { key: key(number).into(), serializable, ..RangeRequest::default() };
+    let read: RangeResponse = connection.unary("/etcdserverpb.KV/Range", &request).await.expect("reads go on");
+    let [kv] = &read.kvs[..] else { panic!("{} is lost", key(number)) };
+    let byte = u8::try_from(number % 251).unwrap();
+    assert!(kv.value.len() == VALUE_BYTES && kv.value.iter().all(|found| *found == byte), "{} differs", key(number));
+}
+
+fn key(number: usize) -> String {
+    format!("k{number}")
+}
+
+/// A file system that goes when this is dropped, after the servers on it: they are declared later.
+struct Mount {
+    point: PathBuf,
+    // Last, so that it is removed after the mount is gone.
+    _directory: TempDir,
+}
+
+impl Mount {
+    fn ext4() -> Mount {
+        let directory = server::directory();
+        let image = directory.path().join("image");
+        run("fallocate", &["-l", DISK, text(&image)]).unwrap();
+        run("mkfs.ext4", &["-q", "-m", "0", text(&image)]).unwrap();
+        Mount::new(directory, &["-o", "loop", text(&image)])
+    }
+
+    fn tmpfs(mode: &str) -> Mount {
+        Mount::new(server::directory(), &["-t", "tmpfs", "-o", mode, "none"])
+    }
+
+    fn new(directory: TempDir, arguments: &[&str]) -> Mount {
+        let point = directory.path().join("mount");
+        fs::create_dir(&point).unwrap();
+        run("mount", &[arguments, &[text(&point)]].concat()).unwrap();
+        Mount { point, _directory: directory }
+    }
+
+    fn path(&self) -> &Path {
+        &self.point
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // Lazily: a server that was just killed may still hold a file.
+        if let Err(error) = run("umount", &["--lazy", text(&self.point)]) {
+            eprintln!("{error}");
+        }
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
+    let failed = |what: &str| format!("{program} {}: {what}", arguments.join(" "));
+    let output = Command::new(program).args(arguments).output().map_err(|error| failed(&error.to_string()))?;
+    if output.status.success() { Ok(()) } else { Err(failed(&String::from_utf8_lossy(&output.stderr))) }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
