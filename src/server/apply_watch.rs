@@ -9,7 +9,10 @@ use std::{
 
 use crate::{
     apply::{Applied, request::RaftRequest},
-    base::{log_entry::LogEntry, refusal::Refusal},
+    base::{
+        log_entry::{EntryKind, LogEntry},
+        refusal::Refusal,
+    },
     metrics::{Name, Sheet},
     os::clock,
     server::meters::Meters,
@@ -39,6 +42,9 @@ impl ApplyWatch {
         let now = clock::now();
         let took = now.saturating_duration_since(self.last);
         self.last = now;
+        if entry.kind != EntryKind::Normal || entry.data.is_empty() {
+            return;
+        }
         let refusal = match applied {
             Applied::Answered { outcome: Err(refusal), .. } => Some(*refusal),
             _ => None,

@@ -391,7 +391,8 @@ impl Engine {
 
     fn confirm_reads(&mut self) {
         let applied = self.applier.index();
-        let (ready, waiting) = std::mem::take(&mut self.reads).into_iter().partition(|(_, index)| *index <= applied);
+        let (ready, waiting): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.reads).into_iter().partition(|(_, index)| *index <= applied);
         self.reads = waiting;
         for (context, _) in ready {
             if let Some(front) = self.readers.remove(&context) {

@@ -21,10 +21,7 @@ use prost::encoding::decode_key;
 
 use crate::{
     apply::request::Kind,
-    base::{
-        limits,
-        log_entry::{EntryKind, LogEntry},
-    },
+    base::{limits, log_entry::LogEntry},
     metrics::{Grpc, GrpcCounts, Name, Series, Sheet},
     rpc::{CallCounters, CallReport, MethodCounts},
     server::methods,
@@ -161,11 +158,8 @@ impl FrontMeter {
 }
 
 impl EngineMeter {
-    /// An entry was applied.
+    /// A request from the log was applied.
     pub fn applied(&self, entry: &LogEntry, is_ok: bool, took: Duration) {
-        if entry.kind != EntryKind::Normal || entry.data.is_empty() {
-            return;
-        }
         let field = decode_key(&mut &entry.data[..]).map_or(0, |(field, _)| field);
         let last = OPERATIONS.len() - 1;
         let at = OPERATIONS.iter().position(|(other, _)| *other == field).unwrap_or(last);
@@ -249,11 +243,10 @@ impl ClientVersions {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
     use crate::{
         apply::request,
+        base::log_entry::EntryKind,
         metrics::{Process, render},
     };
 
@@ -275,7 +268,6 @@ mod tests {
         let data = request::wrap(1, Kind::ClusterVersionSet, &[]);
         let entry = LogEntry { index: 1, term: 1, kind: EntryKind::Normal, data };
         meters.engine.applied(&entry, true, Duration::from_micros(50));
-        meters.engine.applied(&LogEntry { data: Bytes::new(), ..entry }, true, Duration::from_micros(50));
         let text = page(&meters);
         for line in [
             r#"etcd_server_request_duration_seconds_count{success="true",type="Range"} 2"#,
