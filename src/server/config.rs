@@ -443,7 +443,7 @@ impl Values {
             format!("--heartbeat-interval must be >0 (set to {heartbeat}ms)")
         } else if election == 0 {
             format!("--election-timeout must be >0 (set to {election}ms)")
-        } else if heartbeat * 5 > election {
+        } else if heartbeat.saturating_mul(5) > election {
             format!(
                 "--election-timeout[{election}ms] should be at least as 5 times as --heartbeat-interval[{heartbeat}ms]"
             )
