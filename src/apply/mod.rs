@@ -21,6 +21,7 @@
 pub mod alarms;
 pub mod request;
 pub mod state;
+mod tally;
 pub mod txn;
 mod view;
 
@@ -31,6 +32,7 @@ use prost::Message;
 
 pub use self::{
     alarms::Alarms,
+    tally::Tally,
     view::{RaftStatus, View},
 };
 use self::{
@@ -79,6 +81,7 @@ pub struct Applier {
     storage_version: Option<String>,
     /// Proposals whose answer waits for a compaction, with the revision.
     compactions: Vec<(u64, i64)>,
+    tally: Tally,
 }
 
 /// What became of an entry.
@@ -127,6 +130,7 @@ impl Applier {
             term: state.term,
             storage_version: state.storage_version,
             compactions: Vec::new(),
+            tally: Tally::default(),
         }
     }
 
@@ -156,6 +160,7 @@ impl Applier {
             membership: Arc::clone(&self.membership),
             alarms: Arc::clone(&self.alarms),
             storage_version: self.storage_version.clone(),
+            tally: self.tally,
         }
     }
 
@@ -265,6 +270,7 @@ impl Applier {
         let mut txn = self.store.write(&mut self.backend);
         let mut response = txn::put(&mut txn, request)?;
         set_revision(&mut response.header, txn.end().revision);
+        self.tally.count_put(request);
         Ok(Done::Now(Response::Put(response)))
     }
 
@@ -272,6 +278,7 @@ impl Applier {
         let mut txn = self.store.write(&mut self.backend);
         let mut response = txn::delete_range(&mut txn, request)?;
         set_revision(&mut response.header, txn.end().revision);
+        self.tally.count_delete(request);
         Ok(Done::Now(Response::DeleteRange(response)))
     }
 
@@ -279,6 +286,7 @@ impl Applier {
         let mut write = self.store.write(&mut self.backend);
         let response = txn::write(&mut write, &self.leases, request)?;
         write.end();
+        self.tally.count_txn(request, &response);
         Ok(Done::Now(Response::Txn(response)))
     }
 

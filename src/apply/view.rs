@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::{apply::Alarms, cluster::membership::Membership, mvcc, proto::etcdserverpb::ResponseHeader};
+use crate::{
+    apply::{Alarms, Tally},
+    cluster::membership::Membership,
+    mvcc,
+    proto::etcdserverpb::ResponseHeader,
+};
 
 /// What consensus said when a view was published.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +30,7 @@ pub struct View {
     pub alarms: Arc<Alarms>,
     /// Schema of the page file, once it was decided.
     pub storage_version: Option<String>,
+    pub tally: Tally,
 }
 
 impl View {

@@ -185,3 +185,7 @@ pub const RETAINED_BYTES_MAX: usize = 64 << 20;
 pub const COMMIT_POLL_MS: u64 = 1;
 /// What a connection unpacks before the core's other tasks get their turn; the last message may pass it.
 pub const DECOMPRESSED_BYTES_PER_TURN_MAX: usize = 1 << 20;
+/// Announced client versions that `/metrics` tells apart, per core.
+pub const CLIENT_VERSIONS_MAX: usize = 32;
+/// A durable write of the log that takes longer is logged.
+pub const SLOW_LOG_WRITE_MS: u64 = 1_000;

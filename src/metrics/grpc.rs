@@ -1,5 +1,7 @@
 //! What a gRPC server counts of its methods: started, handled by code, messages in and out, and with
 //! `--metrics extensive` the time it took. The methods are an argument; a call counts by its index.
+//!
+//! The gRPC server itself counts calls and messages; a scrape loads its counts. Only the time is counted here.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,6 +17,16 @@ pub struct GrpcMethod {
     pub method: &'static str,
     /// `unary`, `client_stream`, `server_stream` or `bidi_stream`.
     pub kind: &'static str,
+}
+
+/// What was counted of one method.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GrpcCounts {
+    pub started: u64,
+    pub received: u64,
+    pub sent: u64,
+    /// By code number.
+    pub handled: [u64; CODES.len()],
 }
 
 /// gRPC codes by number, as Prometheus labels spell them.
@@ -102,24 +114,17 @@ impl Grpc {
         Self { methods, extensive, cells: methods.iter().map(|_| cells()).collect() }
     }
 
-    /// A call of method `at` began.
-    pub fn started(&self, at: usize) {
-        self.cells[at].started.fetch_add(1, Ordering::Relaxed);
+    /// Takes over what was counted of method `at` so far. Counts only grow, so taking them twice changes nothing.
+    pub fn load(&self, at: usize, counts: &GrpcCounts) {
+        let cells = &self.cells[at];
+        cells.started.store(counts.started, Ordering::Relaxed);
+        cells.received.store(counts.received, Ordering::Relaxed);
+        cells.sent.store(counts.sent, Ordering::Relaxed);
+        cells.handled.iter().zip(counts.handled).for_each(|(cell, count)| cell.store(count, Ordering::Relaxed));
     }
 
-    pub fn received(&self, at: usize) {
-        self.cells[at].received.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub fn sent(&self, at: usize) {
-        self.cells[at].sent.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// A call ended with gRPC code number `code` after `seconds`.
-    pub fn handled(&self, at: usize, code: usize, seconds: f64) {
-        // Codes beyond the known ones are Unknown, as for any gRPC peer.
-        let code = if code < CODES.len() { code } else { 2 };
-        self.cells[at].handled[code].fetch_add(1, Ordering::Relaxed);
+    /// A call of method `at` took so long; costs nothing unless the metrics are extensive.
+    pub fn took(&self, at: usize, seconds: f64) {
         if self.extensive {
             observe(&HANDLING, &self.cells[at].handling, seconds);
         }

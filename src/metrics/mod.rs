@@ -13,7 +13,7 @@
 //! Invariants:
 //! 1. A family without labels is there from the start, at 0; so are all series of gRPC methods. A labelled
 //!    series is there from the moment its handle was made ([`Sheet::series`]), which belongs to start-up.
-//! 2. A gauge is either set by one core alone, or moved up and down by any: the scrape adds the sheets.
+//! 2. A sheet has one writer, the core it belongs to; a family is written by one core or added up over all. A gauge is either set by one core alone, or moved up and down by any: the scrape adds the sheets.
 //! 3. A scrape sees each cell whole, but not all cells at one instant.
 //!
 //! Absent: families of things that do not exist here (Go runtime, gRPC proxy, the old store).
@@ -24,6 +24,6 @@ pub mod sheet;
 pub mod text;
 
 pub use family::{Family, Name};
-pub use grpc::{Grpc, GrpcMethod};
+pub use grpc::{Grpc, GrpcCounts, GrpcMethod};
 pub use sheet::{Series, Sheet};
 pub use text::{Process, render};

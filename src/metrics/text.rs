@@ -25,6 +25,7 @@ pub struct Process {
     pub virtual_bytes_max: f64,
     pub network_received_bytes: f64,
     pub network_sent_bytes: f64,
+    pub major_faults: f64,
 }
 
 /// The whole page: all families sorted by name, the sheets of all cores added up.
@@ -140,6 +141,12 @@ fn process_texts(process: &Process) -> impl Iterator<Item = (&'static str, Strin
             "Maximum amount of virtual memory available in bytes.",
             process.virtual_bytes_max,
         ),
+        (
+            "ringd_process_major_faults_total",
+            "counter",
+            "Page faults that waited for a disk: reads of cold pages of the mapped page file among them.",
+            process.major_faults,
+        ),
     ];
     rows.into_iter().map(|(name, kind, help, value)| {
         (name, format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {}\n", number(value)))
@@ -172,7 +179,7 @@ fn number(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::Name;
-    use super::super::grpc::GrpcMethod;
+    use super::super::grpc::{GrpcCounts, GrpcMethod};
     use super::*;
 
     #[test]
@@ -234,8 +241,11 @@ mod tests {
             GrpcMethod { service: "etcdserverpb.Watch", method: "Watch", kind: "bidi_stream" },
         ];
         let grpc = Grpc::new(&METHODS, true);
-        grpc.started(0);
-        grpc.handled(0, 14, 0.02);
+        let mut counts = GrpcCounts { started: 1, ..GrpcCounts::default() };
+        counts.handled[14] = 1;
+        grpc.load(0, &counts);
+        grpc.load(0, &counts);
+        grpc.took(0, 0.02);
         let text = render(&[], &[&grpc, &Grpc::new(&METHODS, true)], &Process::default());
         let labels = r#"grpc_method="Range",grpc_service="etcdserverpb.KV",grpc_type="unary""#;
         for line in [

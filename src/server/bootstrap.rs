@@ -40,6 +40,7 @@ use crate::{
     pagefile::{Corrupt, OpenError, PageFile},
     proto::raftpb,
     server::{
+        apply_watch::ApplyWatch,
         config::Config,
         datadir::{DataDir, DataDirError},
         engine::Engine,
@@ -120,7 +121,7 @@ struct Log {
 ///
 /// # Errors
 /// The data directory cannot be used, or what is in it is damaged.
-pub async fn boot(config: &Config) -> Result<Booted, BootError> {
+pub async fn boot(config: &Config, watch: ApplyWatch) -> Result<Booted, BootError> {
     let dir = DataDir::open(&config.data_dir, config.wal_dir.as_deref())?;
     let found = log_files::found(dir.wal())?;
     let has_log = !found.segments.is_empty();
@@ -147,10 +148,17 @@ pub async fn boot(config: &Config) -> Result<Booted, BootError> {
         },
         false => found_log(config, files).await?,
     };
-    assemble(config, dir, database, log, is_new)
+    assemble(config, dir, database, log, watch, is_new)
 }
 
-fn assemble(config: &Config, dir: DataDir, database: Database, log: Log, is_new: bool) -> Result<Booted, BootError> {
+fn assemble(
+    config: &Config,
+    dir: DataDir,
+    database: Database,
+    log: Log,
+    watch: ApplyWatch,
+    is_new: bool,
+) -> Result<Booted, BootError> {
     let Metadata { cluster_id, member_id } = log.metadata;
     let membership: Membership = database.state.membership(cluster_id, member_id);
     let applier = Applier::new(database.store, database.backend, database.state, membership);
@@ -165,7 +173,7 @@ fn assemble(config: &Config, dir: DataDir, database: Database, log: Log, is_new:
     };
     let consensus = Consensus::new(&settings, log.initial)?;
     Ok(Booted {
-        engine: Engine::new(consensus, log.wal, applier, config.snapshot_catchup_entries),
+        engine: Engine::new(consensus, log.wal, applier, config.snapshot_catchup_entries, watch),
         files: log.files,
         pages: database.pages,
         actions: log.actions,

@@ -26,7 +26,10 @@ use crate::{
     consensus::{Consensus, DropReason, Effect, Input},
     mvcc::CompactStep,
     pagefile::{Commit, CommitError, Corrupt},
-    server::mailbox::{Answer, Request},
+    server::{
+        apply_watch::ApplyWatch,
+        mailbox::{Answer, Request},
+    },
     wal::{Action, IssuedBatch, Wal},
 };
 
@@ -53,6 +56,7 @@ pub struct Engine {
     leader: u64,
     term: u64,
     retained: Retained,
+    watch: ApplyWatch,
     output: Output,
 }
 
@@ -84,7 +88,7 @@ pub enum Fatal {
 
 impl Engine {
     #[must_use]
-    pub fn new(consensus: Consensus, wal: Wal, applier: Applier, catchup_entries: u64) -> Self {
+    pub fn new(consensus: Consensus, wal: Wal, applier: Applier, catchup_entries: u64, watch: ApplyWatch) -> Self {
         let commit_index = applier.index();
         let (leader, term) = (consensus.leader(), consensus.term());
         Self {
@@ -102,6 +106,7 @@ impl Engine {
             leader,
             term,
             retained: Retained { entries_max: catchup_entries, ..Retained::default() },
+            watch,
             output: Output::default(),
         }
     }
@@ -306,7 +311,8 @@ impl Engine {
     }
 
     fn on_leader(&mut self, leader: u64, term: u64) {
-        if leader != self.leader {
+        if leader != self.leader && leader != 0 {
+            self.watch.leader_changed();
             tracing::info!(
                 "raft.node: {:x} elected leader {leader:x} at term {term}",
                 self.applier.membership().local_id
@@ -344,6 +350,7 @@ impl Engine {
     fn apply(&mut self) -> Result<bool, Fatal> {
         let mut cost = 0;
         let mut any = false;
+        self.watch.begin();
         while cost < limits::APPLY_BYTES_PER_TURN
             && let Some(entry) = self.committed.pop_front()
         {
@@ -361,7 +368,9 @@ impl Engine {
 
     fn apply_one(&mut self, entry: &LogEntry) -> Result<(), Fatal> {
         let status = self.raft_status();
-        match self.applier.apply(entry, status, |id| self.proposers.contains_key(&id))? {
+        let applied = self.applier.apply(entry, status, |id| self.proposers.contains_key(&id))?;
+        self.watch.applied(entry, &applied);
+        match applied {
             Applied::Nothing => {}
             Applied::ConfChange { change, .. } => {
                 if let Some(conf_state) = self.consensus.apply_conf_change(entry.index, &change)? {
@@ -382,7 +391,8 @@ impl Engine {
 
     fn confirm_reads(&mut self) {
         let applied = self.applier.index();
-        let (ready, waiting) = std::mem::take(&mut self.reads).into_iter().partition(|(_, index)| *index <= applied);
+        let (ready, waiting): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.reads).into_iter().partition(|(_, index)| *index <= applied);
         self.reads = waiting;
         for (context, _) in ready {
             if let Some(front) = self.readers.remove(&context) {

@@ -29,7 +29,8 @@ use crate::{
         txn,
     },
     base::{limits, refusal::Refusal},
-    os,
+    metrics::Name,
+    os::{self, clock},
     proto::{
         etcdserverpb::{
             AlarmRequest, CompactionRequest, DeleteRangeRequest, MemberListRequest, PutRequest, RangeRequest,
@@ -37,12 +38,17 @@ use crate::{
         },
         grpc::health::v1::{HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus},
     },
-    rpc::{Body, Call, Code, Handler, Inbound, Outbound, Producer, Reply, Responder, Status},
+    rpc::{
+        Body, Call, CallReport, Code, Description, Handler, Inbound, MethodId, Outbound, Producer, Reply, Responder,
+        Status,
+    },
     server::{
         engine::FrontId,
         mailbox::{Answer, Request},
+        meters::{ClientVersions, FrontMeter, Meters},
         methods,
         notify::Notify,
+        request_log::{self, Reading},
         stop,
     },
     service::{
@@ -61,6 +67,7 @@ pub struct Shared {
     pub quota_bytes: i64,
     /// The bound on anything that waits for consensus.
     pub request_timeout: Duration,
+    pub meters: Arc<Meters>,
 }
 
 /// One core's front.
@@ -74,9 +81,11 @@ pub struct Front {
     next_id: Cell<u64>,
     id_step: u64,
     reads: RefCell<Reads>,
+    clients: RefCell<ClientVersions>,
 }
 
 struct Write {
+    kind: Kind,
     responder: Responder,
     since: Instant,
 }
@@ -133,6 +142,7 @@ impl Front {
             next_id: Cell::new(first_id + u64::from(id)),
             id_step: count,
             reads: RefCell::default(),
+            clients: RefCell::default(),
         })
     }
 
@@ -144,6 +154,12 @@ impl Front {
     #[must_use]
     pub fn shared(&self) -> &Shared {
         &self.shared
+    }
+
+    /// Where this core counts.
+    #[must_use]
+    pub fn meter(&self) -> &FrontMeter {
+        self.shared.meters.front(self.id)
     }
 
     /// What the engine is to be told. The round of reads that wait begins here, not before.
@@ -165,21 +181,24 @@ impl Front {
         match answer {
             Answer::Proposal { id, outcome } => {
                 if let Some(write) = self.writes.borrow_mut().remove(&id) {
+                    self.count_write(&write, clock::now(), outcome.as_ref().err().copied());
                     write.responder.send(outcome.map(Body::Message).map_err(refuse));
                 }
             }
             Answer::ReadConfirmed { context } => {
                 for read in self.end_round(context) {
-                    self.run(read.work);
+                    self.run(read);
                 }
             }
             Answer::ReadFailed { context, error: Refusal::LeaderChanged } => {
+                self.meter().sheet.add(Name::ServerReadIndexesFailedTotal, 1);
                 for read in self.end_round(context) {
                     read.work.fail(Refusal::LeaderChanged);
                 }
             }
             // No leader yet: the same reads try again in the next round, until their time is up.
             Answer::ReadFailed { context, .. } => {
+                self.meter().sheet.add(Name::ServerSlowReadIndexesTotal, 1);
                 let round = self.end_round(context);
                 self.reads.borrow_mut().waiting.extend(round);
             }
@@ -205,6 +224,7 @@ impl Front {
             self.writes.borrow().iter().filter(|(_, write)| late(write.since)).map(|(id, _)| *id).collect();
         for id in expired {
             if let Some(write) = self.writes.borrow_mut().remove(&id) {
+                self.count_write(&write, now, Some(Refusal::Timeout));
                 write.responder.send(Err(refuse(Refusal::Timeout)));
             }
         }
@@ -213,6 +233,10 @@ impl Front {
             let (expired, kept): (Vec<Read>, Vec<Read>) =
                 std::mem::take(list).into_iter().partition(|read| late(read.since));
             *list = kept;
+            if !expired.is_empty() {
+                self.meter().sheet.add(Name::ServerSlowReadIndexesTotal, 1);
+                self.meter().sheet.add(Name::ServerReadIndexesFailedTotal, 1);
+            }
             expired.into_iter().for_each(|read| read.work.fail(Refusal::Timeout));
         }
         if reads.context.is_none() && !reads.waiting.is_empty() {
@@ -220,14 +244,26 @@ impl Front {
         }
     }
 
-    /// The checks that every call passes before its own, in etcd's order.
-    fn admit(&self, call: &Call, view: &View) -> Result<(), Refusal> {
+    /// A proposal is over.
+    fn count_write(&self, write: &Write, now: Instant, refusal: Option<Refusal>) {
+        let meter = self.meter();
+        meter.sheet.change(Name::ServerProposalsPending, -1);
+        if matches!(refusal, Some(Refusal::NoLeader | Refusal::ProposalDropped | Refusal::Timeout)) {
+            meter.sheet.add(Name::ServerProposalsFailedTotal, 1);
+        }
+        meter.answered(write.kind.into(), refusal.is_none(), now.saturating_duration_since(write.since));
+    }
+
+    /// The checks that every call passes before its own, in etcd's order. `kind` is `unary` or `stream`.
+    fn admit(&self, call: &Call, kind: &'static str, view: &View) -> Result<(), Refusal> {
         if view.membership.version.is_none() {
             return Err(Refusal::NotCapable);
         }
-        if call.client_api_version().is_some_and(|version| std::str::from_utf8(version).is_err()) {
+        let version = call.client_api_version();
+        if version.is_some_and(|version| std::str::from_utf8(version).is_err()) {
             return Err(Refusal::InvalidClientApiVersion);
         }
+        self.clients.borrow_mut().count(&self.meter().sheet, kind, version);
         if call.has_leader() && view.raft.leader == 0 {
             return Err(Refusal::NoLeader);
         }
@@ -243,10 +279,14 @@ impl Front {
             return Some(Err(refuse(refusal)));
         }
         if request.serializable {
+            let reading = Reading { called: call.started, began: clock::now() };
             return match start_range(view, &request) {
-                Started::Answered(reply) => Some(reply),
+                Started::Answered(reply) => {
+                    reading.count_range(self, &request, &reply);
+                    Some(reply)
+                }
                 Started::Measuring(job) => {
-                    os::spawn_local(measure_on(job, responder));
+                    os::spawn_local(measure_on(Rc::clone(self), reading, request, job, responder));
                     None
                 }
             };
@@ -282,7 +322,7 @@ impl Front {
             return self.propose_if(checked, call, Kind::Txn, message, responder);
         }
         if txn::is_serializable(&request) {
-            return Some(kv::read_txn(view, &request).map(Body::Message).map_err(ended));
+            return Some(self.read_txn(view, &request, call.started));
         }
         self.join_round(Work::Txn { request, responder }, call.started);
         None
@@ -330,7 +370,8 @@ impl Front {
         if data.len() > self.shared.request_bytes_max {
             return Some(Err(refuse(Refusal::RequestTooLarge)));
         }
-        self.writes.borrow_mut().insert(id, Write { responder, since: call.started });
+        self.writes.borrow_mut().insert(id, Write { kind, responder, since: call.started });
+        self.meter().sheet.change(Name::ServerProposalsPending, 1);
         self.requests.borrow_mut().push(Request::Propose { id, data });
         self.outgoing.notify();
         None
@@ -350,19 +391,32 @@ impl Front {
         }
     }
 
-    fn run(self: &Rc<Self>, work: Work) {
+    fn run(self: &Rc<Self>, read: Read) {
         let view = self.shared.view.load();
-        match work {
-            Work::Range { request, responder } => match start_range(&view, &request) {
-                Started::Answered(reply) => responder.send(reply),
-                Started::Measuring(job) => os::spawn_local(measure_on(job, responder)),
-            },
-            Work::Txn { request, responder } => {
-                responder.send(kv::read_txn(&view, &request).map(Body::Message).map_err(ended));
+        match read.work {
+            Work::Range { request, responder } => {
+                let reading = Reading { called: read.since, began: clock::now() };
+                match start_range(&view, &request) {
+                    Started::Answered(reply) => {
+                        reading.count_range(self, &request, &reply);
+                        responder.send(reply);
+                    }
+                    Started::Measuring(job) => {
+                        os::spawn_local(measure_on(Rc::clone(self), reading, request, job, responder));
+                    }
+                }
             }
+            Work::Txn { request, responder } => responder.send(self.read_txn(&view, &request, read.since)),
             Work::MemberList { responder } => responder.send(encoded(&status::member_list(&view))),
             Work::Task(ticket) => ticket.end(Ok(())),
         }
+    }
+
+    fn read_txn(&self, view: &View, request: &TxnRequest, called: Instant) -> Reply {
+        let reading = Reading { called, began: clock::now() };
+        let reply = kv::read_txn(view, request).map(Body::Message).map_err(ended);
+        reading.count_txn(self, request, &reply);
+        reply
     }
 
     fn member_list(&self, call: &Call, view: &View, message: Bytes, responder: Responder) -> Option<Reply> {
@@ -434,7 +488,7 @@ impl Handler for FrontHandler {
     fn unary(&self, call: &Call, message: Bytes, responder: Responder) -> Option<Reply> {
         let front = &self.0;
         let view = front.shared.view.load();
-        if let Err(refusal) = front.admit(call, &view) {
+        if let Err(refusal) = front.admit(call, "unary", &view) {
             return Some(Err(refuse(refusal)));
         }
         match call.method {
@@ -459,7 +513,7 @@ impl Handler for FrontHandler {
 
     fn streaming(&self, call: Call, mut inbound: Inbound, mut outbound: Outbound) {
         let front = Rc::clone(&self.0);
-        if let Err(refusal) = front.admit(&call, &front.shared.view.load()) {
+        if let Err(refusal) = front.admit(&call, "stream", &front.shared.view.load()) {
             outbound.finish(Err(refuse(refusal)));
             return;
         }
@@ -470,6 +524,14 @@ impl Handler for FrontHandler {
             };
             outbound.finish(result);
         });
+    }
+
+    fn handled(&self, report: &CallReport<'_>) {
+        self.0.meter().handled(report);
+    }
+
+    fn describe(&self, method: MethodId, request: &Bytes, reply: &Reply) -> Description {
+        request_log::describe(method, request, reply)
     }
 }
 
@@ -499,7 +561,13 @@ fn start_range(view: &View, request: &RangeRequest) -> Started {
 }
 
 /// Goes on measuring between the turns of others.
-async fn measure_on(mut job: Box<RangeJob>, responder: Responder) {
+async fn measure_on(
+    front: Rc<Front>,
+    reading: Reading,
+    request: RangeRequest,
+    mut job: Box<RangeJob>,
+    responder: Responder,
+) {
     let reply = loop {
         os::yield_now().await;
         if responder.is_canceled() {
@@ -511,6 +579,7 @@ async fn measure_on(mut job: Box<RangeJob>, responder: Responder) {
             Err(stop) => break Err(ended(stop)),
         }
     };
+    reading.count_range(&front, &request, &reply);
     responder.send(reply);
 }
 

@@ -1,8 +1,11 @@
 //! The methods that are served, as data; the position in the table is the method's id.
 
-use crate::rpc::{
-    Method, MethodId,
-    MethodKind::{self, ServerStream, Unary},
+use crate::{
+    metrics::GrpcMethod,
+    rpc::{
+        Method, MethodId,
+        MethodKind::{self, BidiStream, ServerStream, Unary},
+    },
 };
 
 const fn method(service: &'static str, name: &'static str, kind: MethodKind) -> Method {
@@ -35,3 +38,22 @@ pub const METHODS: &[Method] = &[
 ];
 
 const _: () = assert!(METHODS.len() == HEALTH_CHECK.0 as usize + 1);
+
+/// The same methods as the metrics name them.
+pub static MEASURED: [GrpcMethod; METHODS.len()] = measured();
+
+const fn measured() -> [GrpcMethod; METHODS.len()] {
+    let mut measured = [GrpcMethod { service: "", method: "", kind: "" }; METHODS.len()];
+    let mut at = 0;
+    while at < METHODS.len() {
+        let Method { service, name, kind } = METHODS[at];
+        let kind = match kind {
+            Unary => "unary",
+            ServerStream => "server_stream",
+            BidiStream => "bidi_stream",
+        };
+        measured[at] = GrpcMethod { service, method: name, kind };
+        at += 1;
+    }
+    measured
+}

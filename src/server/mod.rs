@@ -18,9 +18,11 @@
 //! | `front` | what a call means, what it waits for |
 //! | `mailbox` | what crosses between cores |
 //! | `methods` | the method table |
+//! | `meters`, `apply_watch`, `request_log` | what is counted, by whom, and what is logged as slow |
 //! | `web`, `exposition` | HTTP/1 pages |
 //! | `log`, `notify`, `stop` | log lines, wake-ups, the end |
 
+pub mod apply_watch;
 pub mod bootstrap;
 pub mod config;
 pub mod cores;
@@ -31,9 +33,11 @@ pub mod front;
 pub mod log;
 pub mod log_files;
 pub mod mailbox;
+pub mod meters;
 pub mod methods;
 pub mod node;
 pub mod notify;
+pub mod request_log;
 pub mod stop;
 pub mod web;
 
@@ -57,12 +61,13 @@ use crate::{
     proto::membershippb::{Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest},
     rpc::{Server, Settings},
     server::{
+        apply_watch::ApplyWatch,
         bootstrap::boot,
         config::Config,
         cores::Layout,
-        exposition::Exposition,
         front::{Front, FrontHandler, Shared},
         mailbox::{Answer, MailboxToFront, Request},
+        meters::Meters,
         node::{FrontLink, Node, Pace, SELF},
         notify::Notify,
         web::Web,
@@ -122,7 +127,8 @@ async fn serve_on(
     mut listeners: Vec<Vec<TcpListener>>,
 ) -> Result<Infallible, ServeError> {
     log_start(&config);
-    let booted = boot(&config).await?;
+    let meters = Meters::new(layout.front_count(), config.extensive_metrics, config.warning_apply);
+    let booted = boot(&config, ApplyWatch::new(Arc::clone(&meters))).await?;
     let (locks, actions, metadata, is_new) = (booted.locks, booted.actions, booted.metadata, booted.is_new);
     let text = if is_new { "starting local member" } else { "restarting local member" };
     tracing::info!(
@@ -136,6 +142,7 @@ async fn serve_on(
         txn_ops_max: config.txn_ops_max,
         quota_bytes: config.quota_bytes,
         request_timeout: Duration::from_secs(5) + 2 * config.election,
+        meters,
     });
     let node = Node::new(booted.engine, booted.files, booted.pages, Arc::clone(&shared), pace(&config));
     node.start(actions);
@@ -252,7 +259,8 @@ fn start_front(config: &Config, front: Rc<Front>, listeners: Vec<TcpListener>) -
     };
     os::spawn_local(node::expire_calls(Rc::clone(&front), config.heartbeat));
     let server = Server::new(methods::METHODS, FrontHandler(Rc::clone(&front)), settings);
-    let web = Web { front, exposition: Rc::new(Exposition::default()) };
+    front.meter().connect(server.counters());
+    let web = Web { front };
     let served = frontend::Front::new(server, web);
     for listener in listeners {
         os::spawn_local(Rc::clone(&served).run(Listener::new(listener)));

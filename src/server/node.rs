@@ -20,9 +20,10 @@ use std::{
 
 use crate::{
     base::limits,
-    mvcc::CompactStep,
+    metrics::{Name, Sheet},
+    mvcc::{CompactStep, CompactionReport},
     os::{
-        self,
+        self, clock,
         file::{FileError, PagedFile},
         signal,
     },
@@ -193,9 +194,27 @@ impl Node {
     }
 
     async fn write_one(self: Rc<Self>, batch: IssuedBatch) {
+        let (bytes, started) = (batch.write.bytes.len(), clock::now());
         or_stop(self.files.write(batch.write).await);
+        self.count_log_write(bytes, started.elapsed());
         self.engine.borrow_mut().on_written(batch.sequence);
         self.wake.notify();
+    }
+
+    /// One durable write is both etcd's write and its fsync.
+    fn count_log_write(&self, bytes: usize, took: Duration) {
+        let sheet = self.sheet();
+        sheet.observe(Name::DiskWalWriteDurationSeconds, took.as_secs_f64());
+        sheet.observe(Name::DiskWalFsyncDurationSeconds, took.as_secs_f64());
+        sheet.change(Name::DiskWalWriteBytesTotal, bytes as i64);
+        let expected = Duration::from_millis(limits::SLOW_LOG_WRITE_MS);
+        if took > expected {
+            tracing::warn!(?took, expected_duration = ?expected, "slow fdatasync");
+        }
+    }
+
+    fn sheet(&self) -> &Sheet {
+        &self.shared.meters.engine.sheet
     }
 
     fn queue_actions(&self, actions: Vec<Action>) {
@@ -235,6 +254,7 @@ impl Node {
     /// One commit of the page file, if there is something to commit.
     async fn commit(self: &Rc<Self>) {
         let Some(index) = self.engine.borrow_mut().begin_commit() else { return };
+        let started = clock::now();
         let commit = loop {
             let step = self.engine.borrow_mut().step_commit(limits::COMMIT_CHANGES_PER_SLICE);
             if let Some(commit) = or_stop(step) {
@@ -242,8 +262,9 @@ impl Node {
             }
             os::yield_now().await;
         };
-        let truncate_to = commit.truncate_to;
+        let (truncate_to, built) = (commit.truncate_to, clock::now());
         or_stop(self.write_commit(commit).await);
+        self.count_commit(built - started, built.elapsed());
         let (view, actions) = or_stop(self.engine.borrow_mut().on_committed(index));
         if let Some(length) = truncate_to {
             or_stop(self.pages.cut(length).await);
@@ -251,6 +272,15 @@ impl Node {
         self.shared.view.store(view);
         self.queue_actions(actions);
         self.wake.notify();
+    }
+
+    /// Building pages is etcd's spill; merging small ones (its rebalance) is part of it here.
+    fn count_commit(&self, building: Duration, writing: Duration) {
+        let sheet = self.sheet();
+        sheet.observe(Name::DiskBackendCommitRebalanceDurationSeconds, 0.0);
+        sheet.observe(Name::DiskBackendCommitSpillDurationSeconds, building.as_secs_f64());
+        sheet.observe(Name::DiskBackendCommitWriteDurationSeconds, writing.as_secs_f64());
+        sheet.observe(Name::DiskBackendCommitDurationSeconds, (building + writing).as_secs_f64());
     }
 
     async fn write_commit(&self, commit: Commit) -> Result<(), FileError> {
@@ -273,19 +303,22 @@ impl Node {
     async fn compactor(self: Rc<Self>) {
         loop {
             self.compaction_wake.wait().await;
+            let mut started = clock::now();
             loop {
+                let paused = clock::now();
                 let step = self.engine.borrow_mut().compact_step(self.pace.compaction_batch);
-                match or_stop(step) {
+                let pause = milliseconds(paused.elapsed());
+                let step = or_stop(step);
+                if step != CompactStep::Idle {
+                    self.sheet().observe(Name::MvccDbCompactionPauseDurationMilliseconds, pause);
+                }
+                match step {
                     CompactStep::Idle => break,
                     CompactStep::Working => os::sleep(self.pace.compaction_pause).await,
                     CompactStep::AwaitsCommit => self.force_commit().await,
                     CompactStep::Finished(report) => {
-                        tracing::info!(
-                            compact_revision = report.revision,
-                            number_of_keys_compacted = report.records_deleted,
-                            hash = report.hash.hash,
-                            "finished scheduled compaction"
-                        );
+                        self.on_compacted(report, started.elapsed());
+                        started = clock::now();
                         self.force_commit().await;
                         let answers = self.engine.borrow_mut().on_compacted(report.revision);
                         self.deliver(answers);
@@ -293,6 +326,24 @@ impl Node {
                 }
             }
         }
+    }
+
+    fn on_compacted(&self, report: CompactionReport, took: Duration) {
+        let view = self.shared.view.load();
+        let records = view.kv.records();
+        tracing::info!(
+            compact_revision = report.revision,
+            ?took,
+            number_of_keys_compacted = report.records_deleted,
+            hash = report.hash.hash,
+            current_db_size_bytes = records.size_bytes(),
+            current_db_size_in_use_bytes = records.in_use_bytes(),
+            "finished scheduled compaction"
+        );
+        let sheet = self.sheet();
+        sheet.observe(Name::MvccDbCompactionTotalDurationMilliseconds, milliseconds(took));
+        sheet.add(Name::MvccDbCompactionKeysTotal, report.records_deleted);
+        sheet.set(Name::MvccDbCompactionLast, (clock::unix_ms() / 1000).cast_signed());
     }
 
     /// Returns when everything applied before the call is in the page file.
@@ -333,6 +384,10 @@ impl Node {
         self.is_stopping.set(true);
         self.force_commit().await;
     }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
 }
 
 /// A full disk is not the end: what was acknowledged is on it, and the same step is tried again. Any other failure is.

@@ -7,32 +7,31 @@ use http::{HeaderValue, Method, StatusCode, header};
 use crate::{
     base::version,
     frontend::{WebFuture, WebHandler, WebRequest, WebResponse},
-    server::{exposition::Exposition, front::Front},
+    metrics::{Name, text::CONTENT_TYPE},
+    server::{exposition, front::Front},
 };
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
-const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
 
 /// The pages of one core.
 pub struct Web {
     pub front: Rc<Front>,
-    pub exposition: Rc<Exposition>,
 }
 
 impl WebHandler for Web {
     fn http(&self, request: WebRequest) -> WebFuture {
-        let (front, exposition) = (Rc::clone(&self.front), Rc::clone(&self.exposition));
+        let front = Rc::clone(&self.front);
         Box::pin(async move {
             match request.path.as_str() {
                 "/version" => get(&request).unwrap_or_else(|| version_page(&front)),
                 "/health" => match get(&request) {
                     Some(refused) => refused,
-                    None => health(&front, &exposition, &request.query).await,
+                    None => health(&front, &request.query).await,
                 },
-                "/metrics" => {
-                    get(&request).unwrap_or_else(|| WebResponse::new(StatusCode::OK, METRICS, exposition.page(&front)))
-                }
+                "/metrics" => get(&request).unwrap_or_else(|| {
+                    WebResponse::new(StatusCode::OK, CONTENT_TYPE, exposition::page(front.shared()))
+                }),
                 _ => WebResponse::new(StatusCode::NOT_FOUND, TEXT, "404 page not found\n"),
             }
         })
@@ -61,13 +60,14 @@ fn version_page(front: &Front) -> WebResponse {
 }
 
 /// Alarms, a leader, a read: the first that fails is the reason.
-async fn health(front: &Front, exposition: &Exposition, query: &str) -> WebResponse {
+async fn health(front: &Front, query: &str) -> WebResponse {
     let pairs = || url::form_urlencoded::parse(query.as_bytes());
     let serializable = pairs().any(|(name, value)| name == "serializable" && value == "true");
     let excluded: Vec<String> =
         pairs().filter(|(name, _)| name == "exclude").map(|(_, value)| value.into_owned()).collect();
     let reason = failing(front, serializable, &excluded).await;
-    exposition.count_health(reason.is_none());
+    let counter = if reason.is_none() { Name::ServerHealthSuccess } else { Name::ServerHealthFailures };
+    front.meter().sheet.add(counter, 1);
     match reason {
         None => WebResponse::new(StatusCode::OK, TEXT, r#"{"health":"true","reason":""}"#),
         Some(reason) => {

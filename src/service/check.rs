@@ -143,19 +143,15 @@ impl<'a> Writes<'a> {
     }
 
     fn put(&mut self, key: &'a [u8]) -> Result<(), Refusal> {
-        let deleted = self.deletes.iter().any(|(start, end)| covers(start, end, key));
+        let deleted = self.deletes.iter().any(|(start, end)| is_under(start, end, key));
         if deleted || !self.puts.insert(key) { Err(Refusal::DuplicateKey) } else { Ok(()) }
     }
 }
 
-/// Whether the range `[start, end)`, by etcd's conventions, holds `key`.
-#[must_use]
-pub fn covers(start: &[u8], end: &[u8], key: &[u8]) -> bool {
-    match end {
-        [] => key == start,
-        [0] => key >= start,
-        end => key >= start && key < end,
-    }
+/// Whether a put of `key` collides with a delete of `[start, end)`. As in etcd, an end of one zero byte is taken literally here,
+/// not as "everything from start on", so such a delete collides with nothing.
+fn is_under(start: &[u8], end: &[u8], key: &[u8]) -> bool {
+    if end.is_empty() { key == start } else { key >= start && key < end }
 }
 
 #[cfg(test)]
@@ -186,6 +182,7 @@ mod tests {
         assert_eq!(checked(vec![put_op("a"), put_op("a")]), Err(Refusal::DuplicateKey));
         assert_eq!(checked(vec![put_op("b"), delete_op("a", "c")]), Err(Refusal::DuplicateKey));
         assert_eq!(checked(vec![put_op("c"), delete_op("a", "c")]), Ok(()));
+        assert_eq!(checked(vec![put_op("c"), delete_op("a", "\0")]), Ok(()));
         assert_eq!(checked(vec![delete_op("a", "c"), delete_op("b", "d")]), Ok(()));
     }
 

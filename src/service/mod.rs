@@ -8,8 +8,10 @@
 //! |---|---|
 //! | `check` | static checks of requests, in etcd's order |
 //! | `kv` | Range, RangeStream, read-only Txn: from a view to bytes |
+//! | `request_text` | requests in words for the log |
 //! | `status` | Status, MemberList |
 
 pub mod check;
 pub mod kv;
+pub mod request_text;
 pub mod status;

@@ -95,10 +95,14 @@ pub fn half_a_directory() {
     let damaged = Damaged::pages();
     let log = damaged.directory.path().join("member/wal");
     let aside = damaged.directory.path().join("aside");
-    for part in [&log, &damaged.file] {
-        fs::rename(part, &aside).unwrap();
+    for half in [&log, &damaged.file] {
+        fs::rename(half, &aside).unwrap();
         refused(&start(damaged.directory.path()).err().expect("half a directory"), &["snap/db"]);
-        fs::rename(&aside, part).unwrap();
+        // The refused start made the log's directory anew.
+        if half.is_dir() {
+            fs::remove_dir(half).unwrap();
+        }
+        fs::rename(&aside, half).unwrap();
     }
     let server = start(damaged.directory.path()).unwrap_or_else(|ended| panic!("{ended}"));
     assert!(read_all(&server) == damaged.model, "something was lost");

@@ -7,6 +7,7 @@
 //!   bad_input     what no client would send                 startup   flags, ports, directories
 //!   damage        changed bytes in the data directory       disks     full, in memory, read-only
 //!   fuzz          seeded programs against parsers
+//!   metrics       /metrics beside etcd's
 //! ```
 //!
 //! Some compare with etcd or use its tools (`make reference` builds them). Without those they are reported as ignored,
@@ -23,6 +24,7 @@ mod disks;
 mod fuzz;
 mod harness;
 mod layers;
+mod metrics;
 mod startup;
 mod traffic;
 mod wire;
@@ -60,6 +62,8 @@ fn main() {
         with_reference_3_7("differential::files_agree", differential::files_agree),
         with_reference_3_7("wire::transport_agrees", wire::transport_agrees),
         with_reference_3_7("wire::http1_agrees", wire::http1_agrees),
+        with_reference_3_7("metrics::families_agree", metrics::families_agree),
+        test("metrics::counters_move", metrics::counters_move),
         with_reference("clients::etcdctl_prints_the_same", clients::etcdctl_prints_the_same),
         with_reference("clients::etcdctl_sees_a_healthy_endpoint", clients::etcdctl_sees_a_healthy_endpoint),
         with_reference_3_7("clients::ringctl_prints_the_same", clients::ringctl_prints_the_same),
