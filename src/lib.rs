@@ -11,7 +11,7 @@
 //! (async)    frontend/  listener, connection, routing, interceptors, HTTP/1
 //!            rpc/       gRPC on h2, ignorant of etcd
 //!            os/        the only door to the kernel and glommio
-//! core       service/   the meaning of each RPC as functions; the one table of errors
+//! core       service/   the meaning of each RPC as functions
 //! (sync,     consensus/ Raft as a pure machine: inputs in, effects out
 //! determi-   apply/     one committed entry becomes a change of state
 //! nistic)    cluster/   ids and membership
@@ -19,7 +19,7 @@
 //!            backend/   buckets over pages: read buffer, read view, write batch
 //!            pagefile/  bbolt's file format: pages, nodes, cursors, commits as data, check
 //!            wal/       the log: records, segments, append as data, replay, repair
-//! ground     proto/ metrics/ base/
+//! ground     proto/ metrics/ base/ (the one table of refusals, every limit)
 //! beside     sim/       the disk with faults that drives the core in tests
 //! ```
 //!
@@ -44,7 +44,7 @@
 //! consensus/ -> wal/    entries -> aligned blocks -> one durable O_DIRECT write, several in flight
 //! consensus/ -> apply/  committed: mvcc/write, backend/write_batch, the answer
 //! server/engine         publish the new view, deliver the answers, one wake per connection
-//! server/committer      later, off the path: the batch becomes pages, sync, meta page, sync; the log lets go of it
+//! server/node           later, off the path: the batch becomes pages, sync, meta page, sync; the log lets go of it
 //! ```
 //!
 //! # Glossary
