@@ -10,8 +10,12 @@ programs := $(addprefix $(reference)/,etcd etcdctl etcdutl bbolt)
 run:
 	cargo run --release --bin ringd -- --data-dir default.ringd
 
+# Tests beside the modules take their judges from these variables, and say so when one is missing.
+judges = $(foreach name,etcd etcdctl bbolt,$(if $(wildcard $(reference)/$(name)),\
+	RINGD_$(shell echo $(name) | tr a-z A-Z)=$(CURDIR)/$(reference)/$(name)))
+
 test: reference
-	cargo test
+	$(judges) cargo test
 
 check: lint test
 
