@@ -197,18 +197,34 @@ fn without_durations(line: &str) -> String {
     line.to_owned()
 }
 
-/// The size of etcd's file depends on when it committed. Every digit becomes a 0 where a size may stand.
+/// The size of etcd's file depends on when it committed. A number becomes a 0 where a size may stand, and the widths of a table's
+/// columns, which follow from it, are made one.
 fn without_sizes(line: &str) -> String {
     let has_size = ["dbSize", "\"DBSize", " kB", "DB SIZE"].iter().any(|mark| line.contains(mark));
     if !has_size {
-        return line.to_owned();
+        return squeezed(line, '─');
     }
     let words = line.split_inclusive([' ', ',']).map(|word| {
         let is_size = word.ends_with("% ") || word.ends_with("%,") || word.starts_with("\"dbSize");
         let is_number = word.trim().len() < 7 && word.trim().bytes().all(|byte| byte.is_ascii_digit());
-        if is_size || is_number { word.replace(|char: char| char.is_ascii_digit(), "0") } else { word.to_owned() }
+        if is_size || is_number {
+            squeezed(&word.replace(|char: char| char.is_ascii_digit(), "0"), '0')
+        } else {
+            word.to_owned()
+        }
     });
-    words.collect()
+    squeezed(&words.collect::<String>(), ' ')
+}
+
+/// Every run of `repeated` becomes one.
+fn squeezed(text: &str, repeated: char) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character != repeated || !out.ends_with(repeated) {
+            out.push(character);
+        }
+    }
+    out
 }
 
 fn run_etcdctl(program: &std::ffi::OsStr, step: &Step) -> Outcome {
