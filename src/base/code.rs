@@ -45,6 +45,12 @@ impl Code {
         Code::Unauthenticated,
     ];
 
+    /// The code with this number; anything else is [`Code::Unknown`].
+    #[must_use]
+    pub fn from_number(number: u32) -> Self {
+        usize::try_from(number).ok().and_then(|number| Self::ALL.get(number).copied()).unwrap_or(Self::Unknown)
+    }
+
     /// The name in metrics and logs (grpc-go's spelling).
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -2,54 +2,7 @@
 
 use std::fmt;
 
-/// gRPC status codes by number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Code {
-    Ok = 0,
-    Canceled = 1,
-    Unknown = 2,
-    InvalidArgument = 3,
-    DeadlineExceeded = 4,
-    NotFound = 5,
-    AlreadyExists = 6,
-    PermissionDenied = 7,
-    ResourceExhausted = 8,
-    FailedPrecondition = 9,
-    Aborted = 10,
-    OutOfRange = 11,
-    Unimplemented = 12,
-    Internal = 13,
-    Unavailable = 14,
-    DataLoss = 15,
-    Unauthenticated = 16,
-}
-
-const CODES: [Code; 17] = [
-    Code::Ok,
-    Code::Canceled,
-    Code::Unknown,
-    Code::InvalidArgument,
-    Code::DeadlineExceeded,
-    Code::NotFound,
-    Code::AlreadyExists,
-    Code::PermissionDenied,
-    Code::ResourceExhausted,
-    Code::FailedPrecondition,
-    Code::Aborted,
-    Code::OutOfRange,
-    Code::Unimplemented,
-    Code::Internal,
-    Code::Unavailable,
-    Code::DataLoss,
-    Code::Unauthenticated,
-];
-
-impl Code {
-    /// The code with this number; anything else is [`Code::Unknown`].
-    pub fn from_number(number: u32) -> Self {
-        CODES.get(number as usize).copied().unwrap_or(Self::Unknown)
-    }
-}
+pub use crate::base::code::Code;
 
 /// Why a call failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -190,7 +143,7 @@ mod tests {
 
     #[test]
     fn codes_have_their_numbers() {
-        for (number, code) in CODES.into_iter().enumerate() {
+        for (number, code) in Code::ALL.into_iter().enumerate() {
             assert_eq!(code as usize, number);
             assert_eq!(Code::from_number(number as u32), code);
         }
