@@ -91,14 +91,14 @@ const FLAGS: &[Flag] = &[
     flag("wal-dir", "", "Directory of the log [default: <data-dir>/member/wal]"),
     flag("listen-client-urls", "http://localhost:2379", "Where clients are served"),
     flag("advertise-client-urls", "http://localhost:2379", "Client URLs told to the cluster"),
-    flag("listen-peer-urls", "http://localhost:2380", "Where members are served"),
+    flag("listen-peer-urls", "http://localhost:2380", "Where members are to be served (nothing listens there yet)"),
     flag("initial-advertise-peer-urls", "http://localhost:2380", "Peer URLs told to the cluster"),
     flag("initial-cluster", "", "Initial members as name=url,... [default: this member]"),
     flag("initial-cluster-state", "new", "new or existing"),
     flag("initial-cluster-token", "etcd-cluster", "Enters member and cluster ids"),
     flag("heartbeat-interval", "100", "Milliseconds between heartbeats"),
     flag("election-timeout", "1000", "Milliseconds without a leader before an election"),
-    flag("initial-election-tick-advance", "true", "Shorten the first election timeout at boot"),
+    flag("initial-election-tick-advance", "true", "Shorten the first election timeout at boot (only true is served)"),
     flag("pre-vote", "true", "Ask before standing for election"),
     flag("quota-backend-bytes", "0", "Database quota; 0 means 2 GiB, negative none"),
     flag("max-request-bytes", "1572864", "Largest Raft request"),
@@ -111,7 +111,7 @@ const FLAGS: &[Flag] = &[
     flag("backend-batch-limit", "0", "Most changes between commits of the page file [default: 10000]"),
     flag("compaction-batch-limit", "0", "Revisions per slice of a compaction [default: 1000]"),
     flag("compaction-sleep-interval", "0", "Pause between slices of a compaction [default: 10ms]"),
-    flag("snapshot-count", "10000", "Applied entries between snapshots of the log"),
+    flag("snapshot-count", "10000", "For compatibility: the log is released at every commit of the database"),
     flag("snapshot-catchup-entries", "5000", "Entries kept in memory for slow followers"),
     flag("warning-apply-duration", "100ms", "Log an apply that takes longer"),
     flag("warning-unary-request-duration", "300ms", "Log a unary call that takes longer"),
@@ -127,7 +127,7 @@ const FLAGS: &[Flag] = &[
         "Write the log through the page cache with fdatasync, for file systems without O_DIRECT",
     ),
     flag("cores", "", "Number of executors, or a list of CPUs like 0,2,3 [default: by the machine]"),
-    flag("socket-reuse-port", "false", "SO_REUSEPORT across processes"),
+    flag("socket-reuse-port", "false", "Share ports with other processes (only false is served)"),
 ];
 
 /// Flags of etcd 3.7 that this version knows and does not serve.
@@ -426,8 +426,7 @@ impl Values {
         self.one_of("logger", &["zap"])?;
         self.one_of("log-outputs", &["default", "stderr"])?;
         self.number::<u64>("snapshot-count")?;
-        self.boolean("initial-election-tick-advance")?;
-        self.boolean("socket-reuse-port")?;
+        self.refuse_without_effect()?;
         match self.text("initial-cluster-state") {
             "new" => Ok(()),
             "existing" => {
@@ -435,6 +434,20 @@ impl Values {
             }
             other => Err(invalid("initial-cluster-state", other, "new or existing is expected")),
         }
+    }
+
+    /// Flags whose other setting would change nothing here: refused rather than taken and ignored.
+    fn refuse_without_effect(&self) -> Result<(), Refused> {
+        if !self.boolean("initial-election-tick-advance")? {
+            let text =
+                "--initial-election-tick-advance=false: a member that is alone always stands for election at once";
+            return Err(refuse(1, text));
+        }
+        if self.boolean("socket-reuse-port")? {
+            let text = "--socket-reuse-port: this version of ringd does not share its ports with another process";
+            return Err(refuse(1, text));
+        }
+        Ok(())
     }
 
     fn raft_times(&self) -> Result<(Duration, Duration), Refused> {
@@ -639,6 +652,8 @@ mod tests {
         assert!(refusal(&["--cert-file=x"], &[]).text.contains("does not serve"));
         assert!(refusal(&[], &[("ETCD_CERT_FILE", "x")]).text.contains("does not serve"));
         assert!(refusal(&["stray"], &[]).text.contains("not a valid flag"));
+        assert!(refusal(&["--socket-reuse-port"], &[]).text.contains("does not share"));
+        assert!(refusal(&["--initial-election-tick-advance=false"], &[]).text.contains("at once"));
     }
 
     #[test]
