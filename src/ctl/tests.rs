@@ -252,7 +252,8 @@ fn run_ours(step: &Step) -> Outcome {
     Outcome { code, output, errors }
 }
 
-/// Starts etcd and waits for the line that says it serves.
+/// Starts etcd and waits for the line that says it serves, and for the one that says it has decided its storage version:
+/// a moment later, and what `endpoint status` prints depends on it.
 fn start(program: &std::ffi::OsStr, folder: &std::path::Path, [client, peer]: [u16; 2]) -> Server {
     let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
     let mut child = Command::new(program)
@@ -267,8 +268,11 @@ fn start(program: &std::ffi::OsStr, folder: &std::path::Path, [client, peer]: [u
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let ready = lines.by_ref().map_while(Result::ok).any(|line| line.contains("serving client traffic insecurely"));
-    assert!(ready, "etcd ended before it served");
+    let mut missing = vec!["serving client traffic insecurely", r#""new-storage-version":"3.7.0""#];
+    while !missing.is_empty() {
+        let line = lines.next().and_then(Result::ok).expect("etcd ended before it served");
+        missing.retain(|text| !line.contains(text));
+    }
     // Its log must be read, or it stops when the pipe is full.
     thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
     Server(child)
