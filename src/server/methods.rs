@@ -18,10 +18,29 @@ pub const PUT: MethodId = MethodId(2);
 pub const DELETE_RANGE: MethodId = MethodId(3);
 pub const TXN: MethodId = MethodId(4);
 pub const COMPACT: MethodId = MethodId(5);
-pub const STATUS: MethodId = MethodId(6);
-pub const ALARM: MethodId = MethodId(7);
-pub const MEMBER_LIST: MethodId = MethodId(8);
-pub const HEALTH_CHECK: MethodId = MethodId(9);
+pub const WATCH: MethodId = MethodId(6);
+pub const LEASE_GRANT: MethodId = MethodId(7);
+pub const LEASE_REVOKE: MethodId = MethodId(8);
+pub const LEASE_KEEP_ALIVE: MethodId = MethodId(9);
+pub const LEASE_TIME_TO_LIVE: MethodId = MethodId(10);
+pub const LEASES: MethodId = MethodId(11);
+pub const MEMBER_LIST: MethodId = MethodId(12);
+pub const ALARM: MethodId = MethodId(13);
+pub const STATUS: MethodId = MethodId(14);
+pub const DEFRAGMENT: MethodId = MethodId(15);
+pub const HASH: MethodId = MethodId(16);
+pub const HASH_KV: MethodId = MethodId(17);
+pub const SNAPSHOT: MethodId = MethodId(18);
+pub const MOVE_LEADER: MethodId = MethodId(19);
+pub const DOWNGRADE: MethodId = MethodId(20);
+pub const LOCK: MethodId = MethodId(21);
+pub const UNLOCK: MethodId = MethodId(22);
+pub const CAMPAIGN: MethodId = MethodId(23);
+pub const PROCLAIM: MethodId = MethodId(24);
+pub const LEADER: MethodId = MethodId(25);
+pub const OBSERVE: MethodId = MethodId(26);
+pub const RESIGN: MethodId = MethodId(27);
+pub const HEALTH_CHECK: MethodId = MethodId(28);
 
 /// In the order of the constants above.
 pub const METHODS: &[Method] = &[
@@ -31,9 +50,28 @@ pub const METHODS: &[Method] = &[
     method("etcdserverpb.KV", "DeleteRange", Unary),
     method("etcdserverpb.KV", "Txn", Unary),
     method("etcdserverpb.KV", "Compact", Unary),
-    method("etcdserverpb.Maintenance", "Status", Unary),
-    method("etcdserverpb.Maintenance", "Alarm", Unary),
+    method("etcdserverpb.Watch", "Watch", BidiStream),
+    method("etcdserverpb.Lease", "LeaseGrant", Unary),
+    method("etcdserverpb.Lease", "LeaseRevoke", Unary),
+    method("etcdserverpb.Lease", "LeaseKeepAlive", BidiStream),
+    method("etcdserverpb.Lease", "LeaseTimeToLive", Unary),
+    method("etcdserverpb.Lease", "LeaseLeases", Unary),
     method("etcdserverpb.Cluster", "MemberList", Unary),
+    method("etcdserverpb.Maintenance", "Alarm", Unary),
+    method("etcdserverpb.Maintenance", "Status", Unary),
+    method("etcdserverpb.Maintenance", "Defragment", Unary),
+    method("etcdserverpb.Maintenance", "Hash", Unary),
+    method("etcdserverpb.Maintenance", "HashKV", Unary),
+    method("etcdserverpb.Maintenance", "Snapshot", ServerStream),
+    method("etcdserverpb.Maintenance", "MoveLeader", Unary),
+    method("etcdserverpb.Maintenance", "Downgrade", Unary),
+    method("v3lockpb.Lock", "Lock", Unary),
+    method("v3lockpb.Lock", "Unlock", Unary),
+    method("v3electionpb.Election", "Campaign", Unary),
+    method("v3electionpb.Election", "Proclaim", Unary),
+    method("v3electionpb.Election", "Leader", Unary),
+    method("v3electionpb.Election", "Observe", ServerStream),
+    method("v3electionpb.Election", "Resign", Unary),
     method("grpc.health.v1.Health", "Check", Unary),
 ];
 

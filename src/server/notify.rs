@@ -35,3 +35,33 @@ impl Notify {
         .await;
     }
 }
+
+/// Where a task finds the outcome of what it waits for.
+pub struct Ticket<T> {
+    outcome: Cell<Option<T>>,
+    done: Notify,
+}
+
+impl<T> Default for Ticket<T> {
+    fn default() -> Self {
+        Self { outcome: Cell::new(None), done: Notify::default() }
+    }
+}
+
+impl<T> Ticket<T> {
+    /// It is over. Called once.
+    pub fn end(&self, outcome: T) {
+        self.outcome.set(Some(outcome));
+        self.done.notify();
+    }
+
+    /// Waits for the end.
+    pub async fn outcome(&self) -> T {
+        loop {
+            if let Some(outcome) = self.outcome.take() {
+                return outcome;
+            }
+            self.done.wait().await;
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! From a method's id to the function that serves it.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use crate::{
+    apply::request::Kind,
+    os,
+    proto::{
+        etcdserverpb::AlarmRequest,
+        grpc::health::v1::{HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus},
+    },
+    rpc::{Call, CallReport, Code, Description, Handler, Inbound, MethodId, Outbound, Reply, Responder, Status},
+    server::{
+        front::{Front, decode, encoded, refuse},
+        methods, request_log,
+    },
+    service::status,
+};
+
+/// The handler that the gRPC server of one core calls.
+pub struct FrontHandler(pub Rc<Front>);
+
+impl Handler for FrontHandler {
+    fn unary(&self, call: &Call, message: Bytes, responder: Responder) -> Option<Reply> {
+        let front = &self.0;
+        let view = front.shared.view.load();
+        if let Err(refusal) = front.admit(call, "unary", &view) {
+            return Some(Err(refuse(refusal)));
+        }
+        match call.method {
+            methods::RANGE => front.range(call, &view, message, responder),
+            methods::PUT => front.put(call, &view, message, responder),
+            methods::DELETE_RANGE => front.delete_range(call, &message, responder),
+            methods::TXN => front.txn(call, &view, &message, responder),
+            methods::COMPACT => front.compact(call, &message, responder),
+            methods::ALARM => {
+                let checked = decode::<AlarmRequest>(message.clone()).map(|_| ());
+                front.propose_if(checked, call, Kind::Alarm, &message, responder)
+            }
+            methods::STATUS => Some(encoded(&status::status(&view, front.shared.quota_bytes))),
+            methods::MEMBER_LIST => front.member_list(call, &view, message, responder),
+            methods::HEALTH_CHECK => Some(health(message)),
+            other => Some(Err(not_served(other))),
+        }
+    }
+
+    fn streaming(&self, call: Call, mut inbound: Inbound, mut outbound: Outbound) {
+        let front = Rc::clone(&self.0);
+        if let Err(refusal) = front.admit(&call, "stream", &front.shared.view.load()) {
+            outbound.finish(Err(refuse(refusal)));
+            return;
+        }
+        os::spawn_local(async move {
+            let result = match call.method {
+                methods::RANGE_STREAM => front.range_stream(&call, &mut inbound, &mut outbound).await,
+                other => Err(not_served(other)),
+            };
+            outbound.finish(result);
+        });
+    }
+
+    fn handled(&self, report: &CallReport<'_>) {
+        self.0.meter().handled(report);
+    }
+
+    fn describe(&self, method: MethodId, request: &Bytes, reply: &Reply) -> Description {
+        request_log::describe(method, request, reply)
+    }
+}
+
+/// As the router answers for a method that is not in the table.
+fn not_served(method: MethodId) -> Status {
+    let service = methods::METHODS[usize::from(method.0)].service;
+    Status::new(Code::Unimplemented, format!("unknown service {service}"))
+}
+
+fn health(message: Bytes) -> Reply {
+    let request = decode::<HealthCheckRequest>(message)?;
+    if !request.service.is_empty() {
+        return Err(Status::new(Code::NotFound, "unknown service"));
+    }
+    encoded(&HealthCheckResponse { status: ServingStatus::Serving as i32 })
+}

@@ -1,0 +1,178 @@
+//! The front of one core: what a call means, what it waits for, and what answers it.
+//!
+//! ```text
+//!   call ─ admit ─ decode ─ check ─┬─ serializable read ─▶ view ─▶ answer, in the same turn
+//!                                  ├─ linearizable read ─▶ round of this core ─ ReadConfirmed ─▶ view ─▶ answer
+//!                                  └─ write ─▶ proposal ─ applied ─▶ answer
+//! ```
+//!
+//! | file | holds |
+//! |---|---|
+//! | `handler` | from a method's id to the function that serves it |
+//! | `reads` | rounds: what waits until this member may answer a linearizable read |
+//! | `proposals` | what waits until its entry is applied |
+//! | `kv`, `members` | the services |
+//!
+//! Every call that waits is answered within the request timeout.
+
+mod handler;
+mod kv;
+mod members;
+mod proposals;
+mod reads;
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use prost::Message;
+
+pub use self::handler::FrontHandler;
+use self::{proposals::Proposals, reads::Reads};
+use crate::{
+    apply::View,
+    base::refusal::Refusal,
+    rpc::{Body, Call, Code, Reply, Status},
+    server::{
+        engine::FrontId,
+        mailbox::{Answer, Request},
+        meters::{ClientVersions, FrontMeter, Meters},
+        notify::Notify,
+        stop,
+    },
+    service::kv::ReadStop,
+};
+
+/// What all fronts of a member share.
+pub struct Shared {
+    /// The newest published state.
+    pub view: ArcSwap<View>,
+    pub request_bytes_max: usize,
+    pub txn_ops_max: usize,
+    pub quota_bytes: i64,
+    /// The bound on anything that waits for consensus.
+    pub request_timeout: Duration,
+    pub meters: Arc<Meters>,
+}
+
+/// One core's front.
+pub struct Front {
+    id: FrontId,
+    shared: Arc<Shared>,
+    /// Raised when `take_requests` has something.
+    pub outgoing: Rc<Notify>,
+    requests: RefCell<Vec<Request>>,
+    proposals: RefCell<Proposals>,
+    next_id: Cell<u64>,
+    id_step: u64,
+    reads: RefCell<Reads>,
+    clients: RefCell<ClientVersions>,
+}
+
+impl Front {
+    /// The front of core `id` of `count`; `first_id` is where this start's proposal ids begin, `outgoing` who is to be woken.
+    #[must_use]
+    pub fn new(id: FrontId, count: u64, first_id: u64, shared: Arc<Shared>, outgoing: Rc<Notify>) -> Rc<Self> {
+        Rc::new(Self {
+            id,
+            shared,
+            outgoing,
+            requests: RefCell::default(),
+            proposals: RefCell::default(),
+            next_id: Cell::new(first_id + u64::from(id)),
+            id_step: count,
+            reads: RefCell::default(),
+            clients: RefCell::default(),
+        })
+    }
+
+    #[must_use]
+    pub fn id(&self) -> FrontId {
+        self.id
+    }
+
+    #[must_use]
+    pub fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Where this core counts.
+    #[must_use]
+    pub fn meter(&self) -> &FrontMeter {
+        self.shared.meters.front(self.id)
+    }
+
+    /// What the engine is to be told. The round of reads that wait begins here, not before.
+    pub fn take_requests(&self) -> Vec<Request> {
+        let mut requests = std::mem::take(&mut *self.requests.borrow_mut());
+        requests.extend(self.begin_round());
+        requests
+    }
+
+    /// The engine's answer to one of the requests.
+    pub fn on_answer(self: &Rc<Self>, answer: Answer) {
+        match answer {
+            Answer::Proposal { id, outcome } => self.on_proposal(id, outcome),
+            Answer::ReadConfirmed { context } => self.on_confirmed(context),
+            Answer::ReadFailed { context, error } => self.on_read_failed(context, error),
+        }
+    }
+
+    /// Ends what has waited for longer than the request timeout. Called at every tick.
+    pub fn expire(&self, now: Instant) {
+        self.expire_proposals(now);
+        self.expire_reads(now);
+    }
+
+    fn is_late(&self, now: Instant, since: Instant) -> bool {
+        now.saturating_duration_since(since) >= self.shared.request_timeout
+    }
+
+    /// Queues something for the engine.
+    fn tell_engine(&self, request: Request) {
+        self.requests.borrow_mut().push(request);
+        self.outgoing.notify();
+    }
+
+    /// The checks that every call passes before its own, in etcd's order. `kind` is `unary` or `stream`.
+    fn admit(&self, call: &Call, kind: &'static str, view: &View) -> Result<(), Refusal> {
+        if view.membership.version.is_none() {
+            return Err(Refusal::NotCapable);
+        }
+        let version = call.client_api_version();
+        if version.is_some_and(|version| std::str::from_utf8(version).is_err()) {
+            return Err(Refusal::InvalidClientApiVersion);
+        }
+        self.clients.borrow_mut().count(&self.meter().sheet, kind, version);
+        if call.has_leader() && view.raft.leader == 0 {
+            return Err(Refusal::NoLeader);
+        }
+        Ok(())
+    }
+}
+
+fn decode<M: Message + Default>(message: Bytes) -> Result<M, Status> {
+    M::decode(message)
+        .map_err(|error| Status::new(Code::Internal, format!("grpc: error unmarshalling request: {error}")))
+}
+
+fn encoded(message: &impl Message) -> Reply {
+    Ok(Body::Message(message.encode_to_vec().into()))
+}
+
+fn refuse(refusal: Refusal) -> Status {
+    Status::new(refusal.code(), refusal.text())
+}
+
+/// A refusal goes to the client; damage stops the member.
+fn ended(stop: ReadStop) -> Status {
+    match stop {
+        ReadStop::Refused(refusal) => refuse(refusal),
+        ReadStop::Failed(text) => stop::fatal(&text),
+    }
+}
