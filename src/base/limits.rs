@@ -189,3 +189,10 @@ pub const DECOMPRESSED_BYTES_PER_TURN_MAX: usize = 1 << 20;
 pub const CLIENT_VERSIONS_MAX: usize = 32;
 /// A durable write of the log that takes longer is logged.
 pub const SLOW_LOG_WRITE_MS: u64 = 1_000;
+/// Records and bytes that a copy of a whole state takes at a time: one commit of the new file each.
+pub const COPY_CHUNK_RECORDS: usize = 10_000;
+pub const COPY_CHUNK_BYTES: usize = 4 << 20;
+/// How often a tool that waits for a database looks whether its lock is free.
+pub const LOCK_POLL_MS: u64 = 50;
+/// Entries of another server's log that are applied before they are committed to the database.
+pub const TAIL_ENTRIES_PER_COMMIT: u64 = 10_000;
