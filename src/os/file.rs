@@ -178,6 +178,11 @@ impl PagedFile {
         Ok(Self { path: path.to_owned(), file, sync })
     }
 
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Writes all of `bytes`; visible to the mapping at once, durable after [`Self::sync`].
     ///
     /// # Errors

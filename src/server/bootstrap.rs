@@ -162,7 +162,8 @@ fn assemble(
 ) -> Result<Booted, BootError> {
     let Metadata { cluster_id, member_id } = log.metadata;
     let membership: Membership = database.state.membership(cluster_id, member_id);
-    let applier = Applier::new(database.store, database.backend, database.state, membership);
+    let applier =
+        Applier::new(database.store, database.backend, database.state, membership).with_quota(config.quota_bytes);
     let election_ticks = config.election.as_millis() / config.heartbeat.as_millis().max(1);
     let settings = consensus::Config {
         member_id,
