@@ -189,3 +189,10 @@ pub const DECOMPRESSED_BYTES_PER_TURN_MAX: usize = 1 << 20;
 pub const CLIENT_VERSIONS_MAX: usize = 32;
 /// A durable write of the log that takes longer is logged.
 pub const SLOW_LOG_WRITE_MS: u64 = 1_000;
+/// How long a client waits for the answer to its first beat of a lease, and before it opens another stream for beats.
+pub const CLIENT_FIRST_BEAT_MS: u64 = 5_000;
+pub const CLIENT_KEEP_ALIVE_PAUSE_MS: u64 = 500;
+/// The most that a client reads of a `/metrics` page.
+pub const CLIENT_METRICS_BYTES_MAX: u64 = 64 << 20;
+/// Responses and lines that wait to be shown by an interactive watch.
+pub const CLIENT_WATCH_QUEUE_MAX: usize = 64;
