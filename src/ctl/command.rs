@@ -20,6 +20,10 @@ pub struct Command<R: 'static = Run> {
     pub name: &'static str,
     /// What follows the name in the usage line.
     pub arguments: &'static str,
+    /// The usage line does not say that flags may follow.
+    pub hides_flags: bool,
+    /// What the first argument may be, for completion.
+    pub values: &'static [&'static str],
     pub short: &'static str,
     /// Text of the help; the short one if empty.
     pub long: &'static str,
@@ -42,6 +46,8 @@ impl<R> Command<R> {
     pub const EMPTY: Self = Self {
         name: "",
         arguments: "",
+        hides_flags: false,
+        values: &[],
         short: "",
         long: "",
         example: "",
@@ -62,6 +68,8 @@ pub struct Flag {
     /// As it would be typed.
     pub default: &'static str,
     pub help: &'static str,
+    /// What it may be, for completion.
+    pub values: &'static [&'static str],
 }
 
 /// What a flag holds.
@@ -78,7 +86,7 @@ pub enum Kind {
 
 impl Flag {
     pub const fn new(name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Self {
-        Self { name, letter: None, kind, default, help }
+        Self { name, letter: None, kind, default, help, values: &[] }
     }
 
     pub const fn bool(name: &'static str, help: &'static str) -> Self {
@@ -91,6 +99,10 @@ impl Flag {
 
     pub const fn text(name: &'static str, default: &'static str, help: &'static str) -> Self {
         Self::new(name, Kind::Text, default, help)
+    }
+
+    pub const fn values(self, values: &'static [&'static str]) -> Self {
+        Self { values, ..self }
     }
 
     pub const fn letter(self, letter: char) -> Self {
