@@ -89,6 +89,9 @@ pub fn put_cost(request: &PutRequest) -> usize {
     256 + request.key.len() + request.value.len()
 }
 
+/// etcd's estimate of what a lease costs the database, in bytes.
+pub const LEASE_COST: usize = 64;
+
 /// The larger of the two branches' costs, nested transactions included.
 #[must_use]
 pub fn txn_cost(request: &TxnRequest) -> usize {

@@ -7,7 +7,14 @@ use std::{cell::RefCell, rc::Rc};
 
 use bytes::Bytes;
 
-use crate::{base::refusal::Refusal, os::channel::SenderSeat, server::notify::Notify};
+use crate::{
+    base::refusal::Refusal,
+    os::channel::SenderSeat,
+    server::{
+        lessor::{LeaseAnswer, LeaseQuestion},
+        notify::Notify,
+    },
+};
 
 /// From a front core to the engine.
 #[derive(Debug)]
@@ -16,6 +23,8 @@ pub enum Request {
     Propose { id: u64, data: Bytes },
     /// Confirm that this member may serve reads; comes back under `context`.
     ReadIndex { context: u64 },
+    /// Questions about leases, all of a turn together; each comes back under its number.
+    Leases { questions: Vec<(u64, LeaseQuestion)> },
 }
 
 /// From the engine to a front core.
@@ -27,6 +36,8 @@ pub enum Answer {
     ReadConfirmed { context: u64 },
     /// The round failed.
     ReadFailed { context: u64, error: Refusal },
+    /// In the order of the questions.
+    Leases { answers: Vec<(u64, LeaseAnswer)> },
 }
 
 /// The way from the engine to a front on another core: a queue that a task of the engine's core empties into a channel.

@@ -11,12 +11,13 @@
 //! | `handler` | from a method's id to the function that serves it |
 //! | `reads` | rounds: what waits until this member may answer a linearizable read |
 //! | `proposals` | what waits until its entry is applied |
-//! | `kv`, `members` | the services |
+//! | `kv`, `lease`, `members` | the services |
 //!
 //! Every call that waits is answered within the request timeout.
 
 mod handler;
 mod kv;
+mod lease;
 mod members;
 mod proposals;
 mod reads;
@@ -33,7 +34,7 @@ use bytes::Bytes;
 use prost::Message;
 
 pub use self::handler::FrontHandler;
-use self::{proposals::Proposals, reads::Reads};
+use self::{lease::LeaseQuestions, proposals::Proposals, reads::Reads};
 use crate::{
     apply::View,
     base::refusal::Refusal,
@@ -71,6 +72,7 @@ pub struct Front {
     next_id: Cell<u64>,
     id_step: u64,
     reads: RefCell<Reads>,
+    leases: RefCell<LeaseQuestions>,
     clients: RefCell<ClientVersions>,
 }
 
@@ -87,6 +89,7 @@ impl Front {
             next_id: Cell::new(first_id + u64::from(id)),
             id_step: count,
             reads: RefCell::default(),
+            leases: RefCell::default(),
             clients: RefCell::default(),
         })
     }
@@ -111,6 +114,7 @@ impl Front {
     pub fn take_requests(&self) -> Vec<Request> {
         let mut requests = std::mem::take(&mut *self.requests.borrow_mut());
         requests.extend(self.begin_round());
+        requests.extend(self.take_questions());
         requests
     }
 
@@ -120,6 +124,7 @@ impl Front {
             Answer::Proposal { id, outcome } => self.on_proposal(id, outcome),
             Answer::ReadConfirmed { context } => self.on_confirmed(context),
             Answer::ReadFailed { context, error } => self.on_read_failed(context, error),
+            Answer::Leases { answers } => self.on_lease_answers(answers),
         }
     }
 
