@@ -16,6 +16,7 @@
 //! (sync,     consensus/ Raft as a pure machine: inputs in, effects out
 //! determi-   apply/     one committed entry becomes a change of state
 //! nistic)    cluster/   ids and membership
+//!            lease/     keys that end unless somebody renews their lease
 //!            mvcc/      revisions, key index, tree index, range, write, compact, hash, restore
 //!            snapshot/  a whole state as a stream of chunks
 //!            backend/   buckets over pages: read buffer, read view, write batch
@@ -70,6 +71,7 @@ pub mod cluster;
 pub mod consensus;
 pub mod ctl;
 pub mod frontend;
+pub mod lease;
 pub mod metrics;
 pub mod mvcc;
 pub mod os;

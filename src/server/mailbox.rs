@@ -7,7 +7,14 @@ use std::{cell::RefCell, rc::Rc};
 
 use bytes::Bytes;
 
-use crate::{base::refusal::Refusal, os::channel::SenderSeat, server::notify::Notify};
+use crate::{
+    base::refusal::Refusal,
+    os::channel::SenderSeat,
+    server::{
+        lessor::{LeaseAnswer, LeaseQuestion},
+        notify::Notify,
+    },
+};
 
 /// From a front core to the engine.
 #[derive(Debug)]
@@ -18,6 +25,8 @@ pub enum Request {
     ReadIndex { context: u64 },
     /// Work on the page file; its end comes back under `id`.
     Chore { id: u64, chore: Chore },
+    /// Questions about leases, all of a turn together; each comes back under its number.
+    Leases { questions: Vec<(u64, LeaseQuestion)> },
 }
 
 /// What a front may ask for that is no request of the state.
@@ -40,6 +49,8 @@ pub enum Answer {
     ReadFailed { context: u64, error: Refusal },
     /// The chore is done.
     ChoreDone { id: u64 },
+    /// In the order of the questions.
+    Leases { answers: Vec<(u64, LeaseAnswer)> },
 }
 
 /// The way from the engine to a front on another core: a queue that a task of the engine's core empties into a channel.

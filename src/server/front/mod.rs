@@ -12,12 +12,13 @@
 //! | `reads` | rounds: what waits until this member may answer a linearizable read |
 //! | `proposals` | what waits until its entry is applied |
 //! | `quota` | what is refused because the database is full |
-//! | `kv`, `members`, `maintenance` | the services |
+//! | `kv`, `lease`, `members`, `maintenance` | the services |
 //!
 //! Every call that waits is answered within the request timeout.
 
 mod handler;
 mod kv;
+mod lease;
 mod maintenance;
 mod members;
 mod proposals;
@@ -36,7 +37,7 @@ use bytes::Bytes;
 use prost::Message;
 
 pub use self::handler::FrontHandler;
-use self::{maintenance::Maintenance, proposals::Proposals, quota::Quota, reads::Reads};
+use self::{lease::LeaseQuestions, maintenance::Maintenance, proposals::Proposals, quota::Quota, reads::Reads};
 use crate::{
     apply::View,
     base::refusal::Refusal,
@@ -74,6 +75,7 @@ pub struct Front {
     next_id: Cell<u64>,
     id_step: u64,
     reads: RefCell<Reads>,
+    leases: RefCell<LeaseQuestions>,
     clients: RefCell<ClientVersions>,
     maintenance: Maintenance,
     quota: Quota,
@@ -92,6 +94,7 @@ impl Front {
             next_id: Cell::new(first_id + u64::from(id)),
             id_step: count,
             reads: RefCell::default(),
+            leases: RefCell::default(),
             clients: RefCell::default(),
             maintenance: Maintenance::default(),
             quota: Quota::default(),
@@ -118,6 +121,7 @@ impl Front {
     pub fn take_requests(&self) -> Vec<Request> {
         let mut requests = std::mem::take(&mut *self.requests.borrow_mut());
         requests.extend(self.begin_round());
+        requests.extend(self.take_questions());
         requests
     }
 
@@ -128,6 +132,7 @@ impl Front {
             Answer::ReadConfirmed { context } => self.on_confirmed(context),
             Answer::ReadFailed { context, error } => self.on_read_failed(context, error),
             Answer::ChoreDone { id } => self.on_chore_done(id),
+            Answer::Leases { answers } => self.on_lease_answers(answers),
         }
     }
 
