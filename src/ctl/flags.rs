@@ -138,11 +138,7 @@ impl Flags {
     pub fn uint(&self, name: &str) -> u64 {
         match self.entry(name).value {
             Value::Uint(value) => value,
-<<<<<<< HEAD
-            _ => unreachable!("--{name} is no number"),
-=======
             _ => unreachable!("--{name} is no unsigned number"),
->>>>>>> main
         }
     }
 

@@ -21,8 +21,8 @@ mod auth;
 mod check;
 pub(crate) mod command;
 mod compaction;
-mod complete;
-mod completion;
+pub(crate) mod complete;
+pub(crate) mod completion;
 mod defrag;
 mod del;
 mod downgrade;
@@ -53,6 +53,7 @@ mod version;
 mod watch;
 
 use command::{Command, Found, find, suggestions};
+use complete::{Program, Streams};
 use flags::Flags;
 use go_format::quote;
 use session::{ERROR, Exit, Session};
@@ -121,7 +122,8 @@ pub fn run(words: &[Vec<u8>], environment: Vec<(String, String)>, mut io: Io) ->
 }
 
 fn carry_out(words: &[Vec<u8>], environment: Vec<(String, String)>, io: &mut Io) -> Result<(), Exit> {
-    if let Some(outcome) = complete::answer(words, io) {
+    let streams = Streams { output: io.output, errors: io.errors };
+    if let Some(outcome) = complete::answer(Program { root: &ROOT, hides_root_flags: true }, words, streams) {
         return outcome;
     }
     let Found { path, rest } = find(&ROOT, words);

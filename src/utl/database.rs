@@ -19,7 +19,7 @@ use crate::{
         go_format::{duration, io_error},
         session::{ERROR, Exit},
     },
-    mvcc::{self, Restore, Store},
+    mvcc::{self, Attachment, Restore, Store},
     os::{
         lock::{LockError, PathLock},
         mapping::Mapping,
@@ -146,12 +146,11 @@ pub fn must_be_sound(path: &Path, pages: &PageFile) -> Result<(), FileFailure> {
     Err(FileFailure::Integrity { path: path.to_owned(), count: list.len(), list: list.join("\n") })
 }
 
-/// The key space of a database, all of it in memory as a server has it.
-pub fn load_store(backend: &mut Backend) -> Result<Store, FileFailure> {
+/// The key space of a database, all of it in memory as a server has it, and which key hangs on which lease.
+pub fn load_store(backend: &mut Backend) -> Result<(Store, Vec<Attachment>), FileFailure> {
     let mut restore = Restore::new(backend.view())?;
     while !restore.step(usize::MAX)? {}
-    let (store, _attachments) = restore.finish(backend)?;
-    Ok(store)
+    Ok(restore.finish(backend)?)
 }
 
 /// Locks a file or directory, waiting for other processes as long as `patience` says (`None`: for ever).

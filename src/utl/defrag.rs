@@ -18,10 +18,10 @@ use super::{
     session::Session,
 };
 use crate::{
-    base::limits,
+    base::{human_size::human_size, limits},
     ctl::{
         command::Flag,
-        go_format::{duration, io_error, size},
+        go_format::{duration, io_error},
         session::{ERROR, Exit},
     },
     os::{clock, file::FileError, file::sync_directory},
@@ -57,7 +57,12 @@ fn run(session: &mut Session) -> Result<(), Exit> {
     let outcome = defragment(session, Path::new(&directory));
     let (before, after, took) =
         outcome.map_err(|error| Exit::new(ERROR, format!("Failed to defragment etcd data[{directory}] ({error})")))?;
-    let fields = [("path", &*directory), ("size-before", &size(before)), ("size-after", &size(after)), ("took", &took)];
+    let fields = [
+        ("path", &*directory),
+        ("size-before", &human_size(before)),
+        ("size-after", &human_size(after)),
+        ("took", &took),
+    ];
     session.log("info", "finished defragmenting directory", &fields)
 }
 

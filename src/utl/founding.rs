@@ -106,7 +106,8 @@ impl Target {
     /// Makes and locks the directories.
     pub fn create(data_dir: &Path, wal_dir: Option<&Path>) -> Result<Self, FoundingError> {
         let existed = data_dir.exists();
-        if existed && fs::read_dir(data_dir).is_ok_and(|mut entries| entries.next().is_none()) != existed {
+        let is_empty = || fs::read_dir(data_dir).is_ok_and(|mut entries| entries.next().is_none());
+        if existed && !is_empty() {
             return Err(FoundingError::NotEmpty(data_dir.to_owned()));
         }
         if let Some(wal_dir) = wal_dir.filter(|wal_dir| wal_dir.exists()) {

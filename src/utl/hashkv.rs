@@ -32,7 +32,7 @@ fn run(session: &mut Session) -> Result<(), Exit> {
     must_exist(Path::new(&path))?;
     let (_database, pages) = Database::open(Path::new(&path), Access::Read, session.patience())?;
     let mut backend = Backend::new(pages).map_err(FileFailure::from)?;
-    let store = load_store(&mut backend)?;
+    let (store, _) = load_store(&mut backend)?;
     let view = store.view(&backend);
     let refused = |refusal: mvcc::Refusal| Exit::new(ERROR, format!("mvcc: {refusal}"));
     let reader = HashReader::new(view, session.flags.int("rev")).map_err(refused)?;

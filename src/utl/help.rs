@@ -23,8 +23,7 @@ fn write_usage(path: &Path, help_of: Option<&str>) -> String {
     let mut text = "Usage:".to_owned();
     if last.run.is_some() {
         let space = if last.arguments.is_empty() { "" } else { " " };
-        // cobra adds the word unless the command says that its own text has it all.
-        let flags = if last.name == "completion" { "" } else { " [flags]" };
+        let flags = if last.hides_flags { "" } else { " [flags]" };
         text.push_str(&format!("\n  {name}{space}{}{flags}", last.arguments));
     }
     if !last.commands.is_empty() {

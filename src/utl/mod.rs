@@ -44,12 +44,13 @@ mod version;
 use std::io::Write;
 
 use crate::ctl::{
-    Io,
     command::{self, Flag, Kind},
+    complete::{self, Program, Streams},
     flags::Flags,
     go_format::quote,
     session::{ERROR, Exit},
 };
+pub use session::Io;
 use session::{Run, Session};
 
 type Command = command::Command<Run>;
@@ -105,6 +106,10 @@ pub fn run(words: &[Vec<u8>], mut io: Io) -> i32 {
 }
 
 fn carry_out(words: &[Vec<u8>], io: &mut Io) -> Result<(), Exit> {
+    let streams = Streams { output: io.output, errors: io.errors };
+    if let Some(outcome) = complete::answer(Program { root: &ROOT, hides_root_flags: false }, words, streams) {
+        return outcome;
+    }
     let command::Found { path, rest } = command::find(&ROOT, words);
     let last = path[path.len() - 1];
     if path.len() == 1
@@ -125,7 +130,7 @@ fn carry_out(words: &[Vec<u8>], io: &mut Io) -> Result<(), Exit> {
             return Ok(());
         }
     };
-    let io = Io { input: io.input, output: io.output, errors: io.errors };
+    let io = Io { output: io.output, errors: io.errors };
     run(&mut Session { path, flags, io })
 }
 

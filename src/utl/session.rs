@@ -1,17 +1,22 @@
 //! What a running command has at hand: its flags and arguments, its streams, and log lines as etcdutl writes them.
 
-use std::{borrow::Cow, path::Path, time::Duration};
+use std::{borrow::Cow, io::Write, path::Path, time::Duration};
 
 use super::misuse;
 use crate::{
     ctl::{
-        Io,
         flags::Flags,
         go_format::{io_error, quote},
         session::{ERROR, Exit},
     },
     os::clock,
 };
+
+/// The streams of the process, or buffers of a test.
+pub struct Io<'a> {
+    pub output: &'a mut dyn Write,
+    pub errors: &'a mut dyn Write,
+}
 
 /// Carries a command out.
 pub type Run = fn(&mut Session) -> Result<(), Exit>;

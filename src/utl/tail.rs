@@ -32,14 +32,11 @@ use crate::{
     base::{
         limits::TAIL_ENTRIES_PER_COMMIT,
         log_entry::{EntryKind, LogEntry},
-        refusal::Refusal,
     },
     cluster::membership::Member,
+    lease::{Lessor, Terms},
     pagefile::Corrupt,
-    proto::{
-        etcdserverpb::{PutRequest, TxnRequest, request_op::Request},
-        raftpb,
-    },
+    proto::raftpb,
 };
 
 const REMEDY: &str =
@@ -65,8 +62,6 @@ pub enum TailError {
          check; {REMEDY}"
     )]
     Auth { index: u64 },
-    #[error("entry {index} in the log behind the database names a lease that this version did not load; {REMEDY}")]
-    Lease { index: u64 },
     #[error("entry {index} in the log behind the database: {source}")]
     Apply { index: u64, source: ApplyFailure },
 }
@@ -156,9 +151,11 @@ pub fn apply(
         members: Members::default(),
     };
     let guarded = is_auth_enabled(&backend).map_err(FileFailure::from)?;
-    let store = load_store(&mut backend)?;
+    let (store, attachments) = load_store(&mut backend)?;
+    let mut lessor = Lessor::new(Terms::default());
+    lessor.restore(&state.leases, &attachments);
     let membership = state.membership(contents.metadata.cluster_id, own);
-    let mut applier = Applier::new(store, backend, state, membership);
+    let mut applier = Applier::new(store, backend, state, membership, lessor);
     let mut entries = contents.entries.into_iter();
     for entry in entries.by_ref() {
         if entry.index > contents.hard_state.commit && !members.is_sole_voter(own) {
@@ -186,47 +183,18 @@ fn commit(database: &Database, applier: &mut Applier) -> Result<(), FileFailure>
     Ok(())
 }
 
+/// A refusal is the one that etcd gave, and changes nothing here either.
 fn apply_one(applier: &mut Applier, entry: &LogEntry) -> Result<(), TailError> {
     let index = entry.index;
-    match applier.apply(entry, RaftStatus::default(), |_| false) {
-        Ok(Applied::Answered { outcome: Err(Refusal::LeaseNotFound), .. }) => must_be_unknown(applier, entry),
-        // The same refusal as at etcd, which answered it.
-        Ok(_) => Ok(()),
-        Err(ApplyFailure::Unknown { field, .. }) => Err(TailError::Unknown { index, field }),
-        Err(source) => Err(TailError::Apply { index, source }),
-    }
-}
-
-/// A put may be refused for its lease only if the database does not have the lease.
-fn must_be_unknown(applier: &mut Applier, entry: &LogEntry) -> Result<(), TailError> {
-    let request = parse(entry)?;
-    for lease in leases(&request.operation) {
-        let stored = applier.backend().get(Bucket::Lease, &lease.to_be_bytes()).map_err(FileFailure::from)?;
-        if stored.is_some() {
-            return Err(TailError::Lease { index: entry.index });
-        }
+    let failed = |failure| match failure {
+        ApplyFailure::Unknown { field, .. } => TailError::Unknown { index, field },
+        source => TailError::Apply { index, source },
+    };
+    let mut applied = applier.apply(entry, RaftStatus::default(), |_| false).map_err(failed)?;
+    while matches!(applied, Applied::Unfinished) {
+        applied = applier.go_on(RaftStatus::default(), |_| false).map_err(failed)?;
     }
     Ok(())
-}
-
-fn leases(operation: &Operation) -> Vec<i64> {
-    let mut puts: Vec<&PutRequest> = Vec::new();
-    let mut open: Vec<&TxnRequest> = Vec::new();
-    match operation {
-        Operation::Put(put) => puts.push(put),
-        Operation::Txn(txn) => open.push(txn),
-        _ => {}
-    }
-    while let Some(txn) = open.pop() {
-        for op in txn.success.iter().chain(&txn.failure) {
-            match &op.request {
-                Some(Request::RequestPut(put)) => puts.push(put),
-                Some(Request::RequestTxn(txn)) => open.push(txn),
-                _ => {}
-            }
-        }
-    }
-    puts.iter().map(|put| put.lease).filter(|lease| *lease != 0).collect()
 }
 
 fn parse(entry: &LogEntry) -> Result<RaftRequest, TailError> {
@@ -264,7 +232,7 @@ fn translate(
         Operation::ClusterVersionSet(_) => Ok(empty),
         Operation::Unknown(field) if CHANGES_NOTHING.contains(&field) => Ok(empty),
         Operation::Unknown(field) => Err(TailError::Unknown { index: entry.index, field }),
-        Operation::Alarm(_) => Ok(entry),
+        Operation::Alarm(_) | Operation::LeaseCheckpoint(_) => Ok(entry),
         _ if guarded => Err(TailError::Auth { index: entry.index }),
         _ => Ok(entry),
     }

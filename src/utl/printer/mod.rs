@@ -8,9 +8,9 @@ mod table;
 use std::io::Write;
 
 use super::session::Session;
-use crate::ctl::{
-    go_format::size,
-    session::{BAD_FEATURE, Exit},
+use crate::{
+    base::human_size::human_size,
+    ctl::session::{BAD_FEATURE, Exit},
 };
 
 /// `--write-out`.
@@ -83,7 +83,7 @@ fn row(reply: &Reply) -> (Vec<&'static str>, Vec<String>) {
                 format!("{:x}", status.hash),
                 status.revision.to_string(),
                 status.total_keys.to_string(),
-                size(status.total_size),
+                human_size(status.total_size),
                 status.version.clone(),
             ],
         ),
