@@ -40,6 +40,7 @@ pub struct Config {
     pub snapshot_catchup_entries: u64,
     pub warning_apply: Duration,
     pub warning_unary: Duration,
+    pub watch_progress: Duration,
     pub extensive_metrics: bool,
     pub log_level: tracing::Level,
     pub log_json: bool,
@@ -115,6 +116,7 @@ const FLAGS: &[Flag] = &[
     flag("snapshot-catchup-entries", "5000", "Entries kept in memory for slow followers"),
     flag("warning-apply-duration", "100ms", "Log an apply that takes longer"),
     flag("warning-unary-request-duration", "300ms", "Log a unary call that takes longer"),
+    flag("watch-progress-notify-interval", "0", "Time between progress notices to watchers that want them [default: 10m]"),
     flag("metrics", "basic", "basic or extensive"),
     flag("log-level", "info", "debug, info, warn or error"),
     flag("log-format", "json", "json or console"),
@@ -196,7 +198,6 @@ const NOT_SERVED: &[&str] = &[
     "tls-min-version",
     "trusted-ca-file",
     "v2-deprecation",
-    "watch-progress-notify-interval",
 ];
 
 impl Config {
@@ -413,6 +414,7 @@ impl Values {
             snapshot_catchup_entries: self.number("snapshot-catchup-entries")?,
             warning_apply: self.duration("warning-apply-duration")?,
             warning_unary: self.duration("warning-unary-request-duration")?,
+            watch_progress: self.watch_progress()?,
             extensive_metrics: self.one_of("metrics", &["basic", "extensive"])? == "extensive",
             log_level: self.log_level()?,
             log_json: self.one_of("log-format", &["json", "console"])? == "json",
@@ -420,6 +422,16 @@ impl Values {
             wal_buffered: self.boolean("wal-buffered")?,
             cores: self.cores()?,
         })
+    }
+
+    fn watch_progress(&self) -> Result<Duration, Refused> {
+        let name = "watch-progress-notify-interval";
+        let given = or(self.duration(name)?, Duration::from_millis(limits::WATCH_PROGRESS_MS));
+        let least = Duration::from_millis(limits::WATCH_PROGRESS_MS_MIN);
+        if given < least {
+            eprintln!("warning: adjusting --{name} to its minimum of {least:?}");
+        }
+        Ok(given.max(least))
     }
 
     fn check_choices(&self) -> Result<(), Refused> {

@@ -21,7 +21,7 @@ use std::{
 use crate::{
     base::limits,
     metrics::{Name, Sheet},
-    mvcc::{CompactStep, CompactionReport},
+    mvcc::{Change, CompactStep, CompactionReport},
     os::{
         self, clock,
         file::{FileError, PagedFile},
@@ -30,13 +30,14 @@ use crate::{
     pagefile::Commit,
     server::{
         engine::{Engine, FrontId, Output},
-        front::{Front, Shared},
+        front::{Admission, Front, Shared},
         log_files::LogFiles,
         mailbox::{Answer, MailboxToFront, Request},
         notify::Notify,
         stop,
     },
     wal::{Action, IssuedBatch},
+    watch::Batch,
 };
 
 /// Where proposals of the member itself come from: nobody waits for their answers.
@@ -169,7 +170,24 @@ impl Node {
         }
         self.write(output.writes);
         self.queue_actions(output.actions);
+        self.announce(output.changes);
         self.deliver(output.answers);
+    }
+
+    /// Tells the fronts that watch something what changed. The view that has it was published before.
+    fn announce(&self, changes: Vec<Change>) {
+        let Some(batch) = Batch::new(changes).map(Arc::new) else { return };
+        for (gate, link) in self.shared.watch.gates().iter().zip(&*self.fronts.borrow()) {
+            match link {
+                FrontLink::Here(front) if gate.is_open() => front.on_changes(&batch),
+                FrontLink::Here(_) => {}
+                FrontLink::Away(mailbox) => match gate.admit(batch.bytes()) {
+                    Admission::Sent => mailbox.send(Answer::Changes(Arc::clone(&batch))),
+                    Admission::Lost => mailbox.send(Answer::ChangesLost),
+                    Admission::Closed => {}
+                },
+            }
+        }
     }
 
     fn deliver(&self, answers: Vec<(FrontId, Answer)>) {

@@ -55,6 +55,7 @@ impl Handler for FrontHandler {
         os::spawn_local(async move {
             let result = match call.method {
                 methods::RANGE_STREAM => front.range_stream(&call, &mut inbound, &mut outbound).await,
+                methods::WATCH => front.watch(&mut inbound, &mut outbound).await,
                 other => Err(not_served(other)),
             };
             outbound.finish(result);

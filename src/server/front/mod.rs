@@ -12,6 +12,7 @@
 //! | `reads` | rounds: what waits until this member may answer a linearizable read |
 //! | `proposals` | what waits until its entry is applied |
 //! | `kv`, `members` | the services |
+//! | `watch`, `watch_stream`, `watch_gate` | watchers of this core, their streams, and how changes reach them |
 //!
 //! Every call that waits is answered within the request timeout.
 
@@ -20,6 +21,9 @@ mod kv;
 mod members;
 mod proposals;
 mod reads;
+mod watch;
+mod watch_gate;
+mod watch_stream;
 
 use std::{
     cell::{Cell, RefCell},
@@ -32,8 +36,12 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use prost::Message;
 
-pub use self::handler::FrontHandler;
-use self::{proposals::Proposals, reads::Reads};
+pub use self::{
+    handler::FrontHandler,
+    watch::{Subscription, SubscriptionEnd},
+    watch_gate::{Admission, WatchShared},
+};
+use self::{proposals::Proposals, reads::Reads, watch::Watching};
 use crate::{
     apply::View,
     base::refusal::Refusal,
@@ -58,6 +66,7 @@ pub struct Shared {
     /// The bound on anything that waits for consensus.
     pub request_timeout: Duration,
     pub meters: Arc<Meters>,
+    pub watch: WatchShared,
 }
 
 /// One core's front.
@@ -72,6 +81,7 @@ pub struct Front {
     id_step: u64,
     reads: RefCell<Reads>,
     clients: RefCell<ClientVersions>,
+    watching: Watching,
 }
 
 impl Front {
@@ -88,6 +98,7 @@ impl Front {
             id_step: count,
             reads: RefCell::default(),
             clients: RefCell::default(),
+            watching: Watching::new(id),
         })
     }
 
@@ -120,6 +131,8 @@ impl Front {
             Answer::Proposal { id, outcome } => self.on_proposal(id, outcome),
             Answer::ReadConfirmed { context } => self.on_confirmed(context),
             Answer::ReadFailed { context, error } => self.on_read_failed(context, error),
+            Answer::Changes(batch) => self.on_far_changes(&batch),
+            Answer::ChangesLost => self.on_changes_lost(),
         }
     }
 
