@@ -11,15 +11,18 @@
 //! | `handler` | from a method's id to the function that serves it |
 //! | `reads` | rounds: what waits until this member may answer a linearizable read |
 //! | `proposals` | what waits until its entry is applied |
-//! | `kv`, `members` | the services |
 //! | `watch`, `watch_stream`, `watch_gate` | watchers of this core, their streams, and how changes reach them |
+//! | `quota` | what is refused because the database is full |
+//! | `kv`, `members`, `maintenance` | the services |
 //!
 //! Every call that waits is answered within the request timeout.
 
 mod handler;
 mod kv;
+mod maintenance;
 mod members;
 mod proposals;
+pub mod quota;
 mod reads;
 mod watch;
 mod watch_gate;
@@ -41,7 +44,7 @@ pub use self::{
     watch::{Subscription, SubscriptionEnd},
     watch_gate::{Admission, WatchShared},
 };
-use self::{proposals::Proposals, reads::Reads, watch::Watching};
+use self::{maintenance::Maintenance, proposals::Proposals, quota::Quota, reads::Reads, watch::Watching};
 use crate::{
     apply::View,
     base::refusal::Refusal,
@@ -82,6 +85,8 @@ pub struct Front {
     reads: RefCell<Reads>,
     clients: RefCell<ClientVersions>,
     watching: Watching,
+    maintenance: Maintenance,
+    quota: Quota,
 }
 
 impl Front {
@@ -99,6 +104,8 @@ impl Front {
             reads: RefCell::default(),
             clients: RefCell::default(),
             watching: Watching::new(id),
+            maintenance: Maintenance::default(),
+            quota: Quota::default(),
         })
     }
 
@@ -133,12 +140,14 @@ impl Front {
             Answer::ReadFailed { context, error } => self.on_read_failed(context, error),
             Answer::Changes(batch) => self.on_far_changes(&batch),
             Answer::ChangesLost => self.on_changes_lost(),
+            Answer::ChoreDone { id } => self.on_chore_done(id),
         }
     }
 
     /// Ends what has waited for longer than the request timeout. Called at every tick.
     pub fn expire(&self, now: Instant) {
         self.expire_proposals(now);
+        self.expire_quota(now);
         self.expire_reads(now);
     }
 
