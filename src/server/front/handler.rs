@@ -41,6 +41,12 @@ impl Handler for FrontHandler {
             }
             methods::STATUS => Some(encoded(&status::status(&view, front.shared.quota_bytes))),
             methods::MEMBER_LIST => front.member_list(call, &view, message, responder),
+            methods::LOCK => front.lock(message, responder),
+            methods::UNLOCK => front.unlock(message, responder),
+            methods::CAMPAIGN => front.campaign(message, responder),
+            methods::PROCLAIM => front.proclaim(message, responder),
+            methods::LEADER => front.leader(message, responder),
+            methods::RESIGN => front.resign(message, responder),
             methods::HEALTH_CHECK => Some(health(message)),
             other => Some(Err(not_served(other))),
         }
@@ -55,6 +61,7 @@ impl Handler for FrontHandler {
         os::spawn_local(async move {
             let result = match call.method {
                 methods::RANGE_STREAM => front.range_stream(&call, &mut inbound, &mut outbound).await,
+                methods::OBSERVE => front.observe(&mut inbound, &mut outbound).await,
                 other => Err(not_served(other)),
             };
             outbound.finish(result);

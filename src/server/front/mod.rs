@@ -12,14 +12,18 @@
 //! | `reads` | rounds: what waits until this member may answer a linearizable read |
 //! | `proposals` | what waits until its entry is applied |
 //! | `kv`, `members` | the services |
+//! | `lock`, `election` | the services that stand on the store, and `store`, what they ask of it |
 //!
-//! Every call that waits is answered within the request timeout.
+//! Every call that waits for consensus is answered within the request timeout.
 
+mod election;
 mod handler;
 mod kv;
+mod lock;
 mod members;
 mod proposals;
 mod reads;
+mod store;
 
 use std::{
     cell::{Cell, RefCell},
