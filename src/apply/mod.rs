@@ -82,6 +82,8 @@ pub struct Applier {
     /// Proposals whose answer waits for a compaction, with the revision.
     compactions: Vec<(u64, i64)>,
     tally: Tally,
+    /// Negative: none.
+    quota_bytes: i64,
 }
 
 /// What became of an entry.
@@ -131,7 +133,14 @@ impl Applier {
             storage_version: state.storage_version,
             compactions: Vec::new(),
             tally: Tally::default(),
+            quota_bytes: -1,
         }
+    }
+
+    /// Answers what makes the database larger than this with a refusal, and carries it out all the same.
+    #[must_use]
+    pub fn with_quota(self, quota_bytes: i64) -> Self {
+        Self { quota_bytes, ..self }
     }
 
     /// Index of the last applied entry.
@@ -198,7 +207,10 @@ impl Applier {
         waits: impl Fn(u64) -> bool,
     ) -> Result<Applied, ApplyFailure> {
         let id = request.id;
+        let fits = self.fits_quota(&request.operation);
         let outcome = match self.run(&request) {
+            // The entry changes the state of every member alike, whatever their quotas; only the answer differs.
+            Ok(_) if !fits => Err(Refusal::NoSpace),
             Ok(Done::Now(response)) => {
                 if !waits(id) {
                     return Ok(Applied::Nothing);
@@ -256,10 +268,18 @@ impl Applier {
         if is_kv && self.alarms.is_corrupt() {
             return Err(Refusal::Corrupt);
         }
-        if self.alarms.is_full() && alarms::may_grow(operation) {
+        if self.alarms.is_full() && alarms::cost(operation) > 0 {
             return Err(Refusal::NoSpace);
         }
         Ok(())
+    }
+
+    /// Whether a request fits in beside what is there already.
+    fn fits_quota(&self, operation: &Operation) -> bool {
+        let cost = alarms::cost(operation) as u64;
+        cost == 0
+            || self.quota_bytes < 0
+            || self.backend.size_bytes().saturating_add(cost) < self.quota_bytes.cast_unsigned()
     }
 
     fn put(&mut self, request: &PutRequest) -> Result<Done, Stop> {
@@ -326,9 +346,10 @@ impl Applier {
         done.into_iter().map(|(id, _)| (id, self.encode(Response::Compaction(self.compacted()), raft))).collect()
     }
 
-    /// Puts the applied index into the batch and seals it. `false` if there is nothing to commit.
+    /// Puts the applied index into the batch and seals it. `false` if there is nothing to commit. A page file that gives back
+    /// its end is committed even without a change.
     pub fn begin_commit(&mut self) -> bool {
-        if self.backend.pending_changes() == 0 {
+        if self.backend.pending_changes() == 0 && !self.backend.is_shrinking() {
             return false;
         }
         state::put_applied(&mut self.backend, self.index, self.term);

@@ -189,6 +189,14 @@ pub const DECOMPRESSED_BYTES_PER_TURN_MAX: usize = 1 << 20;
 pub const CLIENT_VERSIONS_MAX: usize = 32;
 /// A durable write of the log that takes longer is logged.
 pub const SLOW_LOG_WRITE_MS: u64 = 1_000;
+/// Flushes, snapshots and defragmentations that one core may have under way; beyond it `too many requests`.
+pub const CHORES_PER_CORE_MAX: usize = 64;
+/// Bytes of the database in one message of a snapshot, as etcd sends it.
+pub const SNAPSHOT_BLOB_BYTES: usize = 32 * 1024;
+/// Records that a checksum of the database takes in before others get their turn.
+pub const HASH_RECORDS_PER_SLICE: usize = 512;
+/// A larger `--quota-backend-bytes` is warned about, as etcd does.
+pub const QUOTA_BYTES_SUGGESTED_MAX: i64 = 8 << 30;
 /// How long a client waits for the answer to its first beat of a lease, and before it opens another stream for beats.
 pub const CLIENT_FIRST_BEAT_MS: u64 = 5_000;
 pub const CLIENT_KEEP_ALIVE_PAUSE_MS: u64 = 500;

@@ -34,16 +34,14 @@ pub(super) struct StreamState {
     expired: Cell<bool>,
     wakers: RefCell<[Option<Waker>; 2]>,
     received: Cell<Traffic>,
-    /// Set whenever something is sent on any stream of the connection.
-    activity: Rc<Cell<bool>>,
 }
 
 const INBOUND: usize = 0;
 const OUTBOUND: usize = 1;
 
 impl StreamState {
-    pub(super) fn new(activity: Rc<Cell<bool>>) -> StreamState {
-        StreamState { expired: Cell::default(), wakers: RefCell::default(), received: Cell::default(), activity }
+    pub(super) fn new() -> StreamState {
+        StreamState { expired: Cell::default(), wakers: RefCell::default(), received: Cell::default() }
     }
 
     /// The deadline passed.
@@ -223,7 +221,6 @@ impl Outbound {
     }
 
     fn queue(&mut self, payload: Payload) -> Result<(), Status> {
-        self.state.activity.set(true);
         self.open()?.send_data(payload, false).map_err(|_| Status::canceled())
     }
 
@@ -239,7 +236,6 @@ impl Outbound {
 
     fn end(&mut self, result: Result<(), Status>) {
         let Some(on_end) = self.on_end.take() else { return };
-        self.state.activity.set(true);
         let status = result.err().unwrap_or(Status::OK);
         // Errors below mean that the client is gone, which changes nothing any more.
         match &mut self.stream {

@@ -28,7 +28,7 @@ use crate::{
     pagefile::{Commit, CommitError, Corrupt},
     server::{
         apply_watch::ApplyWatch,
-        mailbox::{Answer, Request},
+        mailbox::{Answer, Chore, Request},
     },
     wal::{Action, IssuedBatch, Wal},
 };
@@ -67,6 +67,7 @@ pub struct Output {
     pub answers: Vec<(FrontId, Answer)>,
     pub writes: Vec<IssuedBatch>,
     pub actions: Vec<Action>,
+    pub chores: Vec<(FrontId, u64, Chore)>,
     /// There is more to apply: call `turn` again after letting others run.
     pub more: bool,
 }
@@ -200,6 +201,17 @@ impl Engine {
         Ok((Arc::new(self.applier.view(self.raft_status())), actions))
     }
 
+    /// Lets the next commits of the page file give back what it does not need.
+    pub fn start_shrink(&mut self) {
+        self.applier.backend().start_shrink();
+    }
+
+    /// Whether commits are still needed for that.
+    #[must_use]
+    pub fn is_shrinking(&mut self) -> bool {
+        self.applier.backend().is_shrinking()
+    }
+
     /// One slice of the compaction under way.
     ///
     /// # Errors
@@ -276,6 +288,7 @@ impl Engine {
                     self.proposers.insert(id, front);
                     self.consensus.step(Input::Propose { id, data }, &mut self.effects);
                 }
+                Request::Chore { id, chore } => self.output.chores.push((front, id, chore)),
                 Request::Propose { .. } => kept.push_back((front, request)),
             }
         }

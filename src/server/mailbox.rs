@@ -16,6 +16,17 @@ pub enum Request {
     Propose { id: u64, data: Bytes },
     /// Confirm that this member may serve reads; comes back under `context`.
     ReadIndex { context: u64 },
+    /// Work on the page file; its end comes back under `id`.
+    Chore { id: u64, chore: Chore },
+}
+
+/// What a front may ask for that is no request of the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chore {
+    /// Everything applied before goes into the page file.
+    Flush,
+    /// The page file gives back what it does not need.
+    Defragment,
 }
 
 /// From the engine to a front core.
@@ -27,6 +38,8 @@ pub enum Answer {
     ReadConfirmed { context: u64 },
     /// The round failed.
     ReadFailed { context: u64, error: Refusal },
+    /// The chore is done.
+    ChoreDone { id: u64 },
 }
 
 /// The way from the engine to a front on another core: a queue that a task of the engine's core empties into a channel.

@@ -127,6 +127,7 @@ async fn serve_on(
     mut listeners: Vec<Vec<TcpListener>>,
 ) -> Result<Infallible, ServeError> {
     log_start(&config);
+    front::quota::log_quota(config.quota_bytes);
     let meters = Meters::new(layout.front_count(), config.extensive_metrics, config.warning_apply);
     let booted = boot(&config, ApplyWatch::new(Arc::clone(&meters))).await?;
     let (locks, actions, metadata, is_new) = (booted.locks, booted.actions, booted.metadata, booted.is_new);

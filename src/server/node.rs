@@ -7,9 +7,12 @@
 //! | keeper | an action | prepares and retires segments, one after the other |
 //! | committer | every 100 ms, or 10,000 changes | one commit of the page file: pages, sync, meta, sync |
 //! | compactor | a compaction begins | slices of it, with pauses |
+//! | defragmenter | a front asks for it | commits until the page file has given back its end |
 //! | ticker | every heartbeat interval | tick, time-outs, signals |
 //!
 //! A failure of the disk or of the data ends the process (`stop::fatal`): nothing after it could be trusted.
+
+mod chores;
 
 use std::{
     cell::{Cell, RefCell},
@@ -18,6 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use self::chores::Chores;
 use crate::{
     base::limits,
     metrics::{Name, Sheet},
@@ -71,6 +75,7 @@ pub struct Node {
     /// Rounds of the committer, with or without something to commit.
     commit_rounds: Cell<u64>,
     compaction_wake: Notify,
+    chores: Chores,
     is_stopping: Cell<bool>,
 }
 
@@ -97,6 +102,7 @@ impl Node {
             commit_wake: Notify::default(),
             commit_rounds: Cell::new(0),
             compaction_wake: Notify::default(),
+            chores: Chores::default(),
             is_stopping: Cell::new(false),
         })
     }
@@ -113,6 +119,7 @@ impl Node {
         os::spawn_local(Rc::clone(self).keeper());
         os::spawn_local(Rc::clone(self).committer());
         os::spawn_local(Rc::clone(self).compactor());
+        os::spawn_local(Rc::clone(self).defragmenter());
         os::spawn_local(Rc::clone(self).ticker());
         if self.engine.borrow().is_compacting() {
             self.compaction_wake.notify();
@@ -170,6 +177,7 @@ impl Node {
         self.write(output.writes);
         self.queue_actions(output.actions);
         self.deliver(output.answers);
+        output.chores.into_iter().for_each(|(front, id, chore)| self.take_chore(front, id, chore));
     }
 
     fn deliver(&self, answers: Vec<(FrontId, Answer)>) {

@@ -40,6 +40,10 @@ impl Handler for FrontHandler {
                 front.propose_if(checked, call, Kind::Alarm, &message, responder)
             }
             methods::STATUS => Some(encoded(&status::status(&view, front.shared.quota_bytes))),
+            methods::HASH => front.hash(message, responder),
+            methods::HASH_KV => front.hash_kv(&view, message, responder),
+            methods::DEFRAGMENT => front.defragment(message, responder),
+            methods::MOVE_LEADER => Some(front.move_leader(&view, message)),
             methods::MEMBER_LIST => front.member_list(call, &view, message, responder),
             methods::LOCK => front.lock(message, responder),
             methods::UNLOCK => front.unlock(message, responder),
@@ -62,6 +66,7 @@ impl Handler for FrontHandler {
             let result = match call.method {
                 methods::RANGE_STREAM => front.range_stream(&call, &mut inbound, &mut outbound).await,
                 methods::OBSERVE => front.observe(&mut inbound, &mut outbound).await,
+                methods::SNAPSHOT => front.snapshot(&mut inbound, &mut outbound).await,
                 other => Err(not_served(other)),
             };
             outbound.finish(result);

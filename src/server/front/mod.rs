@@ -11,8 +11,9 @@
 //! | `handler` | from a method's id to the function that serves it |
 //! | `reads` | rounds: what waits until this member may answer a linearizable read |
 //! | `proposals` | what waits until its entry is applied |
-//! | `kv`, `members` | the services |
 //! | `lock`, `election` | the services that stand on the store, and `store`, what they ask of it |
+//! | `quota` | what is refused because the database is full |
+//! | `kv`, `members`, `maintenance` | the services |
 //!
 //! Every call that waits for consensus is answered within the request timeout.
 
@@ -20,8 +21,10 @@ mod election;
 mod handler;
 mod kv;
 mod lock;
+mod maintenance;
 mod members;
 mod proposals;
+pub mod quota;
 mod reads;
 mod store;
 
@@ -37,7 +40,7 @@ use bytes::Bytes;
 use prost::Message;
 
 pub use self::handler::FrontHandler;
-use self::{proposals::Proposals, reads::Reads};
+use self::{maintenance::Maintenance, proposals::Proposals, quota::Quota, reads::Reads};
 use crate::{
     apply::View,
     base::refusal::Refusal,
@@ -76,6 +79,8 @@ pub struct Front {
     id_step: u64,
     reads: RefCell<Reads>,
     clients: RefCell<ClientVersions>,
+    maintenance: Maintenance,
+    quota: Quota,
 }
 
 impl Front {
@@ -92,6 +97,8 @@ impl Front {
             id_step: count,
             reads: RefCell::default(),
             clients: RefCell::default(),
+            maintenance: Maintenance::default(),
+            quota: Quota::default(),
         })
     }
 
@@ -124,12 +131,14 @@ impl Front {
             Answer::Proposal { id, outcome } => self.on_proposal(id, outcome),
             Answer::ReadConfirmed { context } => self.on_confirmed(context),
             Answer::ReadFailed { context, error } => self.on_read_failed(context, error),
+            Answer::ChoreDone { id } => self.on_chore_done(id),
         }
     }
 
     /// Ends what has waited for longer than the request timeout. Called at every tick.
     pub fn expire(&self, now: Instant) {
         self.expire_proposals(now);
+        self.expire_quota(now);
         self.expire_reads(now);
     }
 
