@@ -14,7 +14,8 @@
 //! core       service/   the meaning of each RPC as functions
 //! (sync,     consensus/ Raft as a pure machine: inputs in, effects out
 //! determi-   apply/     one committed entry becomes a change of state
-//! nistic)    cluster/   ids and membership
+//! nistic)    watch/     changes find their watchers
+//!            cluster/   ids and membership
 //!            mvcc/      revisions, key index, tree index, range, write, compact, hash, restore
 //!            backend/   buckets over pages: read buffer, read view, write batch
 //!            pagefile/  bbolt's file format: pages, nodes, cursors, commits as data, check
@@ -78,3 +79,4 @@ pub mod server;
 pub mod service;
 pub mod sim;
 pub mod wal;
+pub mod watch;

@@ -46,7 +46,7 @@ use crate::{
         refusal::Refusal,
     },
     cluster::membership::{Member, Membership},
-    mvcc::{self, CompactStep, Store},
+    mvcc::{self, Change, CompactStep, Committed, Store},
     pagefile::CommitError,
     proto::{
         etcdserverpb::{
@@ -81,6 +81,8 @@ pub struct Applier {
     storage_version: Option<String>,
     /// Proposals whose answer waits for a compaction, with the revision.
     compactions: Vec<(u64, i64)>,
+    /// Changes since the last [`Applier::take_changes`].
+    changes: Vec<Change>,
     tally: Tally,
     /// Negative: none.
     quota_bytes: i64,
@@ -132,6 +134,7 @@ impl Applier {
             term: state.term,
             storage_version: state.storage_version,
             compactions: Vec::new(),
+            changes: Vec::new(),
             tally: Tally::default(),
             quota_bytes: -1,
         }
@@ -289,7 +292,8 @@ impl Applier {
         }
         let mut txn = self.store.write(&mut self.backend);
         let mut response = txn::put(&mut txn, request)?;
-        set_revision(&mut response.header, txn.end().revision);
+        let committed = txn.end();
+        set_revision(&mut response.header, self.keep(committed));
         self.tally.count_put(request);
         Ok(Done::Now(Response::Put(response)))
     }
@@ -297,7 +301,8 @@ impl Applier {
     fn delete_range(&mut self, request: &DeleteRangeRequest) -> Result<Done, Stop> {
         let mut txn = self.store.write(&mut self.backend);
         let mut response = txn::delete_range(&mut txn, request)?;
-        set_revision(&mut response.header, txn.end().revision);
+        let committed = txn.end();
+        set_revision(&mut response.header, self.keep(committed));
         self.tally.count_delete(request);
         Ok(Done::Now(Response::DeleteRange(response)))
     }
@@ -305,9 +310,21 @@ impl Applier {
     fn txn(&mut self, request: &TxnRequest) -> Result<Done, Stop> {
         let mut write = self.store.write(&mut self.backend);
         let response = txn::write(&mut write, &self.leases, request)?;
-        write.end();
+        let committed = write.end();
+        self.keep(committed);
         self.tally.count_txn(request, &response);
         Ok(Done::Now(Response::Txn(response)))
+    }
+
+    /// Keeps what a transaction changed for those who have to know. The answer is the revision afterwards.
+    fn keep(&mut self, committed: Committed) -> i64 {
+        self.changes.extend(committed.changes);
+        committed.revision
+    }
+
+    /// What was changed since the last call, in order.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
     }
 
     fn compact(&mut self, id: u64, request: &CompactionRequest) -> Result<Done, Stop> {

@@ -3,11 +3,11 @@
 //! On the engine's own core both directions are plain calls into queues of the same executor. Between cores they are bounded
 //! single-producer single-consumer channels; a message is a few words and shared bytes, never a copy of a value.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 
-use crate::{base::refusal::Refusal, os::channel::SenderSeat, server::notify::Notify};
+use crate::{base::refusal::Refusal, os::channel::SenderSeat, server::notify::Notify, watch::Batch};
 
 /// From a front core to the engine.
 #[derive(Debug)]
@@ -40,6 +40,10 @@ pub enum Answer {
     ReadFailed { context: u64, error: Refusal },
     /// The chore is done.
     ChoreDone { id: u64 },
+    /// These changes are in the view published last. They come before the answers of the proposals that made them.
+    Changes(Arc<Batch>),
+    /// Changes are in the view published last that were not sent, because too many are on their way.
+    ChangesLost,
 }
 
 /// The way from the engine to a front on another core: a queue that a task of the engine's core empties into a channel.

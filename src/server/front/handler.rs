@@ -67,6 +67,7 @@ impl Handler for FrontHandler {
                 methods::RANGE_STREAM => front.range_stream(&call, &mut inbound, &mut outbound).await,
                 methods::OBSERVE => front.observe(&mut inbound, &mut outbound).await,
                 methods::SNAPSHOT => front.snapshot(&mut inbound, &mut outbound).await,
+                methods::WATCH => front.watch(&mut inbound, &mut outbound).await,
                 other => Err(not_served(other)),
             };
             outbound.finish(result);

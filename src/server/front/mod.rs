@@ -14,6 +14,7 @@
 //! | `lock`, `election` | the services that stand on the store, and `store`, what they ask of it |
 //! | `quota` | what is refused because the database is full |
 //! | `kv`, `members`, `maintenance` | the services |
+//! | `watch`, `watch_stream`, `watch_gate` | watchers of this core, their streams, and how changes reach them |
 //!
 //! Every call that waits for consensus is answered within the request timeout.
 
@@ -27,6 +28,9 @@ mod proposals;
 pub mod quota;
 mod reads;
 mod store;
+mod watch;
+mod watch_gate;
+mod watch_stream;
 
 use std::{
     cell::{Cell, RefCell},
@@ -39,8 +43,12 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use prost::Message;
 
-pub use self::handler::FrontHandler;
-use self::{maintenance::Maintenance, proposals::Proposals, quota::Quota, reads::Reads};
+pub use self::{
+    handler::FrontHandler,
+    watch::{Subscription, SubscriptionEnd},
+    watch_gate::{Admission, WatchShared},
+};
+use self::{maintenance::Maintenance, proposals::Proposals, quota::Quota, reads::Reads, watch::Watching};
 use crate::{
     apply::View,
     base::refusal::Refusal,
@@ -65,6 +73,7 @@ pub struct Shared {
     /// The bound on anything that waits for consensus.
     pub request_timeout: Duration,
     pub meters: Arc<Meters>,
+    pub watch: WatchShared,
 }
 
 /// One core's front.
@@ -81,6 +90,7 @@ pub struct Front {
     clients: RefCell<ClientVersions>,
     maintenance: Maintenance,
     quota: Quota,
+    watching: Watching,
 }
 
 impl Front {
@@ -99,6 +109,7 @@ impl Front {
             clients: RefCell::default(),
             maintenance: Maintenance::default(),
             quota: Quota::default(),
+            watching: Watching::new(id),
         })
     }
 
@@ -132,6 +143,8 @@ impl Front {
             Answer::ReadConfirmed { context } => self.on_confirmed(context),
             Answer::ReadFailed { context, error } => self.on_read_failed(context, error),
             Answer::ChoreDone { id } => self.on_chore_done(id),
+            Answer::Changes(batch) => self.on_far_changes(&batch),
+            Answer::ChangesLost => self.on_changes_lost(),
         }
     }
 
