@@ -145,7 +145,7 @@ fn a_watch_goes_on_behind_what_it_has_seen() {
         let mut watch = stage.client().await.watch(WatchCreateRequest::default(), Call::default());
         let mut next = async || watch.next().await.unwrap();
         assert_eq!(changed_at(&next().await.unwrap()), [7, 8]);
-        assert_eq!(changed_at(&next().await.unwrap()), []);
+        assert!(changed_at(&next().await.unwrap()).is_empty());
         assert_eq!(changed_at(&next().await.unwrap()), [10]);
         let last = next().await.unwrap();
         let error = watch::cancellation(&last).unwrap();

@@ -133,7 +133,7 @@ pub fn order_of_twenty() {
 /// A holder that is gone hands over: its lease revoked or run out. A waiter that lost its own lease is told in its turn.
 pub fn lost_sessions() {
     with_server(Program::Ringd, async |client| {
-        let lease = |ttl| async { client.grant(ttl, Call::default()).await.unwrap().id };
+        let lease = async |ttl: i64| client.grant(ttl, Call::default()).await.unwrap().id;
         let (short, first, second, third) = (lease(1).await, lease(60).await, lease(60).await, lease(60).await);
         start_lock(&client, "name", short).await.unwrap().unwrap();
         let waiting = start_lock(&client, "name", first);
