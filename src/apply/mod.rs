@@ -49,7 +49,7 @@ use crate::{
     },
     cluster::membership::{Member, Membership},
     lease::Lessor,
-    mvcc::{self, Change, CompactStep, Committed, Store},
+    mvcc::{self, Change, Committed, CompactStep, Store},
     pagefile::CommitError,
     proto::{
         etcdserverpb::{

@@ -7,7 +7,7 @@
 //!   bad_input     what no client would send                 startup   flags, ports, directories
 //!   damage        changed bytes in the data directory       disks     full, in memory, read-only
 //!   fuzz          seeded programs against parsers
-//!   metrics       /metrics beside etcd's
+//!   metrics       /metrics beside etcd's                   lock      locks and elections, by service and by recipe
 //! ```
 //!
 //! Some compare with etcd or use its tools (`make reference` builds them). Without those they are reported as ignored,
@@ -24,6 +24,7 @@ mod disks;
 mod fuzz;
 mod harness;
 mod layers;
+mod lock;
 mod metrics;
 mod startup;
 mod traffic;
@@ -70,6 +71,14 @@ fn main() {
         with_reference_3_7("clients::ringctl_prints_the_same", clients::ringctl_prints_the_same),
         with_reference_3_7("clients::ringctl_sees_what_etcdctl_sees", clients::ringctl_sees_what_etcdctl_sees),
         test("clients::etcd_client_crate", clients::etcd_client_crate),
+        with_reference_3_7("lock::services_agree", lock::services_agree),
+        test("lock::order_of_twenty", lock::order_of_twenty),
+        test("lock::lost_sessions", lock::lost_sessions),
+        test("lock::canceled_waiters", lock::canceled_waiters),
+        test("lock::observers", lock::observers),
+        with_reference_3_7("lock::one_queue_for_all", lock::one_queue_for_all),
+        with_reference_3_7("lock::interrupted_clients", lock::interrupted_clients),
+        test("lock::etcd_client_crate", lock::etcd_client_crate),
         test("bad_input::random_bytes", bad_input::random_bytes),
         test("bad_input::mutated_requests", bad_input::mutated_requests),
         test("bad_input::half_requests", bad_input::half_requests),
