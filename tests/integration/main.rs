@@ -24,9 +24,13 @@ mod disks;
 mod fuzz;
 mod harness;
 mod layers;
+mod lease;
 mod metrics;
 mod startup;
 mod traffic;
+mod watch;
+mod watch_flow;
+mod watch_requests;
 mod wire;
 
 use std::env;
@@ -60,6 +64,26 @@ fn main() {
         test("fuzz::command_lines", fuzz::command_lines),
         with_reference("differential::kv_traffic_agrees", differential::kv_traffic_agrees),
         with_reference_3_7("differential::files_agree", differential::files_agree),
+        with_reference_3_7("watch::history_from_every_revision", watch::history_from_every_revision),
+        with_reference_3_7("watch::live", watch::live),
+        with_reference_3_7("watch_requests::requests_agree", watch_requests::requests_agree),
+        with_reference_3_7(
+            "watch_requests::progress_is_told_when_it_is_true",
+            watch_requests::progress_is_told_when_it_is_true,
+        ),
+        with_reference_3_7("watch_requests::notices", watch_requests::notices),
+        with_reference_3_7("watch_requests::streams_end_alone", watch_requests::streams_end_alone),
+        with_reference_3_7("watch_flow::fragments_agree", watch_flow::fragments_agree),
+        with_reference_3_7("watch_flow::stalled_stream_misses_nothing", watch_flow::stalled_stream_misses_nothing),
+        with_reference_3_7(
+            "watch_flow::stalled_stream_is_compacted_away",
+            watch_flow::stalled_stream_is_compacted_away,
+        ),
+        with_reference_3_7("lease::requests_agree", lease::requests_agree),
+        with_reference_3_7("lease::traffic_agrees", lease::traffic_agrees),
+        with_reference_3_7("lease::keepalives_are_answered_in_order", lease::keepalives_are_answered_in_order),
+        with_reference_3_7("lease::revoked_keys_are_watched", lease::revoked_keys_are_watched),
+        with_reference_3_7("lease::expiry", lease::expiry),
         with_reference_3_7("wire::transport_agrees", wire::transport_agrees),
         with_reference_3_7("wire::http1_agrees", wire::http1_agrees),
         with_reference_3_7("metrics::families_agree", metrics::families_agree),

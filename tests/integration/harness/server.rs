@@ -59,6 +59,7 @@ pub struct Server {
     pub port: u16,
     program: Program,
     data: PathBuf,
+    flags: Vec<String>,
     process: Process,
 }
 
@@ -80,7 +81,10 @@ impl Server {
             let port = free_port();
             let mut process = Process::spawn(program, &arguments(data, port, free_port(), flags));
             match process.wait_for(READY) {
-                Ok(()) => return Ok(Server { port, program, data: data.into(), process }),
+                Ok(()) => {
+                    let flags = flags.iter().map(|&flag| flag.to_owned()).collect();
+                    return Ok(Server { port, program, data: data.into(), flags, process });
+                }
                 Err(ended) if ended.log.contains(PORT_TAKEN) && attempt < PORT_ATTEMPTS => {
                     attempt += 1;
                 }
@@ -123,18 +127,20 @@ impl Server {
         self.process.wait();
     }
 
-    /// Stops it and starts it again on the same directory.
+    /// Stops it and starts it again on the same directory, with the same flags.
     pub fn restart(self) -> Server {
-        let (program, data) = (self.program, self.data.clone());
-        self.stop();
-        Server::start(program, &data)
+        self.start_again(Server::stop)
     }
 
-    /// Kills it and starts it again on the same directory.
+    /// Kills it and starts it again on the same directory, with the same flags.
     pub fn crash(self) -> Server {
-        let (program, data) = (self.program, self.data.clone());
-        self.kill();
-        Server::start(program, &data)
+        self.start_again(Server::kill)
+    }
+
+    fn start_again(self, end: impl FnOnce(Server)) -> Server {
+        let (program, data, flags) = (self.program, self.data.clone(), self.flags.clone());
+        end(self);
+        Server::start_with(program, &data, &flags.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     /// Has the process ended by itself?
