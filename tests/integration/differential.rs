@@ -103,7 +103,7 @@ pub fn files_agree() {
 }
 
 /// What our page file's checker finds in a file that nobody else has open.
-fn violations(file: &Path) -> Vec<Violation> {
+pub fn violations(file: &Path) -> Vec<Violation> {
     let length = fs::metadata(file).expect("it is there").len();
     let mapping = Mapping::reserve(file, usize::try_from(length).expect("small")).expect("it can be mapped");
     PageFile::open(mapping.page_map(), length).expect("it opens").check()

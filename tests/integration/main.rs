@@ -23,9 +23,13 @@ mod differential;
 mod disks;
 mod fuzz;
 mod harness;
+mod kubernetes;
 mod layers;
 mod lease;
+mod maintenance;
+mod maintenance_crash;
 mod metrics;
+mod snapshots;
 mod startup;
 mod traffic;
 mod watch;
@@ -84,6 +88,20 @@ fn main() {
         with_reference_3_7("lease::keepalives_are_answered_in_order", lease::keepalives_are_answered_in_order),
         with_reference_3_7("lease::revoked_keys_are_watched", lease::revoked_keys_are_watched),
         with_reference_3_7("lease::expiry", lease::expiry),
+        with_reference_3_7("maintenance::hashes_agree", maintenance::hashes_agree),
+        with_reference_3_7("maintenance::alarms_agree", maintenance::alarms_agree),
+        with_reference_3_7("maintenance::quota_agrees", maintenance::quota_agrees),
+        with_reference_3_7("maintenance::automatic_compaction_agrees", maintenance::automatic_compaction_agrees),
+        with_reference_3_7("maintenance::automatic_compaction_flags", maintenance::automatic_compaction_flags),
+        with_reference_3_7("maintenance::single_member_answers_agree", maintenance::single_member_answers_agree),
+        with_reference_3_7(
+            "maintenance_crash::acknowledged_writes_survive",
+            maintenance_crash::acknowledged_writes_survive,
+        ),
+        with_reference_3_7("snapshots::restored_by_etcd", snapshots::restored_by_etcd),
+        with_reference_3_7("snapshots::read_slowly", snapshots::read_slowly),
+        with_reference_3_7("snapshots::defragmented_in_use", snapshots::defragmented_in_use),
+        with_reference_3_7("kubernetes::requests_agree", kubernetes::requests_agree),
         with_reference_3_7("wire::transport_agrees", wire::transport_agrees),
         with_reference_3_7("wire::http1_agrees", wire::http1_agrees),
         with_reference_3_7("metrics::families_agree", metrics::families_agree),

@@ -8,7 +8,7 @@
 //! Not compared, beside what [`watching`](crate::harness::watching) puts together: `prev_kv` of watchers that did not ask for it. etcd fills it in for one
 //! watcher in an event that it shares with others, so they may see it as well; ours must not.
 
-use std::{env, fmt::Write};
+use std::fmt::Write;
 
 use ringd::proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, PutRequest, TxnRequest, WatchCreateRequest, request_op::Request,
@@ -20,7 +20,7 @@ use crate::{
     harness::{
         self,
         pair::{NAMES, Pair},
-        server::Server,
+        server::{self, Server},
         watching::{Told, Watching, fence, modified},
     },
     traffic::{Operation, Traffic},
@@ -207,15 +207,14 @@ pub fn everything_from(start_revision: i64) -> WatchCreateRequest {
 
 /// Compares what the watchers of both servers were told; the id of each is its position in the requests. Gives back how
 /// many events there were.
-fn compare(sides: &[Watching; 2], requests: &[WatchCreateRequest]) -> usize {
-    let of_ringd = env::var_os("RINGD_TEST_SUBJECT").is_none();
+pub fn compare(sides: &[Watching; 2], requests: &[WatchCreateRequest]) -> usize {
     let mut differences = String::new();
     let ids: Vec<i64> = sides.iter().flat_map(|side| side.told.keys().copied()).collect();
     for id in ids {
         let request = usize::try_from(id).ok().and_then(|position| requests.get(position));
         let asked = request.is_some_and(|request| request.prev_kv);
         let uncalled = sides[0].events(id).iter().any(|event| event.prev_kv.is_some()) && !asked;
-        if uncalled && of_ringd {
+        if uncalled && server::subject_is_ringd() {
             let _ = writeln!(differences, "watcher {id} {request:?} was sent prev_kv");
         }
         let [ringd, etcd] = sides.each_ref().map(|side| leveled(side, id, asked));
@@ -253,7 +252,7 @@ fn lines(told: &Told) -> Vec<String> {
 }
 
 /// So many writes to both, of any kind. The revision after them.
-async fn write(pair: &Pair, traffic: &mut Traffic, writes: usize) -> i64 {
+pub async fn write(pair: &Pair, traffic: &mut Traffic, writes: usize) -> i64 {
     let mut revision = 0;
     for _ in 0..writes {
         let operation = write_operation(traffic);
@@ -302,7 +301,8 @@ fn shorten_txn(request: &mut TxnRequest) {
     }
 }
 
-async fn compact(pair: &Pair, traffic: &mut Traffic, revision: i64) {
+/// Compacts both.
+pub async fn compact(pair: &Pair, traffic: &mut Traffic, revision: i64) {
     let request = CompactionRequest { revision, physical: true };
     let response: CompactionResponse = pair.done(COMPACT, &request).await;
     traffic.observe(&Operation::Compact(request), response.header.expect("every response has a header").revision);

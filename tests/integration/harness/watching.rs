@@ -196,7 +196,12 @@ impl Watching {
         }
         if response.canceled {
             assert!(response.events.is_empty(), "events with a cancellation: {response:?}");
-            self.told.entry(id).or_default().push(Told::Canceled(response));
+            let told = self.told.entry(id).or_default();
+            // etcd may say several times that a watcher is too late.
+            let again = response.compact_revision > 0 && told.last() == Some(&Told::Canceled(response.clone()));
+            if !again {
+                told.push(Told::Canceled(response));
+            }
             return;
         }
         if response.events.is_empty() {
