@@ -23,11 +23,19 @@ mod differential;
 mod disks;
 mod fuzz;
 mod harness;
+mod kubernetes;
 mod layers;
 mod lock;
+mod lease;
+mod maintenance;
+mod maintenance_crash;
 mod metrics;
+mod snapshots;
 mod startup;
 mod traffic;
+mod watch;
+mod watch_flow;
+mod watch_requests;
 mod wire;
 
 use std::env;
@@ -61,6 +69,40 @@ fn main() {
         test("fuzz::command_lines", fuzz::command_lines),
         with_reference("differential::kv_traffic_agrees", differential::kv_traffic_agrees),
         with_reference_3_7("differential::files_agree", differential::files_agree),
+        with_reference_3_7("watch::history_from_every_revision", watch::history_from_every_revision),
+        with_reference_3_7("watch::live", watch::live),
+        with_reference_3_7("watch_requests::requests_agree", watch_requests::requests_agree),
+        with_reference_3_7(
+            "watch_requests::progress_is_told_when_it_is_true",
+            watch_requests::progress_is_told_when_it_is_true,
+        ),
+        with_reference_3_7("watch_requests::notices", watch_requests::notices),
+        with_reference_3_7("watch_requests::streams_end_alone", watch_requests::streams_end_alone),
+        with_reference_3_7("watch_flow::fragments_agree", watch_flow::fragments_agree),
+        with_reference_3_7("watch_flow::stalled_stream_misses_nothing", watch_flow::stalled_stream_misses_nothing),
+        with_reference_3_7(
+            "watch_flow::stalled_stream_is_compacted_away",
+            watch_flow::stalled_stream_is_compacted_away,
+        ),
+        with_reference_3_7("lease::requests_agree", lease::requests_agree),
+        with_reference_3_7("lease::traffic_agrees", lease::traffic_agrees),
+        with_reference_3_7("lease::keepalives_are_answered_in_order", lease::keepalives_are_answered_in_order),
+        with_reference_3_7("lease::revoked_keys_are_watched", lease::revoked_keys_are_watched),
+        with_reference_3_7("lease::expiry", lease::expiry),
+        with_reference_3_7("maintenance::hashes_agree", maintenance::hashes_agree),
+        with_reference_3_7("maintenance::alarms_agree", maintenance::alarms_agree),
+        with_reference_3_7("maintenance::quota_agrees", maintenance::quota_agrees),
+        with_reference_3_7("maintenance::automatic_compaction_agrees", maintenance::automatic_compaction_agrees),
+        with_reference_3_7("maintenance::automatic_compaction_flags", maintenance::automatic_compaction_flags),
+        with_reference_3_7("maintenance::single_member_answers_agree", maintenance::single_member_answers_agree),
+        with_reference_3_7(
+            "maintenance_crash::acknowledged_writes_survive",
+            maintenance_crash::acknowledged_writes_survive,
+        ),
+        with_reference_3_7("snapshots::restored_by_etcd", snapshots::restored_by_etcd),
+        with_reference_3_7("snapshots::read_slowly", snapshots::read_slowly),
+        with_reference_3_7("snapshots::defragmented_in_use", snapshots::defragmented_in_use),
+        with_reference_3_7("kubernetes::requests_agree", kubernetes::requests_agree),
         with_reference_3_7("wire::transport_agrees", wire::transport_agrees),
         with_reference_3_7("wire::http1_agrees", wire::http1_agrees),
         with_reference_3_7("metrics::families_agree", metrics::families_agree),
