@@ -156,6 +156,12 @@ impl Applier {
         &mut self.backend
     }
 
+    /// Gives the database back, when nothing more is to be applied.
+    #[must_use]
+    pub fn into_backend(self) -> Backend {
+        self.backend
+    }
+
     /// The state as readers may see it from now on.
     #[must_use]
     pub fn view(&self, raft: RaftStatus) -> View {

@@ -31,7 +31,7 @@ enum Value {
 
 impl Flags {
     /// Parses what follows the commands of `path`.
-    pub fn parse(path: &[&'static Command], words: &[Vec<u8>]) -> Result<Self, String> {
+    pub fn parse<R>(path: &[&'static Command<R>], words: &[Vec<u8>]) -> Result<Self, String> {
         let entries = flags(path).map(Entry::new).collect();
         let mut parsed = Self { entries, arguments: Vec::new(), separator: None };
         let mut words = words.iter();
@@ -138,7 +138,11 @@ impl Flags {
     pub fn uint(&self, name: &str) -> u64 {
         match self.entry(name).value {
             Value::Uint(value) => value,
+<<<<<<< HEAD
+            _ => unreachable!("--{name} is no number"),
+=======
             _ => unreachable!("--{name} is no unsigned number"),
+>>>>>>> main
         }
     }
 

@@ -8,6 +8,7 @@
 //!   damage        changed bytes in the data directory       disks     full, in memory, read-only
 //!   fuzz          seeded programs against parsers
 //!   metrics       /metrics beside etcd's                   lock      locks and elections, by service and by recipe
+//!   metrics       /metrics beside etcd's                        utl       ringutl beside etcdutl, data in both directions
 //! ```
 //!
 //! Some compare with etcd or use its tools (`make reference` builds them). Without those they are reported as ignored,
@@ -36,6 +37,7 @@ mod traffic;
 mod watch;
 mod watch_flow;
 mod watch_requests;
+mod utl;
 mod wire;
 
 use std::env;
@@ -127,6 +129,20 @@ fn main() {
         test("bad_input::huge_headers", bad_input::huge_headers),
         test("bad_input::frame_floods", bad_input::frame_floods),
         test("bad_input::oversized_values_and_many_connections", bad_input::oversized_values_and_many_connections),
+        with_reference_3_7("utl::prints_the_same", utl::prints_the_same),
+        with_reference_3_7("utl::restores_a_snapshot", utl::restores_a_snapshot),
+        with_reference_3_7("utl::restores_one_of_several", utl::restores_one_of_several),
+        with_reference_3_7("utl::bumps_the_revision", utl::bumps_the_revision),
+        with_reference_3_7("utl::refuses_damaged_snapshots", utl::refuses_damaged_snapshots),
+        with_reference_3_7("utl::migrates_a_stopped_etcd", utl::migrates_a_stopped_etcd),
+        with_reference_3_7("utl::migrates_a_killed_etcd", utl::migrates_a_killed_etcd),
+        with_reference_3_7("utl::migrates_a_snapshotted_etcd", utl::migrates_a_snapshotted_etcd),
+        with_reference_3_7("utl::migrates_a_member_of_several", utl::migrates_a_member_of_several),
+        with_reference_3_7("utl::refuses_what_it_cannot_apply", utl::refuses_what_it_cannot_apply),
+        with_reference_3_7("utl::refuses_other_directories", utl::refuses_other_directories),
+        with_reference_3_7("utl::defragments", utl::defragments),
+        with_reference_3_7("utl::moves_the_schema", utl::moves_the_schema),
+        with_reference_3_7("utl::etcd_takes_ringds_database", utl::etcd_takes_ringds_database),
         test("crash::acknowledged_writes_survive", crash::acknowledged_writes_survive),
     ];
     announce_what_is_missing();
