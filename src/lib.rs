@@ -17,6 +17,8 @@
 //! determi-   apply/     one committed entry becomes a change of state
 //! nistic)    cluster/   ids and membership
 //!            lease/     keys that end unless somebody renews their lease
+//! nistic)    watch/     changes find their watchers
+//!            cluster/   ids and membership
 //!            mvcc/      revisions, key index, tree index, range, write, compact, hash, restore
 //!            snapshot/  a whole state as a stream of chunks
 //!            backend/   buckets over pages: read buffer, read view, write batch
@@ -84,3 +86,4 @@ pub mod sim;
 pub mod snapshot;
 pub mod utl;
 pub mod wal;
+pub mod watch;

@@ -49,7 +49,7 @@ use crate::{
     },
     cluster::membership::{Member, Membership},
     lease::Lessor,
-    mvcc::{self, CompactStep, Store},
+    mvcc::{self, Change, Committed, CompactStep, Store},
     pagefile::CommitError,
     proto::{
         etcdserverpb::{
@@ -72,6 +72,8 @@ pub struct Applier {
     storage_version: Option<String>,
     /// Proposals whose answer waits for a compaction, with the revision.
     compactions: Vec<(u64, i64)>,
+    /// Changes since the last [`Applier::take_changes`].
+    changes: Vec<Change>,
     tally: Tally,
     /// Negative: none.
     quota_bytes: i64,
@@ -126,6 +128,7 @@ impl Applier {
             term: state.term,
             storage_version: state.storage_version,
             compactions: Vec::new(),
+            changes: Vec::new(),
             tally: Tally::default(),
             quota_bytes: -1,
         }
@@ -305,8 +308,7 @@ impl Applier {
         let mut txn = self.store.write(&mut self.backend);
         let mut response = txn::put(&mut txn, request)?;
         let committed = txn.end();
-        set_revision(&mut response.header, committed.revision);
-        self.lessor.follow(&committed.changes);
+        set_revision(&mut response.header, self.keep(committed));
         self.tally.count_put(request);
         Ok(Done::Now(Response::Put(response)))
     }
@@ -315,8 +317,7 @@ impl Applier {
         let mut txn = self.store.write(&mut self.backend);
         let mut response = txn::delete_range(&mut txn, request)?;
         let committed = txn.end();
-        set_revision(&mut response.header, committed.revision);
-        self.lessor.follow(&committed.changes);
+        set_revision(&mut response.header, self.keep(committed));
         self.tally.count_delete(request);
         Ok(Done::Now(Response::DeleteRange(response)))
     }
@@ -325,9 +326,21 @@ impl Applier {
         let mut write = self.store.write(&mut self.backend);
         let response = txn::write(&mut write, &self.lessor, request)?;
         let committed = write.end();
-        self.lessor.follow(&committed.changes);
+        self.keep(committed);
         self.tally.count_txn(request, &response);
         Ok(Done::Now(Response::Txn(response)))
+    }
+
+    /// Keeps what a transaction changed for those who have to know. The answer is the revision afterwards.
+    fn keep(&mut self, committed: Committed) -> i64 {
+        self.lessor.follow(&committed.changes);
+        self.changes.extend(committed.changes);
+        committed.revision
+    }
+
+    /// What was changed since the last call, in order.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
     }
 
     fn compact(&mut self, id: u64, request: &CompactionRequest) -> Result<Done, Stop> {

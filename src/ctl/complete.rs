@@ -18,6 +18,15 @@ use super::session::{ERROR, Exit};
 /// The names under which the scripts ask, and whether they want descriptions.
 const REQUESTS: [(&[u8], bool); 2] = [(b"__complete", true), (b"__completeNoDesc", false)];
 
+const USAGE: &str = "__complete [command-line]
+
+Aliases:
+  __complete, __completeNoDesc
+
+Flags:
+  -h, --help   help for __complete
+";
+
 /// Where the answer and what it is about go.
 pub struct Streams<'a> {
     pub output: &'a mut dyn Write,
@@ -40,7 +49,9 @@ pub fn answer<R>(program: Program<R>, words: &[Vec<u8>], io: Streams) -> Option<
 
 fn write_answer<R>(program: Program<R>, line: &[Vec<u8>], describes: bool, io: Streams) -> Result<(), Exit> {
     let Some((last, before)) = line.split_last() else {
-        return Err(Exit::new(ERROR, "requires at least 1 arg(s), only received 0"));
+        let name = program.root.name;
+        writeln!(io.errors, "Error: requires at least 1 arg(s), only received 0\nUsage:\n  {name} {USAGE}")?;
+        return Err(Exit::silent(ERROR));
     };
     let found = complete(program, before, &String::from_utf8_lossy(last));
     if let Some(mistake) = &found.mistake {
@@ -76,12 +87,8 @@ fn complete<R>(program: Program<R>, before: &[Vec<u8>], last: &str) -> Found {
         return mistake(format!("unable to find a command for arguments: [{}]", words.join(" ")));
     }
     let separated = rest.iter().any(|word| word == b"--");
-    let flag = match value_flag(&path, &rest, last) {
-        Ok(flag) => flag,
-        Err(text) if !separated => return mistake(text),
-        Err(_) => None,
-    };
-    if flag.is_some() && !last.contains('=') {
+    let flag = value_flag(&path, &rest, last);
+    if matches!(flag, Ok(Some(_))) && !last.contains('=') {
         // The flag waits for the word that is not there yet.
         rest.pop();
     }
@@ -91,6 +98,11 @@ fn complete<R>(program: Program<R>, before: &[Vec<u8>], last: &str) -> Found {
             let words: Vec<_> = rest.iter().map(|word| String::from_utf8_lossy(word)).collect();
             return mistake(format!("Error while parsing flags from args [{}]: {text}", words.join(" ")));
         }
+    };
+    let flag = match flag {
+        Ok(flag) => flag,
+        Err(text) if !separated => return mistake(text),
+        Err(_) => None,
     };
     if parsed.bool("help") {
         return Found { lists_all: true, ..Found::default() };

@@ -25,6 +25,7 @@ use super::{
     frame::{Assembler, PREFIX_BYTES, Payload, prefix},
     inbox::unanswered,
     interceptors::Traffic,
+    messages::Messages,
     status::{Code, Status},
 };
 use crate::base::limits::{SEND_BYTES_MAX, STREAM_SEND_BUFFER_BYTES};
@@ -171,6 +172,17 @@ impl Outbound {
             self.send_pieces(message).await?;
         }
         self.sent.add(length);
+        Ok(())
+    }
+
+    /// Sends several messages as one; returns when all of them are queued, which may have to wait for the client to read.
+    pub async fn send_all(&mut self, messages: Messages) -> Result<(), Status> {
+        let sent = messages.traffic;
+        for piece in messages.into_pieces()? {
+            self.send_pieces(piece).await?;
+        }
+        self.sent.messages += sent.messages;
+        self.sent.bytes += sent.bytes;
         Ok(())
     }
 

@@ -29,7 +29,7 @@ use crate::{
     },
     consensus::{Consensus, DropReason, Effect, Input},
     lease::Lessor,
-    mvcc::CompactStep,
+    mvcc::{Change, CompactStep},
     pagefile::{Commit, CommitError, Corrupt},
     server::{
         apply_watch::ApplyWatch,
@@ -68,10 +68,12 @@ pub struct Engine {
     output: Output,
 }
 
-/// What the shell has to do after a turn, in this order: publish, deliver, write, carry out.
+/// What the shell has to do after a turn, in this order: publish, write, carry out, announce the changes, deliver.
 #[derive(Default)]
 pub struct Output {
     pub view: Option<Arc<View>>,
+    /// What the view has that the one before had not.
+    pub changes: Vec<Change>,
     pub answers: Vec<(FrontId, Answer)>,
     pub writes: Vec<IssuedBatch>,
     pub actions: Vec<Action>,
@@ -285,6 +287,7 @@ impl Engine {
             self.carry_out(effect)?;
         }
         let applied = self.apply()?;
+        self.output.changes = self.applier.take_changes();
         if applied || self.output.view.is_some() {
             self.output.view = Some(Arc::new(self.applier.view(self.raft_status())));
         }

@@ -3,7 +3,7 @@
 //! On the engine's own core both directions are plain calls into queues of the same executor. Between cores they are bounded
 //! single-producer single-consumer channels; a message is a few words and shared bytes, never a copy of a value.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 
@@ -14,6 +14,7 @@ use crate::{
         lessor::{LeaseAnswer, LeaseQuestion},
         notify::Notify,
     },
+    watch::Batch,
 };
 
 /// From a front core to the engine.
@@ -47,6 +48,10 @@ pub enum Answer {
     ReadConfirmed { context: u64 },
     /// The round failed.
     ReadFailed { context: u64, error: Refusal },
+    /// These changes are in the view published last. They come before the answers of the proposals that made them.
+    Changes(Arc<Batch>),
+    /// Changes are in the view published last that were not sent, because too many are on their way.
+    ChangesLost,
     /// The chore is done.
     ChoreDone { id: u64 },
     /// In the order of the questions.

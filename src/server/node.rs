@@ -27,7 +27,7 @@ use crate::{
     base::limits,
     lease::Lessor,
     metrics::{Name, Sheet},
-    mvcc::{CompactStep, CompactionReport},
+    mvcc::{Change, CompactStep, CompactionReport},
     os::{
         self, clock,
         file::{FileError, PagedFile},
@@ -36,7 +36,7 @@ use crate::{
     pagefile::Commit,
     server::{
         engine::{Engine, FrontId, Output},
-        front::{Front, Shared},
+        front::{Admission, Front, Shared},
         lessor::{EXPIRY, Expiry},
         log_files::LogFiles,
         mailbox::{Answer, MailboxToFront, Request},
@@ -44,6 +44,7 @@ use crate::{
         stop,
     },
     wal::{Action, IssuedBatch},
+    watch::Batch,
 };
 
 /// Where proposals of the member itself come from: nobody waits for their answers.
@@ -198,8 +199,25 @@ impl Node {
         }
         self.write(output.writes);
         self.queue_actions(output.actions);
+        self.announce(output.changes);
         self.deliver(output.answers);
         output.chores.into_iter().for_each(|(front, id, chore)| self.take_chore(front, id, chore));
+    }
+
+    /// Tells the fronts that watch something what changed. The view that has it was published before.
+    fn announce(&self, changes: Vec<Change>) {
+        let Some(batch) = Batch::new(changes).map(Arc::new) else { return };
+        for (gate, link) in self.shared.watch.gates().iter().zip(&*self.fronts.borrow()) {
+            match link {
+                FrontLink::Here(front) if gate.is_open() => front.on_changes(&batch),
+                FrontLink::Here(_) => {}
+                FrontLink::Away(mailbox) => match gate.admit(batch.bytes()) {
+                    Admission::Sent => mailbox.send(Answer::Changes(Arc::clone(&batch))),
+                    Admission::Lost => mailbox.send(Answer::ChangesLost),
+                    Admission::Closed => {}
+                },
+            }
+        }
     }
 
     fn deliver(&self, answers: Vec<(FrontId, Answer)>) {

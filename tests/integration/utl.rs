@@ -179,7 +179,7 @@ pub fn refuses_damaged_snapshots() {
     let whole = fs::read(&snapshot).unwrap();
     let damaged = folder.path().join("damaged.db");
     let data = folder.path().join("restored");
-    let mut refuse = |bytes: &[u8], flags: &[&str], what: &str| {
+    let refuse = |bytes: &[u8], flags: &[&str], what: &str| {
         fs::write(&damaged, bytes).unwrap();
         let words = [&["snapshot", "restore", text(&damaged), "--data-dir", text(&data)], flags].concat();
         let printed = ringutl(&words);
