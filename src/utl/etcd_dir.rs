@@ -67,7 +67,8 @@ impl EtcdDirectory {
         if segments.is_empty() {
             return Err(DirectoryError::NoLog(wal));
         }
-        for pair in segments.windows(2).filter(|pair| pair[0].sequence + 1 != pair[1].sequence) {
+        let mut pairs = segments.windows(2);
+        if let Some(pair) = pairs.find(|pair| pair[0].sequence + 1 != pair[1].sequence) {
             let name = |segment: &Segment| segment.path.display().to_string();
             return Err(DirectoryError::MissingSegment { before: name(&pair[0]), after: name(&pair[1]) });
         }

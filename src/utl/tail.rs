@@ -166,7 +166,7 @@ pub fn apply(
         let entry = translate(entry, &mut members, guarded, &mut ended.v2_requests)?;
         apply_one(&mut applier, &entry)?;
         ended.applied += 1;
-        if ended.applied % TAIL_ENTRIES_PER_COMMIT == 0 {
+        if ended.applied.is_multiple_of(TAIL_ENTRIES_PER_COMMIT) {
             commit(database, &mut applier)?;
         }
     }
