@@ -46,7 +46,7 @@ use crate::{
         refusal::Refusal,
     },
     cluster::membership::{Member, Membership},
-    mvcc::{self, Change, CompactStep, Committed, Store},
+    mvcc::{self, Change, Committed, CompactStep, Store},
     pagefile::CommitError,
     proto::{
         etcdserverpb::{

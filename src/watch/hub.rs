@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
 use slab::Slab;
 
 use super::{
@@ -53,12 +52,7 @@ pub struct Counts {
 impl Hub {
     #[must_use]
     pub fn counts(&self) -> Counts {
-        Counts {
-            streams: self.streams.len(),
-            watchers: self.watchers.len(),
-            behind: self.behind,
-            events: self.events,
-        }
+        Counts { streams: self.streams.len(), watchers: self.watchers.len(), behind: self.behind, events: self.events }
     }
 
     /// A new stream without watchers.
@@ -139,6 +133,7 @@ impl Hub {
         };
         let key = self.watchers.insert(watcher);
         let stream = &mut self.streams[stream.0];
+        stream.delay_progress(view.revision());
         stream.watchers.insert(id, key);
         stream.notifying += usize::from(request.progress_notify);
         Ok(key)
@@ -274,26 +269,30 @@ impl Hub {
         for Delivery { members, built } in deliveries {
             for key in members {
                 let stream = self.watchers[key].stream;
+                let next = self.watchers[key].next;
                 let mut missed = built.missed;
-                for chunk in &built.chunks {
-                    if !self.streams[stream.0].has_room(chunk) {
+                for chunk in built.chunks.iter().filter_map(|chunk| chunk.from(next)) {
+                    if !self.streams[stream.0].has_room(&chunk) {
                         missed = Some(chunk.first);
                         break;
                     }
                     self.push_events(key, chunk);
                 }
-                if let Some(missed) = missed {
-                    self.fall_behind(key, missed);
+                // A watcher of the future misses nothing yet.
+                if let Some(missed) = missed
+                    && next <= self.seen
+                {
+                    self.fall_behind(key, missed.max(next));
                 }
             }
         }
     }
 
-    pub(super) fn push_events(&mut self, key: WatcherKey, chunk: &Chunk) {
+    pub(super) fn push_events(&mut self, key: WatcherKey, chunk: Chunk) {
         let watcher = &mut self.watchers[key];
         watcher.is_quiet = false;
         let (stream, watch_id, fragment) = (watcher.stream, watcher.id, watcher.fragment);
-        let kind = ResponseKind::Events { body: Bytes::clone(&chunk.body), count: chunk.events, fragment };
+        let kind = ResponseKind::Events { body: chunk.body, count: chunk.events, fragment };
         self.push(stream, Response { watch_id, revision: chunk.revision, kind });
     }
 

@@ -43,7 +43,9 @@ pub enum ResponseKind {
     /// The client did it.
     Canceled,
     /// What the watcher would have to read is gone.
-    Compacted { compact_revision: i64 },
+    Compacted {
+        compact_revision: i64,
+    },
 }
 
 impl Response {
@@ -72,8 +74,7 @@ impl Response {
     /// Shows the `WatchResponse` messages it becomes, each as its first fields and its encoded events. A message with more than
     /// one event that may be sent in pieces stays below `fragment_bytes`, as etcd's do.
     pub fn encode(self, header: ResponseHeader, fragment_bytes: usize, mut show: impl FnMut(&[u8], Bytes)) {
-        let mut message =
-            WatchResponse { header: Some(header), watch_id: self.watch_id, ..WatchResponse::default() };
+        let mut message = WatchResponse { header: Some(header), watch_id: self.watch_id, ..WatchResponse::default() };
         let mut body = Bytes::new();
         match self.kind {
             ResponseKind::Events { body: events, count, fragment } => {
@@ -108,7 +109,7 @@ impl Response {
 
 #[derive(Debug, Default)]
 pub(super) struct Stream {
-    queue: Vec<Response>,
+    queue: VecDeque<Response>,
     bytes: usize,
     events: usize,
     answers: usize,
@@ -147,7 +148,7 @@ impl Stream {
         self.bytes += response.cost();
         self.events += response.events();
         self.answers += usize::from(response.is_answer());
-        self.queue.push(response);
+        self.queue.push_back(response);
     }
 
     /// Whether another chunk may wait here: always one.
@@ -169,10 +170,25 @@ impl Stream {
         self.events
     }
 
+    /// The oldest responses, about as many as may wait. Many watchers may refer to the same bytes, and those are sent for each.
     pub(super) fn take(&mut self) -> Vec<Response> {
-        (self.bytes, self.events, self.answers) = (0, 0, 0);
         self.is_ready = false;
-        std::mem::take(&mut self.queue)
+        let (mut taken, mut cost) = (Vec::new(), 0);
+        while cost < limits::WATCH_QUEUE_BYTES_MAX
+            && let Some(response) = self.queue.pop_front()
+        {
+            cost += response.cost();
+            self.events -= response.events();
+            self.answers -= usize::from(response.is_answer());
+            taken.push(response);
+        }
+        self.bytes -= cost;
+        taken
+    }
+
+    /// A watcher knows more than the hub has seen: progress that is still to be told must not be older than that.
+    pub(super) fn delay_progress(&mut self, revision: i64) {
+        self.progress_at = self.progress_at.map(|at| at.max(revision));
     }
 
     pub(super) fn run(&mut self, id: u64) -> &mut Run {

@@ -42,7 +42,7 @@ use prost::Message;
 pub use self::{
     handler::FrontHandler,
     watch::{Subscription, SubscriptionEnd},
-    watch_gate::{Admission, WatchShared},
+    watch_gate::{Admission, Gate, WatchShared},
 };
 use self::{maintenance::Maintenance, proposals::Proposals, quota::Quota, reads::Reads, watch::Watching};
 use crate::{
