@@ -231,3 +231,26 @@ pub const CLIENT_KEEP_ALIVE_PAUSE_MS: u64 = 500;
 pub const CLIENT_METRICS_BYTES_MAX: u64 = 64 << 20;
 /// Responses and lines that wait to be shown by an interactive watch.
 pub const CLIENT_WATCH_QUEUE_MAX: usize = 64;
+
+// Leases. Rates are etcd's.
+
+/// Longest TTL, in seconds.
+pub const LEASE_TTL_S_MAX: i64 = 9_000_000_000;
+/// How often expired leases are looked for ...
+pub const LEASE_SCAN_MS: u64 = 500;
+/// ... how many are revoked then, and so in a second.
+pub const LEASE_REVOKES_PER_SCAN: usize = 500;
+pub const LEASE_REVOKES_PER_SECOND: usize = 1000;
+/// Keys of a lease that a revocation deletes before others get their turn.
+pub const LEASE_KEYS_PER_SLICE: usize = 256;
+/// Leases that a listing takes from the engine at a time.
+pub const LEASES_PER_SLICE: usize = 1000;
+/// Keepalives of one stream that go to the engine together.
+pub const KEEP_ALIVES_PER_BATCH: usize = 256;
+/// Pause before a keepalive asks again that cannot be answered yet; it doubles up to the second figure.
+pub const KEEP_ALIVE_PAUSE_MS: u64 = 50;
+pub const KEEP_ALIVE_PAUSE_MS_MAX: u64 = 500;
+/// Checkpoints in one entry of the log.
+pub const LEASE_CHECKPOINTS_PER_ENTRY_MAX: usize = 1000;
+/// Revocations of expired leases whose outcome is remembered for.
+pub const LEASE_REVOKES_WAITING_MAX: usize = 16_384;

@@ -12,18 +12,23 @@
 //! | `reads` | rounds: what waits until this member may answer a linearizable read |
 //! | `proposals` | what waits until its entry is applied |
 //! | `watch`, `watch_stream`, `watch_gate` | watchers of this core, their streams, and how changes reach them |
+//! | `lock`, `election` | the services that stand on the store, and `store`, what they ask of it |
 //! | `quota` | what is refused because the database is full |
-//! | `kv`, `members`, `maintenance` | the services |
+//! | `kv`, `lease`, `members`, `maintenance` | the services |
 //!
-//! Every call that waits is answered within the request timeout.
+//! Every call that waits for consensus is answered within the request timeout.
 
+mod election;
 mod handler;
 mod kv;
+mod lease;
+mod lock;
 mod maintenance;
 mod members;
 mod proposals;
 pub mod quota;
 mod reads;
+mod store;
 mod watch;
 mod watch_gate;
 mod watch_stream;
@@ -44,7 +49,9 @@ pub use self::{
     watch::{Subscription, SubscriptionEnd},
     watch_gate::{Admission, Gate, WatchShared},
 };
-use self::{maintenance::Maintenance, proposals::Proposals, quota::Quota, reads::Reads, watch::Watching};
+use self::{
+    lease::LeaseQuestions, maintenance::Maintenance, proposals::Proposals, quota::Quota, reads::Reads, watch::Watching,
+};
 use crate::{
     apply::View,
     base::refusal::Refusal,
@@ -83,6 +90,7 @@ pub struct Front {
     next_id: Cell<u64>,
     id_step: u64,
     reads: RefCell<Reads>,
+    leases: RefCell<LeaseQuestions>,
     clients: RefCell<ClientVersions>,
     watching: Watching,
     maintenance: Maintenance,
@@ -102,6 +110,7 @@ impl Front {
             next_id: Cell::new(first_id + u64::from(id)),
             id_step: count,
             reads: RefCell::default(),
+            leases: RefCell::default(),
             clients: RefCell::default(),
             watching: Watching::new(id),
             maintenance: Maintenance::default(),
@@ -129,6 +138,7 @@ impl Front {
     pub fn take_requests(&self) -> Vec<Request> {
         let mut requests = std::mem::take(&mut *self.requests.borrow_mut());
         requests.extend(self.begin_round());
+        requests.extend(self.take_questions());
         requests
     }
 
@@ -141,6 +151,7 @@ impl Front {
             Answer::Changes(batch) => self.on_far_changes(&batch),
             Answer::ChangesLost => self.on_changes_lost(),
             Answer::ChoreDone { id } => self.on_chore_done(id),
+            Answer::Leases { answers } => self.on_lease_answers(answers),
         }
     }
 
