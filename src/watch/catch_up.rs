@@ -93,6 +93,7 @@ impl Hub {
     fn end_compacted(&mut self, stream: StreamKey, key: WatcherKey, compact_revision: i64) {
         let watch_id = self.watchers[key].id;
         self.remove(stream, watch_id);
+        self.streams[stream.0].end(watch_id);
         self.push(stream, Response { watch_id, revision: 0, kind: ResponseKind::Compacted { compact_revision } });
     }
 

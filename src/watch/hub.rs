@@ -14,7 +14,7 @@ use super::{
     watcher::{Place, StreamKey, Watcher, WatcherKey, Wish},
 };
 use crate::{
-    base::refusal::Refusal,
+    base::{limits, refusal::Refusal},
     mvcc::{Failure, View},
     proto::etcdserverpb::{WatchCreateRequest, watch_create_request::FilterType},
 };
@@ -107,6 +107,9 @@ impl Hub {
             return Err(Refusal::Compacted.text().to_owned());
         }
         let span = Span::new(&request.key, &request.range_end).map_err(|error| error.to_string())?;
+        if self.watchers.len() >= limits::WATCHERS_PER_CORE_MAX {
+            return Err(Refusal::TooManyRequests.text().to_owned());
+        }
         let id = self.streams[stream.0]
             .choose_id(request.watch_id)
             .ok_or("mvcc: duplicate watch ID provided on the WatchStream")?;
@@ -141,8 +144,11 @@ impl Hub {
 
     /// Cancels a watcher and queues the answer; an id that is not in use has none. `revision` is the newest.
     pub fn cancel(&mut self, stream: StreamKey, watch_id: i64, revision: i64) {
-        if self.streams[stream.0].watchers.contains_key(&watch_id) {
+        let is_watching = self.streams[stream.0].watchers.contains_key(&watch_id);
+        if is_watching {
             self.remove(stream, watch_id);
+        }
+        if is_watching || self.streams[stream.0].ended.remove(&watch_id) {
             self.push(stream, Response { watch_id, revision, kind: ResponseKind::Canceled });
         }
     }

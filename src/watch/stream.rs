@@ -1,6 +1,6 @@
 //! One stream: its watchers, and the responses that wait for its client.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use prost::Message;
@@ -114,6 +114,8 @@ pub(super) struct Stream {
     events: usize,
     answers: usize,
     pub watchers: BTreeMap<i64, WatcherKey>,
+    /// Ids of watchers that a compaction ended: as in etcd they stay taken until the client cancels them.
+    pub ended: BTreeSet<i64>,
     next_id: i64,
     /// Watchers that want to hear of progress from time to time.
     pub notifying: usize,
@@ -135,13 +137,25 @@ impl Stream {
     /// As etcd: the id of the request, or the lowest that was not given out yet. `None` if it is in use.
     pub(super) fn choose_id(&mut self, wanted: i64) -> Option<i64> {
         if wanted != 0 {
-            return (!self.watchers.contains_key(&wanted)).then_some(wanted);
+            return (!self.is_taken(wanted)).then_some(wanted);
         }
-        while self.watchers.contains_key(&self.next_id) {
+        while self.is_taken(self.next_id) {
             self.next_id += 1;
         }
         self.next_id += 1;
         Some(self.next_id - 1)
+    }
+
+    fn is_taken(&self, id: i64) -> bool {
+        self.watchers.contains_key(&id) || self.ended.contains(&id)
+    }
+
+    /// A compaction ended the watcher with this id.
+    pub(super) fn end(&mut self, id: i64) {
+        if self.ended.len() >= limits::WATCHES_ENDED_MAX {
+            self.ended.pop_first();
+        }
+        self.ended.insert(id);
     }
 
     pub(super) fn push(&mut self, response: Response) {
