@@ -207,6 +207,10 @@ pub const WATCH_RUN_REVISIONS: i64 = 1000;
 pub const WATCH_RUNS_PER_STREAM_MAX: usize = 8;
 /// Answers to creations, cancellations and progress requests that a stream has waiting before it reads more requests.
 pub const WATCH_ANSWERS_MAX: usize = 256;
+/// Ids of one stream's watchers that compactions ended, kept until the client cancels them; beyond it the lowest are free again.
+pub const WATCHES_ENDED_MAX: usize = 65_536;
+/// Watchers of one front core; one more is refused.
+pub const WATCHERS_PER_CORE_MAX: usize = 4_000_000;
 /// Changes on their way to the front of another core; beyond it the front reads them from the view.
 pub const WATCH_CHANGES_BYTES_MAX: usize = 16 << 20;
 /// Message bodies from this size on are sent without a copy.

@@ -36,7 +36,7 @@ use crate::{
     pagefile::Commit,
     server::{
         engine::{Engine, FrontId, Output},
-        front::{Admission, Front, Shared},
+        front::{Admission, Front, Gate, Shared},
         lessor::{EXPIRY, Expiry},
         log_files::LogFiles,
         mailbox::{Answer, MailboxToFront, Request},
@@ -206,6 +206,9 @@ impl Node {
 
     /// Tells the fronts that watch something what changed. The view that has it was published before.
     fn announce(&self, changes: Vec<Change>) {
+        if !self.shared.watch.gates().iter().any(Gate::is_open) {
+            return;
+        }
         let Some(batch) = Batch::new(changes).map(Arc::new) else { return };
         for (gate, link) in self.shared.watch.gates().iter().zip(&*self.fronts.borrow()) {
             match link {

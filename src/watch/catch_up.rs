@@ -24,12 +24,14 @@ impl Hub {
         std::mem::take(&mut self.ready)
     }
 
-    /// Takes what waits for the client of a stream. [`Self::taken`] has to follow when it was sent.
+    /// Takes what waits for the client of a stream, or a good part of it. [`Self::taken`] has to follow when it was sent, and
+    /// another call until there is nothing.
     pub fn take(&mut self, stream: StreamKey) -> Vec<Response> {
         let stream = &mut self.streams[stream.0];
         stream.is_sending = !stream.is_empty();
-        self.events -= stream.events();
-        stream.take()
+        let taken = stream.take();
+        self.events -= taken.iter().map(Response::events).sum::<usize>();
+        taken
     }
 
     /// The client has room for more.
@@ -72,7 +74,9 @@ impl Hub {
             let slice = run.reading.read(&mut run.index, false, view, &self.watchers)?;
             for delivery in slice.deliveries {
                 for watcher in delivery.members {
-                    delivery.built.chunks.iter().for_each(|chunk| self.push_events(watcher, chunk));
+                    let next = self.watchers[watcher].next;
+                    let chunks = delivery.built.chunks.iter().filter_map(|chunk| chunk.from(next));
+                    chunks.for_each(|chunk| self.push_events(watcher, chunk));
                 }
             }
             if slice.is_caught_up {
@@ -89,6 +93,7 @@ impl Hub {
     fn end_compacted(&mut self, stream: StreamKey, key: WatcherKey, compact_revision: i64) {
         let watch_id = self.watchers[key].id;
         self.remove(stream, watch_id);
+        self.streams[stream.0].end(watch_id);
         self.push(stream, Response { watch_id, revision: 0, kind: ResponseKind::Compacted { compact_revision } });
     }
 
@@ -97,7 +102,9 @@ impl Hub {
         let watcher = &mut self.watchers[key];
         watcher.next = watcher.next.max(revision + 1);
         watcher.place = Place::Synced(self.synced.add(&watcher.span, key));
-        self.streams[stream.0].behind -= 1;
+        let stream = &mut self.streams[stream.0];
+        stream.delay_progress(revision);
+        stream.behind -= 1;
         self.behind -= 1;
     }
 

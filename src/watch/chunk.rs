@@ -20,6 +20,26 @@ pub struct Chunk {
     pub revision: i64,
     pub events: usize,
     pub body: Bytes,
+    /// Where each revision begins, if not everybody gets all of them.
+    marks: Vec<Mark>,
+}
+
+impl Chunk {
+    /// The part with revisions from `next` on, if there is any.
+    pub(super) fn from(&self, next: i64) -> Option<Self> {
+        if next <= self.first {
+            return Some(self.clone());
+        }
+        let at = self.marks.partition_point(|mark| mark.revision < next);
+        let mark = self.marks.get(at)?;
+        Some(Self {
+            first: mark.revision,
+            revision: self.revision,
+            events: self.events - mark.events,
+            body: self.body.slice(mark.bytes..),
+            marks: Vec::new(),
+        })
+    }
 }
 
 /// Makes chunks of events in revision order.
@@ -27,6 +47,9 @@ pub struct Chunk {
 pub(super) struct Builder {
     /// Events that were just made: what passes the limits is left to a later reading of history.
     is_live: bool,
+    /// Some get only the later part.
+    has_late: bool,
+    marks: Vec<Mark>,
     chunks: Vec<Chunk>,
     /// Bytes of `chunks`.
     bytes: usize,
@@ -41,7 +64,8 @@ pub(super) struct Builder {
     missed: Option<i64>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+/// A place between two events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Mark {
     bytes: usize,
     events: usize,
@@ -56,9 +80,11 @@ pub(super) struct Built {
 }
 
 impl Builder {
-    pub(super) fn new(is_live: bool) -> Self {
+    pub(super) fn new(is_live: bool, has_late: bool) -> Self {
         Self {
             is_live,
+            has_late,
+            marks: Vec::new(),
             chunks: Vec::new(),
             bytes: 0,
             open: BytesMut::new(),
@@ -109,6 +135,9 @@ impl Builder {
         }
         self.mark = Mark { bytes: self.open.len(), events: self.events, revision: self.current };
         self.current = revision;
+        if self.has_late {
+            self.marks.push(Mark { revision, ..self.mark });
+        }
         if self.events == 0 {
             self.first = revision;
         }
@@ -118,7 +147,8 @@ impl Builder {
         if self.events > 0 {
             let body = self.open.split().freeze();
             self.bytes += body.len();
-            self.chunks.push(Chunk { first: self.first, revision: self.current, events: self.events, body });
+            let (first, revision, events) = (self.first, self.current, self.events);
+            self.chunks.push(Chunk { first, revision, events, body, marks: std::mem::take(&mut self.marks) });
         }
         self.events = 0;
         self.mark = Mark { revision: self.current, ..Mark::default() };
@@ -127,6 +157,7 @@ impl Builder {
     fn drop_current(&mut self) {
         self.open.truncate(self.mark.bytes);
         self.events = self.mark.events;
+        self.marks.pop_if(|mark| mark.revision == self.current);
         self.current = self.mark.revision;
     }
 
@@ -193,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_revision_is_never_split() {
-        let mut builder = Builder::new(false);
+        let mut builder = Builder::new(false, true);
         let half = limits::WATCH_CHUNK_BYTES / 2;
         for (main, sub) in [(2, 0), (3, 0), (3, 1), (3, 2), (3, 3), (4, 0), (5, 0), (5, 1)] {
             add(&mut builder, main, sub, half);
@@ -203,11 +234,15 @@ mod tests {
         let parts: Vec<Vec<i64>> = built.chunks.iter().map(revisions).collect();
         assert_eq!(parts, [vec![2, 3, 3, 3, 3], vec![4]]);
         assert_eq!((built.chunks[0].first, built.chunks[0].revision), (2, 3));
+        let later = built.chunks[0].from(3).unwrap();
+        assert_eq!((later.first, revisions(&later)), (3, vec![3, 3, 3, 3]));
+        assert_eq!(built.chunks[0].from(1), Some(built.chunks[0].clone()));
+        assert_eq!(built.chunks[0].from(4), None);
     }
 
     #[test]
     fn live_events_beyond_the_limits_are_left_to_history() {
-        let mut builder = Builder::new(true);
+        let mut builder = Builder::new(true, false);
         for main in 2..100_000 {
             add(&mut builder, main, 0, 100);
         }
@@ -216,7 +251,7 @@ mod tests {
         assert_eq!(built.missed, Some(last + 1));
         assert!(built.chunks.iter().map(|chunk| chunk.body.len()).sum::<usize>() < 2 * limits::WATCH_QUEUE_BYTES_MAX);
 
-        let mut builder = Builder::new(true);
+        let mut builder = Builder::new(true, false);
         add(&mut builder, 2, 0, 10);
         for sub in 0..=limits::WATCH_LIVE_REVISION_EVENTS_MAX {
             add(&mut builder, 3, sub as i64, 0);
@@ -229,7 +264,7 @@ mod tests {
 
     #[test]
     fn fragments_stay_below_the_limit_and_hold_everything() {
-        let mut builder = Builder::new(false);
+        let mut builder = Builder::new(false, true);
         for sub in 0..50 {
             add(&mut builder, 2, sub, 10 * sub as usize);
         }

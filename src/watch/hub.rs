@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
 use slab::Slab;
 
 use super::{
@@ -15,7 +14,7 @@ use super::{
     watcher::{Place, StreamKey, Watcher, WatcherKey, Wish},
 };
 use crate::{
-    base::refusal::Refusal,
+    base::{limits, refusal::Refusal},
     mvcc::{Failure, View},
     proto::etcdserverpb::{WatchCreateRequest, watch_create_request::FilterType},
 };
@@ -108,6 +107,9 @@ impl Hub {
             return Err(Refusal::Compacted.text().to_owned());
         }
         let span = Span::new(&request.key, &request.range_end).map_err(|error| error.to_string())?;
+        if self.watchers.len() >= limits::WATCHERS_PER_CORE_MAX {
+            return Err(Refusal::TooManyRequests.text().to_owned());
+        }
         let id = self.streams[stream.0]
             .choose_id(request.watch_id)
             .ok_or("mvcc: duplicate watch ID provided on the WatchStream")?;
@@ -134,6 +136,7 @@ impl Hub {
         };
         let key = self.watchers.insert(watcher);
         let stream = &mut self.streams[stream.0];
+        stream.delay_progress(view.revision());
         stream.watchers.insert(id, key);
         stream.notifying += usize::from(request.progress_notify);
         Ok(key)
@@ -141,8 +144,11 @@ impl Hub {
 
     /// Cancels a watcher and queues the answer; an id that is not in use has none. `revision` is the newest.
     pub fn cancel(&mut self, stream: StreamKey, watch_id: i64, revision: i64) {
-        if self.streams[stream.0].watchers.contains_key(&watch_id) {
+        let is_watching = self.streams[stream.0].watchers.contains_key(&watch_id);
+        if is_watching {
             self.remove(stream, watch_id);
+        }
+        if is_watching || self.streams[stream.0].ended.remove(&watch_id) {
             self.push(stream, Response { watch_id, revision, kind: ResponseKind::Canceled });
         }
     }
@@ -269,26 +275,30 @@ impl Hub {
         for Delivery { members, built } in deliveries {
             for key in members {
                 let stream = self.watchers[key].stream;
+                let next = self.watchers[key].next;
                 let mut missed = built.missed;
-                for chunk in &built.chunks {
-                    if !self.streams[stream.0].has_room(chunk) {
+                for chunk in built.chunks.iter().filter_map(|chunk| chunk.from(next)) {
+                    if !self.streams[stream.0].has_room(&chunk) {
                         missed = Some(chunk.first);
                         break;
                     }
                     self.push_events(key, chunk);
                 }
-                if let Some(missed) = missed {
-                    self.fall_behind(key, missed);
+                // A watcher of the future misses nothing yet.
+                if let Some(missed) = missed
+                    && next <= self.seen
+                {
+                    self.fall_behind(key, missed.max(next));
                 }
             }
         }
     }
 
-    pub(super) fn push_events(&mut self, key: WatcherKey, chunk: &Chunk) {
+    pub(super) fn push_events(&mut self, key: WatcherKey, chunk: Chunk) {
         let watcher = &mut self.watchers[key];
         watcher.is_quiet = false;
         let (stream, watch_id, fragment) = (watcher.stream, watcher.id, watcher.fragment);
-        let kind = ResponseKind::Events { body: Bytes::clone(&chunk.body), count: chunk.events, fragment };
+        let kind = ResponseKind::Events { body: chunk.body, count: chunk.events, fragment };
         self.push(stream, Response { watch_id, revision: chunk.revision, kind });
     }
 

@@ -56,7 +56,7 @@ struct Group {
 #[derive(Debug)]
 struct Class {
     wish: Wish,
-    /// They do not get events below this revision; 0 if they get all that come.
+    /// None of them gets events below this revision. Some may begin later and get only a part of the chunks.
     from: i64,
     members: Vec<WatcherKey>,
     builder: Builder,
@@ -174,21 +174,21 @@ impl Index {
 }
 
 fn classes(members: &[WatcherKey], feed: Feed, watchers: &Slab<Watcher>) -> Vec<Class> {
-    let mut classes: Vec<Class> = Vec::new();
+    let mut groups: Vec<(Wish, Vec<WatcherKey>)> = Vec::new();
     for key in members {
-        let watcher = &watchers[*key];
-        let from = if watcher.next <= feed.floor { 0 } else { watcher.next };
-        match classes.iter_mut().find(|class| class.wish == watcher.wish && class.from == from) {
-            Some(class) => class.members.push(*key),
-            None => classes.push(Class {
-                wish: watcher.wish,
-                from,
-                members: vec![*key],
-                builder: Builder::new(feed.is_live),
-            }),
+        let wish = watchers[*key].wish;
+        // There are eight different wishes.
+        match groups.iter_mut().find(|(other, _)| *other == wish) {
+            Some((_, alike)) => alike.push(*key),
+            None => groups.push((wish, vec![*key])),
         }
     }
-    classes
+    let class = |(wish, members): (Wish, Vec<WatcherKey>)| {
+        let from = members.iter().map(|key| watchers[*key].next).min().unwrap_or(0);
+        let has_late = members.iter().any(|key| watchers[*key].next > feed.floor);
+        Class { wish, from, members, builder: Builder::new(feed.is_live, has_late) }
+    };
+    groups.into_iter().map(class).collect()
 }
 
 impl Class {

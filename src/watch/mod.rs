@@ -21,7 +21,7 @@
 //!
 //! 1. A watcher gets every event of its span at or above its start, in revision order, each once; a revision's events in one response.
 //! 2. What waits for one client is bounded: a queue ([`limits::WATCH_QUEUE_BYTES_MAX`] and one chunk), as much handed out, and one
-//!    slice; a revision larger than that is made when it is that watcher's turn to read it.
+//!    slice, whose bytes its watchers share; a revision larger than that is made when it is that watcher's turn to read it.
 //! 3. A watcher that is behind costs nobody anything until its client takes what it was sent.
 //! 4. Progress at a revision is queued behind every event up to it.
 //!

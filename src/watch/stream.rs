@@ -1,6 +1,6 @@
 //! One stream: its watchers, and the responses that wait for its client.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use prost::Message;
@@ -109,11 +109,13 @@ impl Response {
 
 #[derive(Debug, Default)]
 pub(super) struct Stream {
-    queue: Vec<Response>,
+    queue: VecDeque<Response>,
     bytes: usize,
     events: usize,
     answers: usize,
     pub watchers: BTreeMap<i64, WatcherKey>,
+    /// Ids of watchers that a compaction ended: as in etcd they stay taken until the client cancels them.
+    pub ended: BTreeSet<i64>,
     next_id: i64,
     /// Watchers that want to hear of progress from time to time.
     pub notifying: usize,
@@ -135,20 +137,32 @@ impl Stream {
     /// As etcd: the id of the request, or the lowest that was not given out yet. `None` if it is in use.
     pub(super) fn choose_id(&mut self, wanted: i64) -> Option<i64> {
         if wanted != 0 {
-            return (!self.watchers.contains_key(&wanted)).then_some(wanted);
+            return (!self.is_taken(wanted)).then_some(wanted);
         }
-        while self.watchers.contains_key(&self.next_id) {
+        while self.is_taken(self.next_id) {
             self.next_id += 1;
         }
         self.next_id += 1;
         Some(self.next_id - 1)
     }
 
+    fn is_taken(&self, id: i64) -> bool {
+        self.watchers.contains_key(&id) || self.ended.contains(&id)
+    }
+
+    /// A compaction ended the watcher with this id.
+    pub(super) fn end(&mut self, id: i64) {
+        if self.ended.len() >= limits::WATCHES_ENDED_MAX {
+            self.ended.pop_first();
+        }
+        self.ended.insert(id);
+    }
+
     pub(super) fn push(&mut self, response: Response) {
         self.bytes += response.cost();
         self.events += response.events();
         self.answers += usize::from(response.is_answer());
-        self.queue.push(response);
+        self.queue.push_back(response);
     }
 
     /// Whether another chunk may wait here: always one.
@@ -170,10 +184,25 @@ impl Stream {
         self.events
     }
 
+    /// The oldest responses, about as many as may wait. Many watchers may refer to the same bytes, and those are sent for each.
     pub(super) fn take(&mut self) -> Vec<Response> {
-        (self.bytes, self.events, self.answers) = (0, 0, 0);
         self.is_ready = false;
-        std::mem::take(&mut self.queue)
+        let (mut taken, mut cost) = (Vec::new(), 0);
+        while cost < limits::WATCH_QUEUE_BYTES_MAX
+            && let Some(response) = self.queue.pop_front()
+        {
+            cost += response.cost();
+            self.events -= response.events();
+            self.answers -= usize::from(response.is_answer());
+            taken.push(response);
+        }
+        self.bytes -= cost;
+        taken
+    }
+
+    /// A watcher knows more than the hub has seen: progress that is still to be told must not be older than that.
+    pub(super) fn delay_progress(&mut self, revision: i64) {
+        self.progress_at = self.progress_at.map(|at| at.max(revision));
     }
 
     pub(super) fn run(&mut self, id: u64) -> &mut Run {

@@ -47,7 +47,7 @@ use prost::Message;
 pub use self::{
     handler::FrontHandler,
     watch::{Subscription, SubscriptionEnd},
-    watch_gate::{Admission, WatchShared},
+    watch_gate::{Admission, Gate, WatchShared},
 };
 use self::{
     lease::LeaseQuestions, maintenance::Maintenance, proposals::Proposals, quota::Quota, reads::Reads, watch::Watching,

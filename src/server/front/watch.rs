@@ -178,6 +178,9 @@ impl Front {
     }
 
     fn count(&self, now: Counts) {
+        if now.watchers == 0 {
+            self.gate().close();
+        }
         let before = self.watching.known.replace(now);
         if before == now {
             return;
@@ -187,9 +190,6 @@ impl Front {
         sheet.set(Name::MvccWatcherTotal, now.watchers as i64);
         sheet.set(Name::MvccSlowWatcherTotal, now.behind as i64);
         sheet.set(Name::MvccPendingEventsTotal, now.events as i64);
-        if now.watchers == 0 {
-            self.gate().close();
-        }
     }
 }
 
