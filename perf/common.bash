@@ -40,10 +40,12 @@ start() {
     local name=$1 port=$2 data=$3 program=$4 log=$work/$1.log
     local client=http://127.0.0.1:$port peer=http://127.0.0.1:$((port + 1))
     shift 4
+    # The line to wait for must not be that of the process before.
+    : >"$log"
     "$program" --name perf --data-dir "$data" "$@" \
         --listen-client-urls "$client" --advertise-client-urls "$client" \
         --listen-peer-urls "$peer" --initial-advertise-peer-urls "$peer" --initial-cluster "perf=$peer" \
-        >"$log" 2>&1 &
+        >>"$log" 2>&1 &
     declare -g "pid_$name=$!"
     until grep -q 'ready to serve client requests' "$log"; do
         kill -0 $! 2>/dev/null || { tail -5 "$log" >&2; die "$name did not start"; }
