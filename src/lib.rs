@@ -15,6 +15,9 @@
 //! (sync,     consensus/ Raft as a pure machine: inputs in, effects out
 //! determi-   apply/     one committed entry becomes a change of state
 //! nistic)    cluster/   ids and membership
+//!            lease/     keys that end unless somebody renews their lease
+//! nistic)    watch/     changes find their watchers
+//!            cluster/   ids and membership
 //!            mvcc/      revisions, key index, tree index, range, write, compact, hash, restore
 //!            backend/   buckets over pages: read buffer, read view, write batch
 //!            pagefile/  bbolt's file format: pages, nodes, cursors, commits as data, check
@@ -68,6 +71,7 @@ pub mod cluster;
 pub mod consensus;
 pub mod ctl;
 pub mod frontend;
+pub mod lease;
 pub mod metrics;
 pub mod mvcc;
 pub mod os;
@@ -78,3 +82,4 @@ pub mod server;
 pub mod service;
 pub mod sim;
 pub mod wal;
+pub mod watch;

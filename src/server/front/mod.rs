@@ -11,15 +11,27 @@
 //! | `handler` | from a method's id to the function that serves it |
 //! | `reads` | rounds: what waits until this member may answer a linearizable read |
 //! | `proposals` | what waits until its entry is applied |
-//! | `kv`, `members` | the services |
+//! | `watch`, `watch_stream`, `watch_gate` | watchers of this core, their streams, and how changes reach them |
+//! | `lock`, `election` | the services that stand on the store, and `store`, what they ask of it |
+//! | `quota` | what is refused because the database is full |
+//! | `kv`, `lease`, `members`, `maintenance` | the services |
 //!
-//! Every call that waits is answered within the request timeout.
+//! Every call that waits for consensus is answered within the request timeout.
 
+mod election;
 mod handler;
 mod kv;
+mod lease;
+mod lock;
+mod maintenance;
 mod members;
 mod proposals;
+pub mod quota;
 mod reads;
+mod store;
+mod watch;
+mod watch_gate;
+mod watch_stream;
 
 use std::{
     cell::{Cell, RefCell},
@@ -32,8 +44,14 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use prost::Message;
 
-pub use self::handler::FrontHandler;
-use self::{proposals::Proposals, reads::Reads};
+pub use self::{
+    handler::FrontHandler,
+    watch::{Subscription, SubscriptionEnd},
+    watch_gate::{Admission, WatchShared},
+};
+use self::{
+    lease::LeaseQuestions, maintenance::Maintenance, proposals::Proposals, quota::Quota, reads::Reads, watch::Watching,
+};
 use crate::{
     apply::View,
     base::refusal::Refusal,
@@ -58,6 +76,7 @@ pub struct Shared {
     /// The bound on anything that waits for consensus.
     pub request_timeout: Duration,
     pub meters: Arc<Meters>,
+    pub watch: WatchShared,
 }
 
 /// One core's front.
@@ -71,7 +90,11 @@ pub struct Front {
     next_id: Cell<u64>,
     id_step: u64,
     reads: RefCell<Reads>,
+    leases: RefCell<LeaseQuestions>,
     clients: RefCell<ClientVersions>,
+    watching: Watching,
+    maintenance: Maintenance,
+    quota: Quota,
 }
 
 impl Front {
@@ -87,7 +110,11 @@ impl Front {
             next_id: Cell::new(first_id + u64::from(id)),
             id_step: count,
             reads: RefCell::default(),
+            leases: RefCell::default(),
             clients: RefCell::default(),
+            watching: Watching::new(id),
+            maintenance: Maintenance::default(),
+            quota: Quota::default(),
         })
     }
 
@@ -111,6 +138,7 @@ impl Front {
     pub fn take_requests(&self) -> Vec<Request> {
         let mut requests = std::mem::take(&mut *self.requests.borrow_mut());
         requests.extend(self.begin_round());
+        requests.extend(self.take_questions());
         requests
     }
 
@@ -120,12 +148,17 @@ impl Front {
             Answer::Proposal { id, outcome } => self.on_proposal(id, outcome),
             Answer::ReadConfirmed { context } => self.on_confirmed(context),
             Answer::ReadFailed { context, error } => self.on_read_failed(context, error),
+            Answer::Changes(batch) => self.on_far_changes(&batch),
+            Answer::ChangesLost => self.on_changes_lost(),
+            Answer::ChoreDone { id } => self.on_chore_done(id),
+            Answer::Leases { answers } => self.on_lease_answers(answers),
         }
     }
 
     /// Ends what has waited for longer than the request timeout. Called at every tick.
     pub fn expire(&self, now: Instant) {
         self.expire_proposals(now);
+        self.expire_quota(now);
         self.expire_reads(now);
     }
 
