@@ -62,8 +62,8 @@ enum What {
     Stalled(watch::Stalled),
     /// A watcher that reads history up to a revision. Prints: seconds, events, last revision.
     Behind(watch::Behind),
-    /// Streams that all watch one prefix, and puts into it. Prints: events/s, puts/s, events, tail from the put to its
-    /// last event.
+    /// Streams that all watch one prefix, and puts into it. Prints: events/s, puts/s, events, events per message,
+    /// tail from the put to its last event.
     Fanout(watch::Fanout),
     /// Keeps leases 1, 2, 3... alive. Prints: keepalives/s, tail.
     Keepalive(lease::Keepalive),

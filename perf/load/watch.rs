@@ -209,7 +209,9 @@ impl Fanout {
                     return if refused { Err("a put was refused".into()) } else { Ok(()) };
                 }
                 let Event::Data { stream, .. } = event else { return Err("a watch stream ended".into()) };
-                news.on(connection, &event, &mut |news| deliveries.count((connection, stream), news.events))
+                let mut gap = false;
+                news.on(connection, &event, &mut |news| gap |= !deliveries.count((connection, stream), news))?;
+                if gap { Err("a stream missed an event or got one twice".into()) } else { Ok(()) }
             });
             pool.step((now < end).then_some(end), &mut handler)?;
         }
@@ -217,7 +219,9 @@ impl Fanout {
         let puts = deliveries.issued;
         let events = puts * self.streams as u64;
         deliveries.samples.sort();
-        println!("{:.0} {:.0} {events} {}", events as f64 / seconds, puts as f64 / seconds, deliveries.samples);
+        let per_message = events as f64 / deliveries.messages.max(1) as f64;
+        let (events_rate, puts_rate) = (events as f64 / seconds, puts as f64 / seconds);
+        println!("{events_rate:.0} {puts_rate:.0} {events} {per_message:.2} {}", deliveries.samples);
         Ok(())
     }
 
@@ -241,13 +245,17 @@ struct Deliveries {
     /// Of puts that some stream has not seen, oldest first: when it was sent and how many streams have seen one more.
     outstanding: VecDeque<(Instant, u32)>,
     seen: AHashMap<(usize, u32), u64>,
+    /// The revision before the first put: nobody else writes, so put N makes this plus N + 1.
+    revision: Option<i64>,
+    /// Responses that had events.
+    messages: u64,
     samples: Samples,
 }
 
 impl Deliveries {
     fn new(streams: usize) -> Deliveries {
         let (outstanding, seen, samples) = (VecDeque::new(), AHashMap::new(), Samples::default());
-        Deliveries { streams: streams as u32, issued: 0, outstanding, seen, samples }
+        Deliveries { streams: streams as u32, issued: 0, outstanding, seen, revision: None, messages: 0, samples }
     }
 
     fn issue(&mut self, now: Instant) {
@@ -255,19 +263,30 @@ impl Deliveries {
         self.issued += 1;
     }
 
-    fn count(&mut self, stream: (usize, u32), events: u64) {
+    /// False if these are not the events that this stream has to get now.
+    fn count(&mut self, stream: (usize, u32), news: &WatchNews) -> bool {
+        if news.events == 0 {
+            return true;
+        }
         let first = self.issued - self.outstanding.len() as u64;
         let seen = self.seen.entry(stream).or_default();
-        for number in *seen..*seen + events {
+        let before = *seen;
+        *seen += news.events;
+        let revision = *self.revision.get_or_insert(news.mod_revision - *seen as i64);
+        if news.mod_revision != revision + *seen as i64 || *seen > self.issued {
+            return false;
+        }
+        self.messages += 1;
+        for number in before..*seen {
             self.outstanding[(number - first) as usize].1 += 1;
         }
-        *seen += events;
         while let Some(&(sent, streams)) = self.outstanding.front()
             && streams == self.streams
         {
             self.samples.add(sent.elapsed());
             self.outstanding.pop_front();
         }
+        true
     }
 }
 
