@@ -60,7 +60,8 @@ enum What {
     Idle(watch::Idle),
     /// Watchers of a prefix that do not read, until killed. Prints when all exist: seconds.
     Stalled(watch::Stalled),
-    /// A watcher that reads history up to a revision. Prints: seconds, events, last revision.
+    /// A watcher that reads history up to a revision, again and again. Prints: seconds for each time, times, events of
+    /// all, last revision.
     Behind(watch::Behind),
     /// Streams that all watch one prefix, and puts into it. Prints: events/s, puts/s, events, events per message,
     /// tail from the put to its last event.

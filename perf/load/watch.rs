@@ -23,6 +23,10 @@ use crate::{
 
 const WATCH: &str = "/etcdserverpb.Watch/Watch";
 const PUT: &str = "/etcdserverpb.KV/Put";
+/// What a watcher that is to stall has received when it counts as stalled: half of its window.
+const STALLED_BYTES: usize = 32 * 1024;
+/// How long that may take.
+const STALLING: Duration = Duration::from_secs(60);
 /// Puts of `fanout` that are on their way at once, however many events may be outstanding.
 const PUTS_IN_FLIGHT_MAX: u64 = 256;
 
@@ -75,9 +79,15 @@ pub struct Behind {
     until: i64,
     #[arg(long)]
     prev_kv: bool,
+    /// Begins anew at revision 1 until so many seconds have passed.
+    #[arg(long, default_value_t = 0.0)]
+    least: f64,
+    /// Reads history once, and then what is written, until killed.
+    #[arg(long)]
+    stay: bool,
     /// Gives up then, and prints how far it came.
     #[arg(long, default_value_t = 600.0)]
-    seconds: f64,
+    most: f64,
 }
 
 #[derive(Args)]
@@ -139,9 +149,26 @@ impl Stalled {
         for connection in &mut pool.connections {
             connection.wire.call(WATCH, &request, false);
         }
-        News::default().wait_for_created(&mut pool, self.count)?;
-        if self.stall == Stall::Socket {
-            pool.connections.iter_mut().for_each(|connection| connection.reading = false);
+        let mut received = vec![0; self.count];
+        while received.iter().any(|&bytes| bytes < STALLED_BYTES) {
+            if begin.elapsed() > STALLING {
+                return Err("the history is too short to stall a watcher, or the server does not send it".into());
+            }
+            pool.step(
+                Some(Instant::now() + Duration::from_millis(10)),
+                &mut or_closed(|connection, _, event| {
+                    let Event::Data { bytes, .. } = event else { return Err("a watch stream ended".into()) };
+                    received[connection] += bytes.len();
+                    Ok(())
+                }),
+            )?;
+            if self.stall == Stall::Socket {
+                let stalled = received.iter().map(|&bytes| bytes >= STALLED_BYTES);
+                pool.connections
+                    .iter_mut()
+                    .zip(stalled)
+                    .for_each(|(connection, stalled)| connection.reading = !stalled);
+            }
         }
         ready(begin)?;
         loop {
@@ -164,22 +191,53 @@ impl Behind {
     pub fn run(&self) -> Result<(), AnyError> {
         let mut pool = Pool::open(self.port, 1, WIDE)?;
         let begin = Instant::now();
-        let limit = begin + Duration::from_secs_f64(self.seconds);
-        pool.connections[0].wire.call(WATCH, &history(&self.prefix, self.prev_kv), false);
-        let (mut events, mut last) = (0, 0);
+        let limit = begin + Duration::from_secs_f64(self.most);
+        let least = begin + Duration::from_secs_f64(self.least);
+        let (mut times, mut all) = (0, 0);
+        let reached = loop {
+            let pass = self.pass(&mut pool, limit)?;
+            times += 1;
+            all += pass.events;
+            let now = Instant::now();
+            if self.stay || pass.revision < self.until || now >= limit || now >= least {
+                break pass.revision;
+            }
+        };
+        println!("{:.4} {times} {all} {reached}", begin.elapsed().as_secs_f64() / f64::from(times));
+        io::stdout().flush()?;
+        while self.stay {
+            pool.step(None, &mut or_closed(|_, _, _| Ok(())))?;
+        }
+        Ok(())
+    }
+
+    /// From revision 1 to `until`, every revision of which is one put under the prefix, or as far as time allows.
+    fn pass(&self, pool: &mut Pool, limit: Instant) -> Result<Pass, AnyError> {
+        let stream = pool.connections[0].wire.call(WATCH, &history(&self.prefix, self.prev_kv), false);
+        let (mut pass, mut gap) = (Pass { events: 0, revision: 0 }, false);
         let mut news = News::default();
-        while last < self.until && Instant::now() < limit {
+        while pass.revision < self.until && Instant::now() < limit {
             let mut handler = or_closed(|connection, _, event| {
                 news.on(connection, &event, &mut |news| {
-                    events += news.events;
-                    last = last.max(news.mod_revision);
+                    pass.events += news.events;
+                    pass.revision = pass.revision.max(news.mod_revision);
+                    // The first put makes revision 2.
+                    gap |= news.events > 0 && pass.revision != pass.events as i64 + 1;
                 })
             });
             pool.step(Some(limit), &mut handler)?;
         }
-        println!("{:.3} {events} {last}", begin.elapsed().as_secs_f64());
-        Ok(())
+        if !self.stay {
+            pool.connections[0].wire.cancel(stream);
+        }
+        if gap { Err("the watcher missed an event or got one twice".into()) } else { Ok(pass) }
     }
+}
+
+/// What a watcher of history has seen.
+struct Pass {
+    events: u64,
+    revision: i64,
 }
 
 impl Fanout {
