@@ -248,13 +248,15 @@ prepare() {
     trap 'stop_all; rm -rf "$work"' EXIT
     results=$work/results
     : >"$results"
+    failures=()
 }
 
-# keep_results: copies the numbers of every round to --out.
+# keep_results: what failed, then the numbers of every round to --out. Not success if something failed.
 keep_results() {
-    [ -n "$out" ] || return 0
-    mkdir -p "$out"
-    cp "$results" "$out/$(basename "$0")"
+    local failure
+    for failure in ${failures[@]+"${failures[@]}"}; do echo "note: $failure"; done
+    [ -z "$out" ] || { mkdir -p "$out" && cp "$results" "$out/$(basename "$0")"; }
+    [ ${#failures[@]} -eq 0 ]
 }
 
 # now: milliseconds
@@ -264,7 +266,7 @@ now() {
 
 # paced SCENARIO ARGUMENT...: puts and gets at fixed rates on $server, alone or beside a command; a result with seconds of
 # the command, file MB, MB in use, anon MB before and at most, CPU seconds, how many puts and gets, then p50, p99, p99.9,
-# longest, refused of puts and of gets.
+# longest, refused of puts and of gets. A command that failed is a note below the tables.
 paced() {
     local scenario=$1 numbers
     shift
@@ -273,6 +275,7 @@ paced() {
     "$load" paced --port "$port" --process "$pid" "$@" >"$work/paced" || die "$scenario on $server failed"
     end_ticks
     read -r -a numbers < <(tail -1 "$work/paced")
+    [ "${numbers[15]}" = 0 ] || failures+=("$scenario on $server failed after ${numbers[0]} s: its row does not compare")
     result "$round" "$scenario" "$server" "${numbers[0]}" "$(database_mb "$server")" "$(in_use_mb)" "${numbers[1]}" "${numbers[2]}" \
         "$cpu" $((numbers[3] + numbers[9])) "${numbers[@]:4:5}" "${numbers[@]:10:5}"
 }

@@ -50,7 +50,7 @@ enum What {
     /// at most.
     Put(calls::Put),
     /// Puts and linearizable gets at fixed rates. Prints: seconds of the command, anonymous MB of the server before and
-    /// at most, then for puts and for gets: count, tail.
+    /// at most, then for puts and for gets: count, tail; then 1 if the command failed.
     Paced(calls::Paced),
     /// Grants leases 1, 2, 3... as fast as answers come. Prints as `put` does.
     Grant(calls::Grant),
