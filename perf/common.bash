@@ -213,6 +213,7 @@ table() {
     shift 3
     for server in ringd etcd; do
         [ -n "$(median_of "$scenario" "$server" "$1")" ] || continue
+        print_heading
         local numbers=()
         for column in "$@"; do numbers+=("$(median_of "$scenario" "$server" "$column")"); done
         # shellcheck disable=SC2059
@@ -227,15 +228,18 @@ table() {
     printf "$(sed 's/\(%-\{0,1\}[0-9]*\)[.0-9]*[fdg]/\1s/g' <<<"$format")\n" '' 'ratio' "${ratios[@]}"
 }
 
-# heading FORMAT NAME...: the names above the columns of a table.
+# heading FORMAT NAME...: the names above the columns of a table, printed with its first row.
 heading() {
     local format
     # shellcheck disable=SC2001
     format=$(sed 's/\(%-\{0,1\}[0-9]*\)[.0-9]*[fdg]/\1s/g' <<<"$1")
     shift
-    echo
     # shellcheck disable=SC2059
-    printf "$format\n" "$@"
+    printf -v pending_heading "\n$format\n" "$@"
+}
+print_heading() {
+    printf '%s' "${pending_heading:-}"
+    pending_heading=
 }
 
 # prepare NAME: what every script that uses `load` needs: the programs, a directory of its own, an end that leaves nothing.

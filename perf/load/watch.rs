@@ -205,10 +205,12 @@ impl Behind {
         };
         println!("{:.4} {times} {all} {reached}", begin.elapsed().as_secs_f64() / f64::from(times));
         io::stdout().flush()?;
-        while self.stay {
+        if !self.stay {
+            return Ok(());
+        }
+        loop {
             pool.step(None, &mut or_closed(|_, _, _| Ok(())))?;
         }
-        Ok(())
     }
 
     /// From revision 1 to `until`, every revision of which is one put under the prefix, or as far as time allows.
