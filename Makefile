@@ -29,11 +29,15 @@ lint:
 bench:
 	cargo bench
 
-# Against etcd, on this machine: minutes.
+# Against etcd, on this machine: an hour. Each script says what it measures and takes --rounds and the like.
 perf: reference
 	cargo build --release --bin ringd
 	perf/run
 	perf/keys
+	perf/list
+	perf/watch
+	perf/lease
+	perf/maintenance
 
 # The programs to compare with: etcd $(etcd_version) and its tools, as tests/reference/go.mod pins them. Nothing to do when they are there.
 reference:

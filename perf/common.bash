@@ -40,10 +40,12 @@ start() {
     local name=$1 port=$2 data=$3 program=$4 log=$work/$1.log
     local client=http://127.0.0.1:$port peer=http://127.0.0.1:$((port + 1))
     shift 4
+    # The line to wait for must not be that of the process before.
+    : >"$log"
     "$program" --name perf --data-dir "$data" "$@" \
         --listen-client-urls "$client" --advertise-client-urls "$client" \
         --listen-peer-urls "$peer" --initial-advertise-peer-urls "$peer" --initial-cluster "perf=$peer" \
-        >"$log" 2>&1 &
+        >>"$log" 2>&1 &
     declare -g "pid_$name=$!"
     until grep -q 'ready to serve client requests' "$log"; do
         kill -0 $! 2>/dev/null || { tail -5 "$log" >&2; die "$name did not start"; }
@@ -81,6 +83,20 @@ fresh() {
     [ -z "${!pid_variable:-}" ] || stop "$1"
     rm -rf "${work:?}/$1-data"
     restart "$@"
+}
+
+# settle: waits until the disk has what was written and the server has nothing to do, so that the next measurement does
+# not pay for what came before. Two half seconds below 3 % of a core; after a minute, a word about it.
+settle() {
+    local turn before calm=0
+    sync
+    for ((turn = 0; turn < 120; turn++)); do
+        before=$(cpu_ticks "$pid")
+        sleep 0.5
+        if [ $(($(cpu_ticks "$pid") - before)) -le $((clock_ticks * 15 / 1000)) ]; then calm=$((calm + 1)); else calm=0; fi
+        [ "$calm" -lt 2 ] || return 0
+    done
+    echo "$server is still busy a minute after the last request" >&2
 }
 
 # discard SERVER: stops it and gives the disk back.
@@ -197,6 +213,7 @@ table() {
     shift 3
     for server in ringd etcd; do
         [ -n "$(median_of "$scenario" "$server" "$1")" ] || continue
+        print_heading
         local numbers=()
         for column in "$@"; do numbers+=("$(median_of "$scenario" "$server" "$column")"); done
         # shellcheck disable=SC2059
@@ -211,15 +228,18 @@ table() {
     printf "$(sed 's/\(%-\{0,1\}[0-9]*\)[.0-9]*[fdg]/\1s/g' <<<"$format")\n" '' 'ratio' "${ratios[@]}"
 }
 
-# heading FORMAT NAME...: the names above the columns of a table.
+# heading FORMAT NAME...: the names above the columns of a table, printed with its first row.
 heading() {
     local format
     # shellcheck disable=SC2001
     format=$(sed 's/\(%-\{0,1\}[0-9]*\)[.0-9]*[fdg]/\1s/g' <<<"$1")
     shift
-    echo
     # shellcheck disable=SC2059
-    printf "$format\n" "$@"
+    printf -v pending_heading "\n$format\n" "$@"
+}
+print_heading() {
+    printf '%s' "${pending_heading:-}"
+    pending_heading=
 }
 
 # prepare NAME: what every script that uses `load` needs: the programs, a directory of its own, an end that leaves nothing.
@@ -232,13 +252,15 @@ prepare() {
     trap 'stop_all; rm -rf "$work"' EXIT
     results=$work/results
     : >"$results"
+    failures=()
 }
 
-# keep_results: copies the numbers of every round to --out.
+# keep_results: what failed, then the numbers of every round to --out. Not success if something failed.
 keep_results() {
-    [ -n "$out" ] || return 0
-    mkdir -p "$out"
-    cp "$results" "$out/$(basename "$0")"
+    local failure
+    for failure in ${failures[@]+"${failures[@]}"}; do echo "note: $failure"; done
+    [ -z "$out" ] || { mkdir -p "$out" && cp "$results" "$out/$(basename "$0")"; }
+    [ ${#failures[@]} -eq 0 ]
 }
 
 # now: milliseconds
@@ -247,25 +269,34 @@ now() {
 }
 
 # paced SCENARIO ARGUMENT...: puts and gets at fixed rates on $server, alone or beside a command; a result with seconds of
-# the command, file MB, anon MB before and at most, CPU seconds, then p50, p99, p99.9, longest, refused of puts and of gets.
+# the command, file MB, MB in use, anon MB before and at most, CPU seconds, how many puts and gets, then p50, p99, p99.9,
+# longest, refused of puts and of gets. A command that failed is a note below the tables.
 paced() {
     local scenario=$1 numbers
     shift
+    settle
     begin_ticks
     "$load" paced --port "$port" --process "$pid" "$@" >"$work/paced" || die "$scenario on $server failed"
     end_ticks
     read -r -a numbers < <(tail -1 "$work/paced")
-    result "$round" "$scenario" "$server" "${numbers[0]}" "$(database_mb "$server")" "${numbers[1]}" "${numbers[2]}" "$cpu" \
-        "${numbers[@]:4:5}" "${numbers[@]:10:5}"
+    [ "${numbers[15]}" = 0 ] || failures+=("$scenario on $server failed after ${numbers[0]} s: its row does not compare")
+    result "$round" "$scenario" "$server" "${numbers[0]}" "$(database_mb "$server")" "$(in_use_mb)" "${numbers[1]}" "${numbers[2]}" \
+        "$cpu" $((numbers[3] + numbers[9])) "${numbers[@]:4:5}" "${numbers[@]:10:5}"
 }
 
-paced_columns='%-22s %-6s %8.2f %8.0f %8.0f %8.0f %8.2f | %8.0f %9.0f %9.0f %9.0f %7.0f | %8.0f %9.0f %9.0f %9.0f %7.0f'
+paced_columns='%-22s %-6s %8.2f %8.0f %8.0f %8.0f %8.0f %8.2f %8.0f | %8.0f %9.0f %9.0f %9.0f %7.0f | %8.0f %9.0f %9.0f %9.0f %7.0f'
 paced_heading() {
-    heading "$paced_columns" "$1" server "$2" 'file MB' 'anon MB' 'at most' 'CPU s' 'put p50' 'p99 us' 'p99.9' longest refused \
+    heading "$paced_columns" "$1" server "$2" 'file MB' 'in use' 'anon MB' 'at most' 'CPU s' requests 'put p50' 'p99 us' 'p99.9' longest refused \
         'get p50' 'p99 us' 'p99.9' longest refused
 }
 paced_table() {
-    table "$paced_columns" "$1" "$2" 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18
+    table "$paced_columns" "$1" "$2" 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20
+}
+
+# in_use_mb: of the database of the server at $port, without what is free in it.
+in_use_mb() {
+    "$etcdctl" --endpoints "127.0.0.1:$port" endpoint status --write-out json \
+        | sed -n 's/.*"dbSizeInUse":\([0-9]*\).*/\1/p' | awk '{ printf "%.0f", $1 / 1e6 }'
 }
 
 # database_mb SERVER: the length of its database file.

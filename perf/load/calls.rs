@@ -203,7 +203,7 @@ impl Paced {
             samples.sort();
             print!(" {} {samples}", samples.count());
         }
-        println!();
+        println!(" {}", u8::from(span.failed()));
         Ok(())
     }
 

@@ -50,7 +50,7 @@ enum What {
     /// at most.
     Put(calls::Put),
     /// Puts and linearizable gets at fixed rates. Prints: seconds of the command, anonymous MB of the server before and
-    /// at most, then for puts and for gets: count, tail.
+    /// at most, then for puts and for gets: count, tail; then 1 if the command failed.
     Paced(calls::Paced),
     /// Grants leases 1, 2, 3... as fast as answers come. Prints as `put` does.
     Grant(calls::Grant),
@@ -60,10 +60,11 @@ enum What {
     Idle(watch::Idle),
     /// Watchers of a prefix that do not read, until killed. Prints when all exist: seconds.
     Stalled(watch::Stalled),
-    /// A watcher that reads history up to a revision. Prints: seconds, events, last revision.
+    /// A watcher that reads history up to a revision, again and again. Prints: seconds for each time, times, events of
+    /// all, last revision.
     Behind(watch::Behind),
-    /// Streams that all watch one prefix, and puts into it. Prints: events/s, puts/s, events, tail from the put to its
-    /// last event.
+    /// Streams that all watch one prefix, and puts into it. Prints: events/s, puts/s, events, events per message,
+    /// tail from the put to its last event.
     Fanout(watch::Fanout),
     /// Keeps leases 1, 2, 3... alive. Prints: keepalives/s, tail.
     Keepalive(lease::Keepalive),

@@ -73,6 +73,11 @@ pub fn header_revision(message: &[u8]) -> i64 {
     Fields(message).find(|field| field.number == 1).map_or(0, |header| number_in(header.bytes, REVISION))
 }
 
+/// How often a field is there.
+pub fn count_in(message: &[u8], number: u64) -> usize {
+    Fields(message).filter(|field| field.number == number).count()
+}
+
 /// The value of a number field, 0 if it is not there, as protobuf has it.
 pub fn number_in(message: &[u8], number: u64) -> i64 {
     Fields(message).find(|field| field.number == number).map_or(0, |field| field.value as i64)

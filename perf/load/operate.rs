@@ -5,12 +5,12 @@ use std::time::Instant;
 use clap::{Args, Subcommand};
 use prost::Message;
 use ringd::proto::etcdserverpb::{
-    CompactionRequest, DefragmentRequest, LeaseRevokeRequest, RangeRequest, SnapshotRequest,
+    CompactionRequest, DefragmentRequest, LeaseLeasesRequest, LeaseRevokeRequest, RangeRequest, SnapshotRequest,
 };
 
 use crate::{
     AnyError, WIDE,
-    messages::{Assembly, header_revision},
+    messages::{Assembly, count_in, header_revision},
     pool::{Pool, or_closed},
     wire::Event,
 };
@@ -34,6 +34,8 @@ enum What {
     Snapshot,
     /// Takes back lease 1.
     Revoke,
+    /// Counts the leases: the second number.
+    Leases,
 }
 
 impl Operate {
@@ -52,6 +54,9 @@ impl Operate {
                 call(&mut pool, "/etcdserverpb.Maintenance/Defragment", &DefragmentRequest::default())?.bytes
             }
             What::Snapshot => call(&mut pool, "/etcdserverpb.Maintenance/Snapshot", &SnapshotRequest::default())?.bytes,
+            What::Leases => {
+                call(&mut pool, "/etcdserverpb.Lease/LeaseLeases", &LeaseLeasesRequest::default())?.repeated as u64
+            }
             What::Revoke => call(&mut pool, "/etcdserverpb.Lease/LeaseRevoke", &LeaseRevokeRequest { id: 1 })?.bytes,
         };
         println!("{:.3} {bytes}", begin.elapsed().as_secs_f64());
@@ -64,6 +69,8 @@ struct Answer {
     bytes: u64,
     /// Of the last message's header.
     revision: i64,
+    /// How often the last message has the field behind its header.
+    repeated: usize,
 }
 
 fn call(pool: &mut Pool, path: &'static str, request: &impl Message) -> Result<Answer, AnyError> {
@@ -75,7 +82,10 @@ fn call(pool: &mut Pool, path: &'static str, request: &impl Message) -> Result<A
             match event {
                 Event::Data { bytes, .. } => {
                     answer.bytes += bytes.len() as u64;
-                    assembly.push(bytes, &mut |message| answer.revision = header_revision(message));
+                    assembly.push(bytes, &mut |message| {
+                        answer.revision = header_revision(message);
+                        answer.repeated = count_in(message, 2);
+                    });
                 }
                 Event::End { .. } => done = true,
                 Event::Closed { .. } => {}

@@ -3,7 +3,7 @@
 use std::{
     ffi::OsString,
     fmt, fs,
-    process::{Child, Command},
+    process::{Child, Command, ExitStatus},
     time::{Duration, Instant},
 };
 
@@ -94,7 +94,7 @@ fn anonymous_mb(process: u32) -> Result<u64, AnyError> {
 /// How long a load lasts: a time, or as long as a command runs.
 pub enum Span {
     Until(Instant),
-    Running { child: Child, begin: Instant, took: Option<Duration> },
+    Running { child: Child, begin: Instant, end: Option<(Duration, ExitStatus)> },
 }
 
 impl Span {
@@ -107,22 +107,17 @@ impl Span {
             return Ok(Span::Until(begin + Duration::from_secs_f64(seconds)));
         };
         let child = Command::new(program).args(arguments).spawn()?;
-        Ok(Span::Running { child, begin, took: None })
+        Ok(Span::Running { child, begin, end: None })
     }
 
-    /// A failed command is an error: what was measured beside it means nothing.
     pub fn over(&mut self, now: Instant) -> Result<bool, AnyError> {
         match self {
             Span::Until(end) => Ok(now >= *end),
-            Span::Running { took: Some(_), .. } => Ok(true),
-            Span::Running { child, begin, took } => match child.try_wait()? {
-                None => Ok(false),
-                Some(status) if status.success() => {
-                    *took = Some(begin.elapsed());
-                    Ok(true)
-                }
-                Some(status) => Err(format!("the command ended with {status}").into()),
-            },
+            Span::Running { end: Some(_), .. } => Ok(true),
+            Span::Running { child, begin, end } => {
+                *end = child.try_wait()?.map(|status| (begin.elapsed(), status));
+                Ok(end.is_some())
+            }
         }
     }
 
@@ -134,22 +129,30 @@ impl Span {
         }
     }
 
-    /// Waits for a command that outlasts the load.
-    pub fn finish(self) -> Result<(), AnyError> {
-        match self {
-            Span::Running { mut child, took: None, .. } => {
-                child.wait()?;
-                Err("the load was over before the command".into())
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// Seconds that the command took; 0 without one.
     pub fn seconds(&self) -> f64 {
         match self {
-            Span::Running { took: Some(took), .. } => took.as_secs_f64(),
+            Span::Running { end: Some((took, _)), .. } => took.as_secs_f64(),
             _ => 0.0,
+        }
+    }
+
+    /// What was measured beside a command that failed means little; whoever reads it must know.
+    pub fn failed(&self) -> bool {
+        matches!(self, Span::Running { end: Some((_, status)), .. } if !status.success())
+    }
+
+    /// An error if the command failed, or is not through when the load is.
+    pub fn finish(self) -> Result<(), AnyError> {
+        match self {
+            Span::Running { mut child, end: None, .. } => {
+                child.wait()?;
+                Err("the load was over before the command".into())
+            }
+            Span::Running { end: Some((_, status)), .. } if !status.success() => {
+                Err(format!("the command ended with {status}").into())
+            }
+            _ => Ok(()),
         }
     }
 }

@@ -23,6 +23,10 @@ use crate::{
 
 const WATCH: &str = "/etcdserverpb.Watch/Watch";
 const PUT: &str = "/etcdserverpb.KV/Put";
+/// What a watcher that is to stall has received when it counts as stalled: half of its window.
+const STALLED_BYTES: usize = 32 * 1024;
+/// How long that may take.
+const STALLING: Duration = Duration::from_secs(60);
 /// Puts of `fanout` that are on their way at once, however many events may be outstanding.
 const PUTS_IN_FLIGHT_MAX: u64 = 256;
 
@@ -75,9 +79,15 @@ pub struct Behind {
     until: i64,
     #[arg(long)]
     prev_kv: bool,
+    /// Begins anew at revision 1 until so many seconds have passed.
+    #[arg(long, default_value_t = 0.0)]
+    least: f64,
+    /// Reads history once, and then what is written, until killed.
+    #[arg(long)]
+    stay: bool,
     /// Gives up then, and prints how far it came.
     #[arg(long, default_value_t = 600.0)]
-    seconds: f64,
+    most: f64,
 }
 
 #[derive(Args)]
@@ -139,9 +149,26 @@ impl Stalled {
         for connection in &mut pool.connections {
             connection.wire.call(WATCH, &request, false);
         }
-        News::default().wait_for_created(&mut pool, self.count)?;
-        if self.stall == Stall::Socket {
-            pool.connections.iter_mut().for_each(|connection| connection.reading = false);
+        let mut received = vec![0; self.count];
+        while received.iter().any(|&bytes| bytes < STALLED_BYTES) {
+            if begin.elapsed() > STALLING {
+                return Err("the history is too short to stall a watcher, or the server does not send it".into());
+            }
+            pool.step(
+                Some(Instant::now() + Duration::from_millis(10)),
+                &mut or_closed(|connection, _, event| {
+                    let Event::Data { bytes, .. } = event else { return Err("a watch stream ended".into()) };
+                    received[connection] += bytes.len();
+                    Ok(())
+                }),
+            )?;
+            if self.stall == Stall::Socket {
+                let stalled = received.iter().map(|&bytes| bytes >= STALLED_BYTES);
+                pool.connections
+                    .iter_mut()
+                    .zip(stalled)
+                    .for_each(|(connection, stalled)| connection.reading = !stalled);
+            }
         }
         ready(begin)?;
         loop {
@@ -164,22 +191,55 @@ impl Behind {
     pub fn run(&self) -> Result<(), AnyError> {
         let mut pool = Pool::open(self.port, 1, WIDE)?;
         let begin = Instant::now();
-        let limit = begin + Duration::from_secs_f64(self.seconds);
-        pool.connections[0].wire.call(WATCH, &history(&self.prefix, self.prev_kv), false);
-        let (mut events, mut last) = (0, 0);
+        let limit = begin + Duration::from_secs_f64(self.most);
+        let least = begin + Duration::from_secs_f64(self.least);
+        let (mut times, mut all) = (0, 0);
+        let reached = loop {
+            let pass = self.pass(&mut pool, limit)?;
+            times += 1;
+            all += pass.events;
+            let now = Instant::now();
+            if self.stay || pass.revision < self.until || now >= limit || now >= least {
+                break pass.revision;
+            }
+        };
+        println!("{:.4} {times} {all} {reached}", begin.elapsed().as_secs_f64() / f64::from(times));
+        io::stdout().flush()?;
+        if !self.stay {
+            return Ok(());
+        }
+        loop {
+            pool.step(None, &mut or_closed(|_, _, _| Ok(())))?;
+        }
+    }
+
+    /// From revision 1 to `until`, every revision of which is one put under the prefix, or as far as time allows.
+    fn pass(&self, pool: &mut Pool, limit: Instant) -> Result<Pass, AnyError> {
+        let stream = pool.connections[0].wire.call(WATCH, &history(&self.prefix, self.prev_kv), false);
+        let (mut pass, mut gap) = (Pass { events: 0, revision: 0 }, false);
         let mut news = News::default();
-        while last < self.until && Instant::now() < limit {
+        while pass.revision < self.until && Instant::now() < limit {
             let mut handler = or_closed(|connection, _, event| {
                 news.on(connection, &event, &mut |news| {
-                    events += news.events;
-                    last = last.max(news.mod_revision);
+                    pass.events += news.events;
+                    pass.revision = pass.revision.max(news.mod_revision);
+                    // The first put makes revision 2.
+                    gap |= news.events > 0 && pass.revision != pass.events as i64 + 1;
                 })
             });
             pool.step(Some(limit), &mut handler)?;
         }
-        println!("{:.3} {events} {last}", begin.elapsed().as_secs_f64());
-        Ok(())
+        if !self.stay {
+            pool.connections[0].wire.cancel(stream);
+        }
+        if gap { Err("the watcher missed an event or got one twice".into()) } else { Ok(pass) }
     }
+}
+
+/// What a watcher of history has seen.
+struct Pass {
+    events: u64,
+    revision: i64,
 }
 
 impl Fanout {
@@ -209,7 +269,9 @@ impl Fanout {
                     return if refused { Err("a put was refused".into()) } else { Ok(()) };
                 }
                 let Event::Data { stream, .. } = event else { return Err("a watch stream ended".into()) };
-                news.on(connection, &event, &mut |news| deliveries.count((connection, stream), news.events))
+                let mut gap = false;
+                news.on(connection, &event, &mut |news| gap |= !deliveries.count((connection, stream), news))?;
+                if gap { Err("a stream missed an event or got one twice".into()) } else { Ok(()) }
             });
             pool.step((now < end).then_some(end), &mut handler)?;
         }
@@ -217,7 +279,9 @@ impl Fanout {
         let puts = deliveries.issued;
         let events = puts * self.streams as u64;
         deliveries.samples.sort();
-        println!("{:.0} {:.0} {events} {}", events as f64 / seconds, puts as f64 / seconds, deliveries.samples);
+        let per_message = events as f64 / deliveries.messages.max(1) as f64;
+        let (events_rate, puts_rate) = (events as f64 / seconds, puts as f64 / seconds);
+        println!("{events_rate:.0} {puts_rate:.0} {events} {per_message:.2} {}", deliveries.samples);
         Ok(())
     }
 
@@ -241,13 +305,17 @@ struct Deliveries {
     /// Of puts that some stream has not seen, oldest first: when it was sent and how many streams have seen one more.
     outstanding: VecDeque<(Instant, u32)>,
     seen: AHashMap<(usize, u32), u64>,
+    /// The revision before the first put: nobody else writes, so put N makes this plus N + 1.
+    revision: Option<i64>,
+    /// Responses that had events.
+    messages: u64,
     samples: Samples,
 }
 
 impl Deliveries {
     fn new(streams: usize) -> Deliveries {
         let (outstanding, seen, samples) = (VecDeque::new(), AHashMap::new(), Samples::default());
-        Deliveries { streams: streams as u32, issued: 0, outstanding, seen, samples }
+        Deliveries { streams: streams as u32, issued: 0, outstanding, seen, revision: None, messages: 0, samples }
     }
 
     fn issue(&mut self, now: Instant) {
@@ -255,19 +323,30 @@ impl Deliveries {
         self.issued += 1;
     }
 
-    fn count(&mut self, stream: (usize, u32), events: u64) {
+    /// False if these are not the events that this stream has to get now.
+    fn count(&mut self, stream: (usize, u32), news: &WatchNews) -> bool {
+        if news.events == 0 {
+            return true;
+        }
         let first = self.issued - self.outstanding.len() as u64;
         let seen = self.seen.entry(stream).or_default();
-        for number in *seen..*seen + events {
+        let before = *seen;
+        *seen += news.events;
+        let revision = *self.revision.get_or_insert(news.mod_revision - *seen as i64);
+        if news.mod_revision != revision + *seen as i64 || *seen > self.issued {
+            return false;
+        }
+        self.messages += 1;
+        for number in before..*seen {
             self.outstanding[(number - first) as usize].1 += 1;
         }
-        *seen += events;
         while let Some(&(sent, streams)) = self.outstanding.front()
             && streams == self.streams
         {
             self.samples.add(sent.elapsed());
             self.outstanding.pop_front();
         }
+        true
     }
 }
 

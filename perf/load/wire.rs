@@ -41,6 +41,8 @@ const SETTING_PUSH: u16 = 2;
 const SETTING_STREAMS_MAX: u16 = 3;
 const SETTING_WINDOW: u16 = 4;
 
+const CANCEL: u32 = 8;
+
 #[derive(Debug, Error)]
 pub enum WireError {
     #[error("the server sent a malformed frame of type {0}")]
@@ -186,6 +188,14 @@ impl Wire {
         stream.waiting.extend(message.encode_to_vec());
         stream.end = last;
         self.send_blocked();
+    }
+
+    /// Gives up a stream. What still comes on it is thrown away.
+    pub fn cancel(&mut self, number: u32) {
+        if self.streams.remove(&number).is_some() {
+            self.head(RST_STREAM, 0, number, 4);
+            self.output.extend(CANCEL.to_be_bytes());
+        }
     }
 
     /// Takes what came from the socket; gives how many bytes of it are done with.
