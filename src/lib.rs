@@ -14,6 +14,8 @@
 //! core       service/   the meaning of each RPC as functions
 //! (sync,     consensus/ Raft as a pure machine: inputs in, effects out
 //! determi-   apply/     one committed entry becomes a change of state
+//! nistic)    cluster/   ids and membership
+//!            lease/     keys that end unless somebody renews their lease
 //! nistic)    watch/     changes find their watchers
 //!            cluster/   ids and membership
 //!            mvcc/      revisions, key index, tree index, range, write, compact, hash, restore
@@ -69,6 +71,7 @@ pub mod cluster;
 pub mod consensus;
 pub mod ctl;
 pub mod frontend;
+pub mod lease;
 pub mod metrics;
 pub mod mvcc;
 pub mod os;

@@ -64,7 +64,11 @@ impl Election {
         if !self.campaigns {
             return Err(Error::NotLeader);
         }
-        if self.commit(&self.candidate.proclaim(value), Call::default()).await? { Ok(()) } else { Err(Error::NotLeader) }
+        if self.commit(&self.candidate.proclaim(value), Call::default()).await? {
+            Ok(())
+        } else {
+            Err(Error::NotLeader)
+        }
     }
 
     /// Leaves the queue, as leader or before.

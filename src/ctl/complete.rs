@@ -68,9 +68,7 @@ struct Found {
 fn complete(before: &[Vec<u8>], last: &str) -> Found {
     let super::command::Found { path, mut rest } = find(&ROOT, before);
     let command = path[path.len() - 1];
-    if path.len() == 1
-        && Flags::parse(&path, &rest).is_ok_and(|parsed| !parsed.arguments.is_empty())
-    {
+    if path.len() == 1 && Flags::parse(&path, &rest).is_ok_and(|parsed| !parsed.arguments.is_empty()) {
         let words: Vec<_> = before.iter().map(|word| String::from_utf8_lossy(word)).collect();
         return mistake(format!("unable to find a command for arguments: [{}]", words.join(" ")));
     }
@@ -114,7 +112,9 @@ fn value_flag(path: &Path, rest: &[Vec<u8>], last: &str) -> Result<Option<&'stat
         Some((word, _)) if last.starts_with('-') => (word.to_owned(), true),
         _ if last.starts_with('-') => return Ok(None),
         _ => match rest.last().map(|word| String::from_utf8_lossy(word).into_owned()) {
-            Some(word) if word.starts_with('-') && word.len() > 1 && word != "--" && !word.contains('=') => (word, false),
+            Some(word) if word.starts_with('-') && word.len() > 1 && word != "--" && !word.contains('=') => {
+                (word, false)
+            }
             _ => return Ok(None),
         },
     };
@@ -149,7 +149,12 @@ fn flag_names(path: &Path, parsed: &Flags, last: &str) -> Vec<(String, String)> 
             let help = if flag.name == "help" { format!("help for {}", path[own].name) } else { flag.help.to_owned() };
             let short = flag.letter.map(|letter| format!("-{letter}"));
             let long = format!("--{}", flag.name);
-            names.extend(std::iter::once(long).chain(short).filter(|name| name.starts_with(last)).map(|name| (name, help.clone())));
+            names.extend(
+                std::iter::once(long)
+                    .chain(short)
+                    .filter(|name| name.starts_with(last))
+                    .map(|name| (name, help.clone())),
+            );
         }
     }
     names

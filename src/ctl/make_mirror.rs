@@ -41,13 +41,13 @@ const FLAGS: &[Flag] = &[
         "128",
         "Maximum number of operations permitted in a transaction during syncing updates.",
     ),
-    Flag::text("dest-prefix", "", "destination prefix to mirror a prefix to a different prefix in the destination cluster"),
-    Flag::bool("no-dest-prefix", "mirror key-values to the root of the destination cluster"),
     Flag::text(
-        "dest-cert",
+        "dest-prefix",
         "",
-        "Identify secure client using this TLS certificate file for the destination cluster",
+        "destination prefix to mirror a prefix to a different prefix in the destination cluster",
     ),
+    Flag::bool("no-dest-prefix", "mirror key-values to the root of the destination cluster"),
+    Flag::text("dest-cert", "", "Identify secure client using this TLS certificate file for the destination cluster"),
     Flag::text("dest-key", "", "Identify secure client using this TLS key file"),
     Flag::text("dest-cacert", "", "Verify certificates of TLS enabled secure servers using this CA bundle"),
     Flag::new("dest-insecure-transport", Kind::Bool, "true", "Disable transport security for client connections"),
@@ -82,7 +82,8 @@ fn run(session: &mut Session) -> Result<(), Exit> {
     let options = Options { endpoints: vec![destination], user, token: None, ..source_options.clone() };
     let to = connect(session, options)?;
     let from = connect(session, source_options)?;
-    let (prefix, mut new_prefix) = (session.flags.text("prefix").to_owned(), session.flags.text("dest-prefix").to_owned());
+    let (prefix, mut new_prefix) =
+        (session.flags.text("prefix").to_owned(), session.flags.text("dest-prefix").to_owned());
     let moves_to_root = session.flags.bool("no-dest-prefix");
     if moves_to_root && !new_prefix.is_empty() {
         let text = "`--dest-prefix` and `--no-dest-prefix` cannot be set at the same time, choose one";
@@ -148,7 +149,8 @@ impl Mirror {
             };
             let response = self.reporting(session, from.call(&method::RANGE, &request, Call::default()))??;
             for pair in &response.kvs {
-                let put = PutRequest { key: self.renamed(&pair.key), value: pair.value.clone(), ..PutRequest::default() };
+                let put =
+                    PutRequest { key: self.renamed(&pair.key), value: pair.value.clone(), ..PutRequest::default() };
                 let to = self.to.clone();
                 self.reporting(session, to.call(&method::PUT, &put, Call::default()))??;
                 self.written += 1;

@@ -55,8 +55,8 @@ mod watch;
 use command::{Command, Found, find, suggestions};
 use flags::Flags;
 use go_format::quote;
-pub use session::{Io, signals};
 use session::{ERROR, Exit, Session};
+pub use session::{Io, signals};
 
 static ROOT: Command = Command {
     name: "etcdctl",

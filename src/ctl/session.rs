@@ -72,8 +72,7 @@ pub struct Io<'a> {
 /// SIGINT or SIGTERM, once the future is polled.
 pub async fn signals() {
     let listen = |kind| signal(kind).ok();
-    let (Some(mut interrupt), Some(mut terminate)) =
-        (listen(SignalKind::interrupt()), listen(SignalKind::terminate()))
+    let (Some(mut interrupt), Some(mut terminate)) = (listen(SignalKind::interrupt()), listen(SignalKind::terminate()))
     else {
         // Without handlers the signals end the process, which the lease survives for its TTL.
         return std::future::pending().await;

@@ -183,9 +183,7 @@ impl Names {
             let decimal = i64::from_str_radix(lease, 16).unwrap().to_string();
             text = text.replace(lease, &format!("<lease {at}>")).replace(&decimal, &format!("<lease {at}>"));
         }
-        text.lines()
-            .map(|line| format!("{}\n", without_sizes(&without_durations(&without_queue_keys(line)))))
-            .collect()
+        text.lines().map(|line| format!("{}\n", without_sizes(&without_durations(&without_queue_keys(line))))).collect()
     }
 }
 

@@ -1,12 +1,12 @@
 //! `watch`: events of a key, a range or a prefix, each perhaps handed to a command.
 
 use super::command::{Command, Flag, Group};
-use super::get;
 use super::flags::Flags;
+use super::get;
 use super::go_format::quote;
 use super::printer::Reply;
-use super::{interactive, process};
 use super::session::{ERROR, Exit, INTERRUPTED, Session};
+use super::{interactive, process};
 use crate::client::watch::cancellation;
 use crate::client::{Call, Error};
 use crate::proto::etcdserverpb::{WatchCreateRequest, WatchResponse};

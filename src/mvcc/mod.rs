@@ -47,7 +47,7 @@ mod write;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
-mod test_disk;
+pub(crate) mod test_disk;
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -64,7 +64,7 @@ pub use self::{
     tree_cursor::{TreeCursor, TreeEntry},
     tree_index::{CountSlice, KeyRange, TreeIndex},
     view::View,
-    write::{Committed, Deleted, WriteTxn},
+    write::{Committed, Deleted, PausedTxn, WriteTxn},
 };
 use crate::{backend::Backend, base::refusal, pagefile};
 
@@ -172,6 +172,11 @@ impl Store {
     /// Opens a write transaction.
     pub fn write<'s>(&'s mut self, backend: &'s mut Backend) -> WriteTxn<'s> {
         WriteTxn::new(self, backend)
+    }
+
+    /// Goes on with a write transaction.
+    pub fn resume<'s>(&'s mut self, backend: &'s mut Backend, paused: PausedTxn) -> WriteTxn<'s> {
+        WriteTxn::resumed(self, backend, paused)
     }
 }
 

@@ -14,6 +14,7 @@
 //! | `cores` | which core runs what |
 //! | `engine` | the machine: consensus, log, state |
 //! | `node` | the tasks that drive it |
+//! | `lessor` | questions about leases, revocation of expired ones |
 //! | `log_files` | the log's files |
 //! | `front` | what a call means, what it waits for |
 //! | `mailbox` | what crosses between cores |
@@ -30,6 +31,7 @@ pub mod datadir;
 pub mod engine;
 pub mod exposition;
 pub mod front;
+pub mod lessor;
 pub mod log;
 pub mod log_files;
 pub mod mailbox;
@@ -66,6 +68,7 @@ use crate::{
         config::Config,
         cores::Layout,
         front::{Front, FrontHandler, Shared, WatchShared},
+        lessor::Expiry,
         mailbox::{Answer, MailboxToFront, Request},
         meters::Meters,
         node::{FrontLink, Node, Pace, SELF},
@@ -142,7 +145,7 @@ async fn serve_on(
         request_bytes_max: config.request_bytes_max,
         txn_ops_max: config.txn_ops_max,
         quota_bytes: config.quota_bytes,
-        request_timeout: Duration::from_secs(5) + 2 * config.election,
+        request_timeout: bootstrap::request_timeout(&config),
         meters,
         watch: WatchShared::new(layout.front_count(), config.watch_progress, config.request_bytes_max),
     });
@@ -154,7 +157,8 @@ async fn serve_on(
 
     let own = layout.engine_serves.then(|| listeners.remove(0));
     let ids = first_id + OWN_IDS;
-    let count = layout.front_count() as u64;
+    let count = layout.proposers();
+    os::spawn_local(Expiry::run(Rc::clone(&node), ids + layout.front_count() as u64, count));
     let mut own_front = None;
     if let Some(listeners) = own {
         let front = Front::new(0, count, ids, Arc::clone(&shared), Rc::clone(&node.wake));
@@ -294,7 +298,7 @@ fn start_other_fronts(
         node.connect(FrontLink::Away(mailbox));
         let seat = Seat { name: format!("ringd-{number}"), cpu: Some(*cpu), spin: Duration::ZERO };
         let (config, shared) = (Arc::clone(config), Arc::clone(shared));
-        let far = FarFront { id, count: count as u64, ids, to_engine, from_engine, listeners };
+        let far = FarFront { id, count: layout.proposers(), ids, to_engine, from_engine, listeners };
         let thread = executor::spawn(seat, move || far.run(config, shared)).map_err(ServeError::Executor)?;
         threads.push(thread);
     }

@@ -74,14 +74,15 @@ impl Contender {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::etcdserverpb::{
-        PutResponse, RangeResponse, ResponseHeader, ResponseOp, response_op::Response,
-    };
+    use crate::proto::etcdserverpb::{PutResponse, RangeResponse, ResponseHeader, ResponseOp, response_op::Response};
 
     fn answer(succeeded: bool, revision: i64, own: Option<i64>, first: Option<i64>) -> TxnResponse {
         let range = |created: Option<i64>| {
             let pair = |create_revision| KeyValue { create_revision, ..KeyValue::default() };
-            Response::ResponseRange(RangeResponse { kvs: created.into_iter().map(pair).collect(), ..RangeResponse::default() })
+            Response::ResponseRange(RangeResponse {
+                kvs: created.into_iter().map(pair).collect(),
+                ..RangeResponse::default()
+            })
         };
         let own = if succeeded { Response::ResponsePut(PutResponse::default()) } else { range(own) };
         let operations = [own, range(first)].map(|response| ResponseOp { response: Some(response) });

@@ -84,7 +84,8 @@ fn by_creation(prefix: &Bytes, order: SortOrder) -> RangeRequest {
 /// `then` if `key` was created at `create_revision` (0: it does not exist), else `otherwise`.
 #[must_use]
 pub fn if_created_at(key: &Bytes, create_revision: i64, then: Vec<Request>, otherwise: Vec<Request>) -> TxnRequest {
-    let operations = |list: Vec<Request>| list.into_iter().map(|request| RequestOp { request: Some(request) }).collect();
+    let operations =
+        |list: Vec<Request>| list.into_iter().map(|request| RequestOp { request: Some(request) }).collect();
     TxnRequest {
         compare: vec![Compare {
             result: CompareResult::Equal as i32,

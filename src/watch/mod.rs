@@ -43,6 +43,9 @@ mod span;
 mod stream;
 mod watcher;
 
+#[cfg(test)]
+mod model_tests;
+
 pub use self::{
     batch::Batch,
     hub::{Counts, Hub},

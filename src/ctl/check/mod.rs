@@ -57,9 +57,8 @@ fn expect_nothing(session: &mut Session, client: &Client, hint_quotes: &str) -> 
         return Ok(());
     }
     let quoted = quote(prefix.as_bytes());
-    let text = format!(
-        "prefix {quoted} has keys. Delete with {hint_quotes}etcdctl del --prefix {prefix}{hint_quotes} first"
-    );
+    let text =
+        format!("prefix {quoted} has keys. Delete with {hint_quotes}etcdctl del --prefix {prefix}{hint_quotes} first");
     Err(Exit::new(INVALID_INPUT, text))
 }
 

@@ -70,7 +70,7 @@ impl Values {
         let given = or(self.duration(name)?, Duration::from_millis(limits::WATCH_PROGRESS_MS));
         let least = Duration::from_millis(limits::WATCH_PROGRESS_MS_MIN);
         if given < least {
-            eprintln!("warning: adjusting --{name} to its minimum of {least:?}");
+            eprintln!("warning: adjusting watch progress notify interval to minimum period ({least:?})");
         }
         Ok(given.max(least))
     }

@@ -11,16 +11,17 @@
 //! | `handler` | from a method's id to the function that serves it |
 //! | `reads` | rounds: what waits until this member may answer a linearizable read |
 //! | `proposals` | what waits until its entry is applied |
-//! | `lock`, `election` | the services that stand on the store, and `store`, what they ask of it |
-//! | `quota` | what is refused because the database is full |
-//! | `kv`, `members`, `maintenance` | the services |
 //! | `watch`, `watch_stream`, `watch_gate` | watchers of this core, their streams, and how changes reach them |
+//! | `quota` | what is refused because the database is full |
+//! | `kv`, `lease`, `members`, `maintenance` | the services |
+//! | `lock`, `election` | the services that stand on the store, and `store`, what they ask of it |
 //!
 //! Every call that waits for consensus is answered within the request timeout.
 
 mod election;
 mod handler;
 mod kv;
+mod lease;
 mod lock;
 mod maintenance;
 mod members;
@@ -48,7 +49,9 @@ pub use self::{
     watch::{Subscription, SubscriptionEnd},
     watch_gate::{Admission, WatchShared},
 };
-use self::{maintenance::Maintenance, proposals::Proposals, quota::Quota, reads::Reads, watch::Watching};
+use self::{
+    lease::LeaseQuestions, maintenance::Maintenance, proposals::Proposals, quota::Quota, reads::Reads, watch::Watching,
+};
 use crate::{
     apply::View,
     base::refusal::Refusal,
@@ -87,10 +90,11 @@ pub struct Front {
     next_id: Cell<u64>,
     id_step: u64,
     reads: RefCell<Reads>,
+    leases: RefCell<LeaseQuestions>,
     clients: RefCell<ClientVersions>,
+    watching: Watching,
     maintenance: Maintenance,
     quota: Quota,
-    watching: Watching,
 }
 
 impl Front {
@@ -106,10 +110,11 @@ impl Front {
             next_id: Cell::new(first_id + u64::from(id)),
             id_step: count,
             reads: RefCell::default(),
+            leases: RefCell::default(),
             clients: RefCell::default(),
+            watching: Watching::new(id),
             maintenance: Maintenance::default(),
             quota: Quota::default(),
-            watching: Watching::new(id),
         })
     }
 
@@ -133,6 +138,7 @@ impl Front {
     pub fn take_requests(&self) -> Vec<Request> {
         let mut requests = std::mem::take(&mut *self.requests.borrow_mut());
         requests.extend(self.begin_round());
+        requests.extend(self.take_questions());
         requests
     }
 
@@ -142,9 +148,10 @@ impl Front {
             Answer::Proposal { id, outcome } => self.on_proposal(id, outcome),
             Answer::ReadConfirmed { context } => self.on_confirmed(context),
             Answer::ReadFailed { context, error } => self.on_read_failed(context, error),
-            Answer::ChoreDone { id } => self.on_chore_done(id),
             Answer::Changes(batch) => self.on_far_changes(&batch),
             Answer::ChangesLost => self.on_changes_lost(),
+            Answer::ChoreDone { id } => self.on_chore_done(id),
+            Answer::Leases { answers } => self.on_lease_answers(answers),
         }
     }
 
