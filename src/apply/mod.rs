@@ -49,7 +49,7 @@ use crate::{
     },
     cluster::membership::{Member, Membership},
     lease::Lessor,
-    mvcc::{self, Change, CompactStep, Committed, Store},
+    mvcc::{self, Change, Committed, CompactStep, Store},
     pagefile::CommitError,
     proto::{
         etcdserverpb::{
@@ -154,6 +154,12 @@ impl Applier {
     #[must_use]
     pub fn backend(&mut self) -> &mut Backend {
         &mut self.backend
+    }
+
+    /// Gives the database back, when nothing more is to be applied.
+    #[must_use]
+    pub fn into_backend(self) -> Backend {
+        self.backend
     }
 
     /// The state as readers may see it from now on.

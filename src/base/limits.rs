@@ -216,6 +216,13 @@ pub const WATCH_PROGRESS_MS: u64 = 600_000;
 pub const WATCH_PROGRESS_MS_MIN: u64 = 100;
 
 const _: () = assert!(WATCH_CHUNK_BYTES < WATCH_QUEUE_BYTES_MAX);
+/// Records and bytes that a copy of a whole state takes at a time: one commit of the new file each.
+pub const COPY_CHUNK_RECORDS: usize = 10_000;
+pub const COPY_CHUNK_BYTES: usize = 4 << 20;
+/// How often a tool that waits for a database looks whether its lock is free.
+pub const LOCK_POLL_MS: u64 = 50;
+/// Entries of another server's log that are applied before they are committed to the database.
+pub const TAIL_ENTRIES_PER_COMMIT: u64 = 10_000;
 /// Flushes, snapshots and defragmentations that one core may have under way; beyond it `too many requests`.
 pub const CHORES_PER_CORE_MAX: usize = 64;
 /// Bytes of the database in one message of a snapshot, as etcd sends it.

@@ -9,16 +9,16 @@
 //!
 //! One candidate per line, a tab before its description, then `:directive`: 4 nothing else may stand here, 0 files may.
 
-use super::ROOT;
+use std::io::Write;
+
 use super::command::{Command, Flag, Kind, Path, find, flags};
 use super::flags::Flags;
-use super::session::{ERROR, Exit, Io};
+use super::session::{ERROR, Exit};
 
 /// The names under which the scripts ask, and whether they want descriptions.
 const REQUESTS: [(&[u8], bool); 2] = [(b"__complete", true), (b"__completeNoDesc", false)];
 
-const USAGE: &str = "Usage:
-  etcdctl __complete [command-line]
+const USAGE: &str = "__complete [command-line]
 
 Aliases:
   __complete, __completeNoDesc
@@ -27,19 +27,33 @@ Flags:
   -h, --help   help for __complete
 ";
 
-/// Answers a line that asks for completions; `None` for any other.
-pub fn answer(words: &[Vec<u8>], io: &mut Io) -> Option<Result<(), Exit>> {
-    let (first, line) = words.split_first()?;
-    let (_, describes) = REQUESTS.into_iter().find(|(name, _)| name == first)?;
-    Some(write_answer(line, describes, io))
+/// Where the answer and what it is about go.
+pub struct Streams<'a> {
+    pub output: &'a mut dyn Write,
+    pub errors: &'a mut dyn Write,
 }
 
-fn write_answer(line: &[Vec<u8>], describes: bool, io: &mut Io) -> Result<(), Exit> {
+/// Whose lines are completed.
+pub struct Program<R: 'static> {
+    pub root: &'static Command<R>,
+    /// The flags of the root are not worth mentioning below it.
+    pub hides_root_flags: bool,
+}
+
+/// Answers a line that asks for completions; `None` for any other.
+pub fn answer<R>(program: Program<R>, words: &[Vec<u8>], io: Streams) -> Option<Result<(), Exit>> {
+    let (first, line) = words.split_first()?;
+    let (_, describes) = REQUESTS.into_iter().find(|(name, _)| name == first)?;
+    Some(write_answer(program, line, describes, io))
+}
+
+fn write_answer<R>(program: Program<R>, line: &[Vec<u8>], describes: bool, io: Streams) -> Result<(), Exit> {
     let Some((last, before)) = line.split_last() else {
-        writeln!(io.errors, "Error: requires at least 1 arg(s), only received 0\n{USAGE}")?;
+        let name = program.root.name;
+        writeln!(io.errors, "Error: requires at least 1 arg(s), only received 0\nUsage:\n  {name} {USAGE}")?;
         return Err(Exit::silent(ERROR));
     };
-    let found = complete(before, &String::from_utf8_lossy(last));
+    let found = complete(program, before, &String::from_utf8_lossy(last));
     if let Some(mistake) = &found.mistake {
         writeln!(io.errors, "[Debug] [Error] {mistake}")?;
     }
@@ -65,8 +79,8 @@ struct Found {
     mistake: Option<String>,
 }
 
-fn complete(before: &[Vec<u8>], last: &str) -> Found {
-    let super::command::Found { path, mut rest } = find(&ROOT, before);
+fn complete<R>(program: Program<R>, before: &[Vec<u8>], last: &str) -> Found {
+    let super::command::Found { path, mut rest } = find(program.root, before);
     let command = path[path.len() - 1];
     if path.len() == 1 && Flags::parse(&path, &rest).is_ok_and(|parsed| !parsed.arguments.is_empty()) {
         let words: Vec<_> = before.iter().map(|word| String::from_utf8_lossy(word)).collect();
@@ -95,10 +109,12 @@ fn complete(before: &[Vec<u8>], last: &str) -> Found {
     }
     match flag.filter(|_| !separated) {
         Some(flag) => Found { candidates: plain(flag.values.iter().copied()), ..Found::default() },
-        None if last.starts_with('-') && !last.contains('=') && !separated => {
-            Found { candidates: flag_names(&path, &parsed, last), lists_all: true, mistake: None }
-        }
-        None => first_words(command, &parsed, last),
+        None if last.starts_with('-') && !last.contains('=') && !separated => Found {
+            candidates: flag_names(&path, program.hides_root_flags, &parsed, last),
+            lists_all: true,
+            mistake: None,
+        },
+        None => first_words(program.root, command, &parsed, last),
     }
 }
 
@@ -107,7 +123,7 @@ fn mistake(text: String) -> Found {
 }
 
 /// The flag whose value the last word is.
-fn value_flag(path: &Path, rest: &[Vec<u8>], last: &str) -> Result<Option<&'static Flag>, String> {
+fn value_flag<R>(path: &Path<R>, rest: &[Vec<u8>], last: &str) -> Result<Option<&'static Flag>, String> {
     let (word, has_value) = match last.split_once('=') {
         Some((word, _)) if last.starts_with('-') => (word.to_owned(), true),
         _ if last.starts_with('-') => return Ok(None),
@@ -133,12 +149,13 @@ fn value_flag(path: &Path, rest: &[Vec<u8>], last: &str) -> Result<Option<&'stat
     Ok(Some(flag).filter(|flag| has_value || flag.kind != Kind::Bool))
 }
 
-/// Flags that may still be given: those of the commands above, then the command's own. The root's are hidden.
-fn flag_names(path: &Path, parsed: &Flags, last: &str) -> Vec<(String, String)> {
+/// Flags that may still be given: those of the commands above, then the command's own.
+fn flag_names<R>(path: &Path<R>, hides_root_flags: bool, parsed: &Flags, last: &str) -> Vec<(String, String)> {
     let own = path.len() - 1;
-    let above: Vec<&Flag> = path[..own].iter().skip(1).flat_map(|command| command.shared_flags).collect();
+    let above: Vec<&Flag> =
+        path[..own].iter().skip(usize::from(hides_root_flags)).flat_map(|command| command.shared_flags).collect();
     let mut below: Vec<&Flag> = path[own].flags.iter().collect();
-    if own > 0 {
+    if own > 0 || !hides_root_flags {
         below.extend(path[own].shared_flags);
         below.push(&super::command::HELP_FLAG);
     }
@@ -161,13 +178,13 @@ fn flag_names(path: &Path, parsed: &Flags, last: &str) -> Vec<(String, String)> 
 }
 
 /// Commands below, or values of the first argument.
-fn first_words(command: &'static Command, parsed: &Flags, last: &str) -> Found {
+fn first_words<R>(root: &'static Command<R>, command: &'static Command<R>, parsed: &Flags, last: &str) -> Found {
     let mut found = Found::default();
     let mut parent = command;
     let mut is_first = parsed.arguments.is_empty();
     if command.name == "help" {
         // It takes the names of commands.
-        let super::command::Found { path, rest } = find(&ROOT, &parsed.arguments);
+        let super::command::Found { path, rest } = find(root, &parsed.arguments);
         parent = path[path.len() - 1];
         is_first = rest.is_empty();
         found.lists_all = true;

@@ -31,7 +31,7 @@ enum Value {
 
 impl Flags {
     /// Parses what follows the commands of `path`.
-    pub fn parse(path: &[&'static Command], words: &[Vec<u8>]) -> Result<Self, String> {
+    pub fn parse<R>(path: &[&'static Command<R>], words: &[Vec<u8>]) -> Result<Self, String> {
         let entries = flags(path).map(Entry::new).collect();
         let mut parsed = Self { entries, arguments: Vec::new(), separator: None };
         let mut words = words.iter();

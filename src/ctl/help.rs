@@ -89,7 +89,7 @@ fn write_commands(text: &mut String, path: &[&'static Command]) -> std::fmt::Res
 }
 
 /// The words that call a command.
-pub fn full_name(path: &[&'static Command]) -> String {
+pub fn full_name<R>(path: &[&'static Command<R>]) -> String {
     path.iter().map(|command| command.name).collect::<Vec<_>>().join(" ")
 }
 
@@ -98,18 +98,19 @@ pub fn flags_text(flags: &'static [Flag]) -> String {
     flag_lines(flags.iter().map(Line::new).collect())
 }
 
-struct Line<'a> {
-    flag: &'a Flag,
-    help: &'a str,
+pub struct Line<'a> {
+    pub flag: &'a Flag,
+    pub help: &'a str,
 }
 
 impl<'a> Line<'a> {
-    fn new(flag: &'a Flag) -> Self {
+    pub fn new(flag: &'a Flag) -> Self {
         Self { flag, help: flag.help }
     }
 }
 
-fn flag_lines(mut lines: Vec<Line>) -> String {
+/// One line per flag, sorted, descriptions aligned.
+pub fn flag_lines(mut lines: Vec<Line>) -> String {
     lines.sort_by_key(|line| line.flag.name);
     let lines: Vec<(String, String)> = lines.into_iter().map(columns).collect();
     let width = lines.iter().map(|(left, _)| left.len()).max().unwrap_or_default();

@@ -19,33 +19,33 @@
 mod alarm;
 mod auth;
 mod check;
-mod command;
+pub(crate) mod command;
 mod compaction;
-mod complete;
-mod completion;
+pub(crate) mod complete;
+pub(crate) mod completion;
 mod defrag;
 mod del;
 mod downgrade;
 mod elect;
 mod endpoint;
-mod flags;
+pub(crate) mod flags;
 mod get;
 mod global;
-mod go_format;
-mod go_json;
-mod help;
+pub(crate) mod go_format;
+pub(crate) mod go_json;
+pub(crate) mod help;
 mod interactive;
 mod lease;
 mod lock;
 mod make_mirror;
 mod member;
 mod move_leader;
-mod printer;
+pub(crate) mod printer;
 mod process;
 mod progress;
 mod put;
 mod role;
-mod session;
+pub(crate) mod session;
 mod snapshot;
 mod txn;
 mod user;
@@ -53,6 +53,7 @@ mod version;
 mod watch;
 
 use command::{Command, Found, find, suggestions};
+use complete::{Program, Streams};
 use flags::Flags;
 use go_format::quote;
 use session::{ERROR, Exit, Session};
@@ -121,7 +122,8 @@ pub fn run(words: &[Vec<u8>], environment: Vec<(String, String)>, mut io: Io) ->
 }
 
 fn carry_out(words: &[Vec<u8>], environment: Vec<(String, String)>, io: &mut Io) -> Result<(), Exit> {
-    if let Some(outcome) = complete::answer(words, io) {
+    let streams = Streams { output: io.output, errors: io.errors };
+    if let Some(outcome) = complete::answer(Program { root: &ROOT, hides_root_flags: true }, words, streams) {
         return outcome;
     }
     let Found { path, rest } = find(&ROOT, words);

@@ -27,6 +27,7 @@
 //! no lock, no copy but the one into the response. Path of a write: apply -> [`WriteTxn`] -> one allocation for the record, which
 //! backend, watch and lease share.
 
+mod bump;
 mod compact;
 mod event;
 mod hash;
@@ -52,6 +53,7 @@ pub(crate) mod test_disk;
 use std::{collections::VecDeque, sync::Arc};
 
 pub use self::{
+    bump::{Bump, BumpError, bump_revision},
     compact::{CompactStep, CompactionReport},
     event::{Change, ChangeKind, EventReader, EventRecord},
     hash::{HashReader, HashResult, KeyValueHash},

@@ -14,9 +14,7 @@ use ringd::{
     proto::{
         etcdserverpb::{PutRequest, RangeRequest, ResponseHeader},
         mvccpb::KeyValue,
-        v3electionpb::{
-            CampaignRequest, LeaderKey, LeaderRequest, LeaderResponse, ProclaimRequest, ResignRequest,
-        },
+        v3electionpb::{CampaignRequest, LeaderKey, LeaderRequest, LeaderResponse, ProclaimRequest, ResignRequest},
         v3lockpb::{LockRequest, UnlockRequest},
     },
     service::queue,
@@ -25,8 +23,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::task::JoinHandle;
 
 use crate::harness::{
-    self,
-    reference,
+    self, reference,
     server::{self, Program, Server},
 };
 
@@ -45,14 +42,18 @@ async fn transcript(client: Client) -> Vec<String> {
     let mut lines = Vec::new();
     let lease = client.grant(60, Call::default()).await.unwrap().id;
     let mut say = |what: &str, said: String| {
-        lines.push(format!("{what}: {}", said.replace(&format!("{lease:x}"), "<lease>").replace(&lease.to_string(), "<lease>")));
+        lines.push(format!(
+            "{what}: {}",
+            said.replace(&format!("{lease:x}"), "<lease>").replace(&lease.to_string(), "<lease>")
+        ));
     };
     for (name, of) in [("a", lease), ("a", lease), ("", lease), ("a", 12_345), ("a\0b", lease)] {
         let request = LockRequest { name: Bytes::from_static(name.as_bytes()), lease: of };
         let said = client.call(&method::LOCK, &request, Call::default()).await;
         say("lock", shown(said.map(|response| (response.header, response.key))));
     }
-    let unnamed = client.call(&method::LOCK, &LockRequest { name: "own".into(), lease: 0 }, Call::default()).await.unwrap();
+    let unnamed =
+        client.call(&method::LOCK, &LockRequest { name: "own".into(), lease: 0 }, Call::default()).await.unwrap();
     let left = client.time_to_live(lease_of(&unnamed.key), true, Call::default()).await.unwrap();
     say("lock without a lease", format!("{} {}", left.granted_ttl, left.keys == [unnamed.key.clone()]));
     for key in [Bytes::from(format!("a/{lease:x}")), "nothing".into(), Bytes::new(), unnamed.key] {
@@ -91,7 +92,8 @@ fn shown(said: Result<impl std::fmt::Debug, Error>) -> String {
     match said {
         Ok(response) => {
             let text = format!("{response:?}");
-            let mut pieces = text.split(", ").filter(|piece| !piece.contains("member_id") && !piece.contains("raft_term"));
+            let mut pieces =
+                text.split(", ").filter(|piece| !piece.contains("member_id") && !piece.contains("raft_term"));
             let first = pieces.next().unwrap_or_default().split("cluster_id").next().unwrap_or_default().to_owned();
             pieces.fold(first, |all, piece| all + ", " + piece)
         }
@@ -157,7 +159,8 @@ pub fn lost_sessions() {
 /// A waiter that goes away, or whose time is up, leaves the queue, and those behind it do not wait for it.
 pub fn canceled_waiters() {
     with_server(Program::Ringd, async |client| {
-        let held = client.call(&method::LOCK, &LockRequest { name: "name".into(), lease: 0 }, Call::default()).await.unwrap();
+        let held =
+            client.call(&method::LOCK, &LockRequest { name: "name".into(), lease: 0 }, Call::default()).await.unwrap();
         let reset = start_lock(&client, "name", 0);
         wait_for_keys(&client, "name/", 2).await;
         let behind = start_lock(&client, "name", 0);

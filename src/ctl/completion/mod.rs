@@ -65,10 +65,15 @@ PowerShell:
     ..Command::EMPTY
 };
 
+/// The script of a shell, for ringctl.
+pub fn script(shell: &[u8]) -> Option<&'static str> {
+    SCRIPTS.iter().find(|(name, _)| name.as_bytes() == shell).map(|(_, script)| *script)
+}
+
 fn run(session: &mut Session) -> Result<(), Exit> {
     let mistake = match session.arguments() {
-        [shell] => match SCRIPTS.iter().find(|(name, _)| name.as_bytes() == shell) {
-            Some((_, script)) => {
+        [shell] => match script(shell) {
+            Some(script) => {
                 session.io.output.write_all(script.as_bytes())?;
                 return Ok(());
             }

@@ -75,7 +75,11 @@ impl Front {
         None
     }
 
-    async fn lead(self: &Rc<Self>, request: &CampaignRequest, responder: &Responder) -> Result<CampaignResponse, Status> {
+    async fn lead(
+        self: &Rc<Self>,
+        request: &CampaignRequest,
+        responder: &Responder,
+    ) -> Result<CampaignResponse, Status> {
         let mut candidate = Candidate::new(&request.name, self.session(request.lease).await?);
         let joined = self.commit(&candidate.join(&request.value)).await?;
         if candidate.on_joined(&joined, &request.value)

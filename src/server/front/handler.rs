@@ -69,9 +69,9 @@ impl Handler for FrontHandler {
         os::spawn_local(async move {
             let result = match call.method {
                 methods::RANGE_STREAM => front.range_stream(&call, &mut inbound, &mut outbound).await,
+                methods::OBSERVE => front.observe(&mut inbound, &mut outbound).await,
                 methods::WATCH => front.watch(&mut inbound, &mut outbound).await,
                 methods::SNAPSHOT => front.snapshot(&mut inbound, &mut outbound).await,
-                methods::OBSERVE => front.observe(&mut inbound, &mut outbound).await,
                 methods::LEASE_KEEP_ALIVE => front.keep_alive(&mut inbound, &mut outbound).await,
                 other => Err(not_served(other)),
             };
