@@ -52,7 +52,8 @@ fn campaign(session: &mut Session, client: &client::Client, name: &[u8], proposa
         Some(outcome) => outcome.map_err(|error| Exit::new(ERROR, error))?,
         None => {
             // The lease ends the candidacy if this does not.
-            let _kept = session.wait(election.resign(Call::default()));
+            let call = session.call();
+            let _kept = session.wait(election.resign(call));
             return Err(Exit::new(ERROR, "context canceled"));
         }
     }
@@ -61,5 +62,6 @@ fn campaign(session: &mut Session, client: &client::Client, name: &[u8], proposa
     if session.wait_or_interrupt(lease.lost()).is_some() {
         return Err(Exit::new(ERROR, "elect: session expired"));
     }
-    session.wait(election.resign(Call::default())).map_err(|error| Exit::new(ERROR, error))
+    let call = session.call();
+    session.wait(election.resign(call)).map_err(|error| Exit::new(ERROR, error))
 }

@@ -126,7 +126,7 @@ fn obey(
 
 fn start(session: &mut Session, watch: Watch, command: Rc<[String]>, at: usize, responses: Responses) -> Started {
     let (progress, asked) = mpsc::channel(1);
-    session.wait(async { tokio::spawn(follow(watch, at, asked, responses)) });
+    session.spawn(follow(watch, at, asked, responses));
     Started { progress, command }
 }
 

@@ -1,4 +1,5 @@
-//! `lock`: holds a name until interrupted, or while a command runs.
+//! `lock`: holds a name until interrupted, or while a command runs. Without a server it is given back by the lease, so nobody waits
+//! for that longer than for any command.
 
 use super::command::{Command, Flag, Group, Kind};
 use super::printer::Reply;
@@ -34,7 +35,8 @@ fn run(session: &mut Session) -> Result<(), Exit> {
         Some(outcome) => outcome.map_err(|error| Exit::new(ERROR, error))?,
         None => {
             // A lock that was not in the queue yet has nothing to give back.
-            let _nothing = session.wait(lock.release(Call::default()));
+            let call = session.call();
+            let _nothing = session.wait(lock.release(call));
             return Err(Exit::new(ERROR, "context canceled"));
         }
     }
@@ -48,7 +50,8 @@ fn hold_for(session: &mut Session, words: &[String], lock: &mut Lock) -> Result<
         ("ETCD_LOCK_REV", lock.revision().to_string()),
     ];
     let ended = process::run(session, words, &variables)?;
-    let released = session.wait(lock.release(Call::default()));
+    let call = session.call();
+    let released = session.wait(lock.release(call));
     ended.map_err(|failure| Exit::new(failure.code.unwrap_or(ERROR), failure.text))?;
     released.map_err(|error| Exit::new(ERROR, error))
 }
@@ -63,5 +66,6 @@ fn hold(session: &mut Session, client: &Client, lease: &client::Session, lock: &
     if session.wait_or_interrupt(lease.lost()).is_some() {
         return Err(Exit::new(ERROR, "session expired"));
     }
-    session.wait(lock.release(Call::default())).map_err(|error| Exit::new(ERROR, error))
+    let call = session.call();
+    session.wait(lock.release(call)).map_err(|error| Exit::new(ERROR, error))
 }

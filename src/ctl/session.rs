@@ -266,6 +266,12 @@ impl<'a> Session<'a> {
         self.wait(client.call(method, request, call))
     }
 
+    /// Starts `work`, which goes on whenever something is waited for.
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        // It ends with the runtime; nobody waits for it alone.
+        drop(self.runtime.spawn(work));
+    }
+
     /// The same as [`Self::wait`], unless the user interrupts it: `None`.
     pub fn wait_or_interrupt<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         let interrupt = &mut self.io.interrupt;

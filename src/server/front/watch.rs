@@ -66,7 +66,11 @@ pub(super) struct OpenStream {
 ///       for event in events.next().await? { .. }                         // mvccpb.Event, whole revisions, in order
 ///   }
 /// ```
-pub struct Subscription(OpenStream);
+pub struct Subscription {
+    stream: OpenStream,
+    /// It came behind events that were handed out.
+    end: Option<SubscriptionEnd>,
+}
 
 /// Why there are no more events.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -114,7 +118,7 @@ impl Front {
             ..WatchCreateRequest::default()
         };
         stream.create(&request);
-        Subscription(stream)
+        Subscription { stream, end: None }
     }
 
     /// The server stops: ends all streams that watch.
@@ -255,15 +259,18 @@ impl Subscription {
     /// There will be none.
     pub async fn next(&mut self) -> Result<Vec<Event>, SubscriptionEnd> {
         loop {
-            if self.0.front.watching.is_closing() {
+            if self.stream.front.watching.is_closing() {
                 return Err(SubscriptionEnd::Stopped);
             }
-            let responses = self.0.take();
+            if let Some(end) = &self.end {
+                return Err(end.clone());
+            }
+            let responses = self.stream.take();
             if responses.is_empty() {
-                self.0.door.ready.wait().await;
+                self.stream.door.ready.wait().await;
                 continue;
             }
-            self.0.taken();
+            self.stream.taken();
             let mut events = Vec::new();
             for response in responses {
                 match response.kind {
@@ -271,11 +278,11 @@ impl Subscription {
                         let message = WatchResponse::decode(body).expect("it was encoded here");
                         events.extend(message.events);
                     }
-                    ResponseKind::Compacted { compact_revision } if events.is_empty() => {
-                        return Err(SubscriptionEnd::Compacted(compact_revision));
+                    ResponseKind::Compacted { compact_revision } => {
+                        self.end = Some(SubscriptionEnd::Compacted(compact_revision));
                     }
-                    ResponseKind::Refused(reason) => return Err(SubscriptionEnd::Refused(reason)),
-                    _ => {}
+                    ResponseKind::Refused(reason) => self.end = Some(SubscriptionEnd::Refused(reason)),
+                    ResponseKind::Created | ResponseKind::Progress | ResponseKind::Canceled => {}
                 }
             }
             if !events.is_empty() {
