@@ -424,8 +424,7 @@ impl Engine {
 
     fn on_applied(&mut self, entry: &LogEntry, applied: Applied) -> Result<(), Fatal> {
         self.watch.applied(entry, &applied);
-        if entry.kind == EntryKind::Normal && entry.data.is_empty() && self.is_leader() {
-            // The first entry of a leader's term: everything of the terms before is applied.
+        if self.is_leader() && is_first_of(self.term, entry) {
             self.applier.lessor().promote();
         }
         match applied {
@@ -457,6 +456,11 @@ impl Engine {
             }
         }
     }
+}
+
+/// The empty entry that a leader's term begins with: once it is applied, everything of the terms before is.
+fn is_first_of(term: u64, entry: &LogEntry) -> bool {
+    entry.kind == EntryKind::Normal && entry.data.is_empty() && entry.term == term
 }
 
 /// Applied entries that the log in memory still holds, for followers that are slow: bounded in number and bytes.
