@@ -16,6 +16,8 @@
 //! determi-   apply/     one committed entry becomes a change of state
 //! nistic)    cluster/   ids and membership
 //!            lease/     keys that end unless somebody renews their lease
+//! nistic)    watch/     changes find their watchers
+//!            cluster/   ids and membership
 //!            mvcc/      revisions, key index, tree index, range, write, compact, hash, restore
 //!            backend/   buckets over pages: read buffer, read view, write batch
 //!            pagefile/  bbolt's file format: pages, nodes, cursors, commits as data, check
@@ -80,3 +82,4 @@ pub mod server;
 pub mod service;
 pub mod sim;
 pub mod wal;
+pub mod watch;

@@ -73,13 +73,17 @@ impl Alarms {
     }
 }
 
-/// Whether a request may grow the database: what NOSPACE refuses.
+/// etcd's estimate of what a lease costs the database, in bytes.
+pub const LEASE_COST: usize = 64;
+
+/// etcd's estimate of what a request costs the database, in bytes. What costs something is what NOSPACE refuses.
 #[must_use]
-pub fn may_grow(operation: &Operation) -> bool {
+pub fn cost(operation: &Operation) -> usize {
     match operation {
-        Operation::Put(_) | Operation::LeaseGrant(_) => true,
-        Operation::Txn(txn) => txn_cost(txn) > 0,
-        _ => false,
+        Operation::Put(put) => put_cost(put),
+        Operation::LeaseGrant(_) => LEASE_COST,
+        Operation::Txn(txn) => txn_cost(txn),
+        _ => 0,
     }
 }
 
@@ -88,9 +92,6 @@ pub fn may_grow(operation: &Operation) -> bool {
 pub fn put_cost(request: &PutRequest) -> usize {
     256 + request.key.len() + request.value.len()
 }
-
-/// etcd's estimate of what a lease costs the database, in bytes.
-pub const LEASE_COST: usize = 64;
 
 /// The larger of the two branches' costs, nested transactions included.
 #[must_use]

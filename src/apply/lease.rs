@@ -81,7 +81,8 @@ impl Applier {
         let mut txn = self.store.resume(&mut self.backend, revocation.txn);
         for _ in 0..limits::LEASE_KEYS_PER_SLICE {
             let Some(key) = self.lessor.take_attached(revocation.lease) else {
-                txn.end();
+                // Its keys are no longer attached: watchers have to know, the lessor does already.
+                self.changes.extend(txn.end().changes);
                 self.lessor.end(revocation.lease);
                 state::remove_lease(&mut self.backend, revocation.lease);
                 self.tally.count_revoked(revocation.keys);

@@ -51,7 +51,7 @@ use crate::{
     },
     cluster::membership::{Member, Membership},
     lease::Lessor,
-    mvcc::{self, CompactStep, Store},
+    mvcc::{self, Change, CompactStep, Committed, Store},
     pagefile::CommitError,
     proto::{
         etcdserverpb::{
@@ -74,7 +74,11 @@ pub struct Applier {
     storage_version: Option<String>,
     /// Proposals whose answer waits for a compaction, with the revision.
     compactions: Vec<(u64, i64)>,
+    /// Changes since the last [`Applier::take_changes`].
+    changes: Vec<Change>,
     tally: Tally,
+    /// Negative: none.
+    quota_bytes: i64,
 }
 
 /// What became of an entry.
@@ -126,8 +130,16 @@ impl Applier {
             term: state.term,
             storage_version: state.storage_version,
             compactions: Vec::new(),
+            changes: Vec::new(),
             tally: Tally::default(),
+            quota_bytes: -1,
         }
+    }
+
+    /// Answers what makes the database larger than this with a refusal, and carries it out all the same.
+    #[must_use]
+    pub fn with_quota(self, quota_bytes: i64) -> Self {
+        Self { quota_bytes, ..self }
     }
 
     /// Index of the last entry that was applied, all of it.
@@ -194,7 +206,12 @@ impl Applier {
         raft: RaftStatus,
         waits: impl Fn(u64) -> bool,
     ) -> Result<Applied, ApplyFailure> {
-        let done = self.run(&request);
+        let fits = self.fits_quota(&request.operation);
+        let done = match self.run(&request) {
+            // The entry changes the state of every member alike, whatever their quotas; only the answer differs.
+            Ok(_) if !fits => Err(Refusal::NoSpace.into()),
+            done => done,
+        };
         self.outcome(request.id, done, raft, waits)
     }
 
@@ -265,10 +282,18 @@ impl Applier {
         if is_kv && self.alarms.is_corrupt() {
             return Err(Refusal::Corrupt);
         }
-        if self.alarms.is_full() && alarms::may_grow(operation) {
+        if self.alarms.is_full() && alarms::cost(operation) > 0 {
             return Err(Refusal::NoSpace);
         }
         Ok(())
+    }
+
+    /// Whether a request fits in beside what is there already.
+    fn fits_quota(&self, operation: &Operation) -> bool {
+        let cost = alarms::cost(operation) as u64;
+        cost == 0
+            || self.quota_bytes < 0
+            || self.backend.size_bytes().saturating_add(cost) < self.quota_bytes.cast_unsigned()
     }
 
     fn put(&mut self, request: &PutRequest) -> Result<Done, Stop> {
@@ -279,8 +304,7 @@ impl Applier {
         let mut txn = self.store.write(&mut self.backend);
         let mut response = txn::put(&mut txn, request)?;
         let committed = txn.end();
-        set_revision(&mut response.header, committed.revision);
-        self.lessor.follow(&committed.changes);
+        set_revision(&mut response.header, self.keep(committed));
         self.tally.count_put(request);
         Ok(Done::Now(Response::Put(response)))
     }
@@ -289,8 +313,7 @@ impl Applier {
         let mut txn = self.store.write(&mut self.backend);
         let mut response = txn::delete_range(&mut txn, request)?;
         let committed = txn.end();
-        set_revision(&mut response.header, committed.revision);
-        self.lessor.follow(&committed.changes);
+        set_revision(&mut response.header, self.keep(committed));
         self.tally.count_delete(request);
         Ok(Done::Now(Response::DeleteRange(response)))
     }
@@ -299,9 +322,21 @@ impl Applier {
         let mut write = self.store.write(&mut self.backend);
         let response = txn::write(&mut write, &self.lessor, request)?;
         let committed = write.end();
-        self.lessor.follow(&committed.changes);
+        self.keep(committed);
         self.tally.count_txn(request, &response);
         Ok(Done::Now(Response::Txn(response)))
+    }
+
+    /// Keeps what a transaction changed for those who have to know. The answer is the revision afterwards.
+    fn keep(&mut self, committed: Committed) -> i64 {
+        self.lessor.follow(&committed.changes);
+        self.changes.extend(committed.changes);
+        committed.revision
+    }
+
+    /// What was changed since the last call, in order.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
     }
 
     fn compact(&mut self, id: u64, request: &CompactionRequest) -> Result<Done, Stop> {
@@ -340,9 +375,11 @@ impl Applier {
         done.into_iter().map(|(id, _)| (id, self.encode(Response::Compaction(self.compacted()), raft))).collect()
     }
 
-    /// Puts the applied index into the batch and seals it. `false` if there is nothing to commit.
+    /// Puts the applied index into the batch and seals it. `false` if there is nothing to commit. A page file that gives back
+    /// its end is committed even without a change.
     pub fn begin_commit(&mut self) -> bool {
-        if self.backend.pending_changes() == 0 || self.is_midway() {
+        let is_idle = self.backend.pending_changes() == 0 && !self.backend.is_shrinking();
+        if is_idle || self.is_midway() {
             return false;
         }
         state::put_applied(&mut self.backend, self.index, self.term);

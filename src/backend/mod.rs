@@ -23,6 +23,7 @@
 //! Read path: [`ReadView::record`], one lookup per record of a range. Write path: one slot and one change per record, no
 //! allocation but the chunk of every 1024th.
 
+mod hash;
 mod read_buffer;
 mod read_view;
 mod write_batch;
@@ -33,6 +34,7 @@ mod tests;
 use bytes::Bytes;
 
 use crate::pagefile::{Change, Commit, CommitError, Corrupt, Key, PageFile};
+pub use hash::DatabaseHash;
 use read_buffer::ReadBuffer;
 pub use read_view::ReadView;
 use write_batch::WriteBatch;
@@ -160,6 +162,12 @@ impl Backend {
     #[must_use]
     pub fn pending_changes(&self) -> usize {
         self.open.changes()
+    }
+
+    /// Size of the database of the last commit, as etcd reports it.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        self.committed.size_bytes()
     }
 
     /// What readers see from now on.

@@ -189,6 +189,48 @@ pub const DECOMPRESSED_BYTES_PER_TURN_MAX: usize = 1 << 20;
 pub const CLIENT_VERSIONS_MAX: usize = 32;
 /// A durable write of the log that takes longer is logged.
 pub const SLOW_LOG_WRITE_MS: u64 = 1_000;
+/// Watch responses of one stream that wait for its client, in bytes, each counting a little extra; beyond it the watchers that are
+/// affected read history later.
+pub const WATCH_QUEUE_BYTES_MAX: usize = 256 * 1024;
+pub const WATCH_RESPONSE_COST: usize = 64;
+/// Events of several revisions share one response up to this.
+pub const WATCH_CHUNK_BYTES: usize = 64 * 1024;
+/// One revision with more events or bytes than this goes to watchers by way of history, in slices.
+pub const WATCH_LIVE_REVISION_EVENTS_MAX: usize = 4096;
+pub const WATCH_LIVE_REVISION_BYTES_MAX: usize = 4 << 20;
+/// Records that a slice of history visits before others get their turn, and how many it begins with.
+pub const WATCH_SLICE_RECORDS: usize = 256;
+pub const WATCH_SLICE_RECORDS_FIRST: usize = 4;
+/// Watchers behind on one stream read together when they are this many revisions apart ...
+pub const WATCH_RUN_REVISIONS: i64 = 1000;
+/// ... or when the stream has this many separate readings already.
+pub const WATCH_RUNS_PER_STREAM_MAX: usize = 8;
+/// Answers to creations, cancellations and progress requests that a stream has waiting before it reads more requests.
+pub const WATCH_ANSWERS_MAX: usize = 256;
+/// Changes on their way to the front of another core; beyond it the front reads them from the view.
+pub const WATCH_CHANGES_BYTES_MAX: usize = 16 << 20;
+/// Message bodies from this size on are sent without a copy.
+pub const SHARED_BODY_BYTES_MIN: usize = 4096;
+/// Default of `--watch-progress-notify-interval`, and the least it can be.
+pub const WATCH_PROGRESS_MS: u64 = 600_000;
+pub const WATCH_PROGRESS_MS_MIN: u64 = 100;
+
+const _: () = assert!(WATCH_CHUNK_BYTES < WATCH_QUEUE_BYTES_MAX);
+/// Flushes, snapshots and defragmentations that one core may have under way; beyond it `too many requests`.
+pub const CHORES_PER_CORE_MAX: usize = 64;
+/// Bytes of the database in one message of a snapshot, as etcd sends it.
+pub const SNAPSHOT_BLOB_BYTES: usize = 32 * 1024;
+/// Records that a checksum of the database takes in before others get their turn.
+pub const HASH_RECORDS_PER_SLICE: usize = 512;
+/// A larger `--quota-backend-bytes` is warned about, as etcd does.
+pub const QUOTA_BYTES_SUGGESTED_MAX: i64 = 8 << 30;
+/// How long a client waits for the answer to its first beat of a lease, and before it opens another stream for beats.
+pub const CLIENT_FIRST_BEAT_MS: u64 = 5_000;
+pub const CLIENT_KEEP_ALIVE_PAUSE_MS: u64 = 500;
+/// The most that a client reads of a `/metrics` page.
+pub const CLIENT_METRICS_BYTES_MAX: u64 = 64 << 20;
+/// Responses and lines that wait to be shown by an interactive watch.
+pub const CLIENT_WATCH_QUEUE_MAX: usize = 64;
 
 // Leases. Rates are etcd's.
 

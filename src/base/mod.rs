@@ -3,6 +3,8 @@
 pub mod aligned;
 pub mod checksum;
 pub mod code;
+pub mod human_size;
+pub mod interval_tree;
 pub mod limits;
 pub mod log_entry;
 pub mod refusal;

@@ -19,6 +19,10 @@ pub struct Command {
     pub name: &'static str,
     /// What follows the name in the usage line.
     pub arguments: &'static str,
+    /// The usage line does not say that flags may follow.
+    pub hides_flags: bool,
+    /// What the first argument may be, for completion.
+    pub values: &'static [&'static str],
     pub short: &'static str,
     /// Text of the help; the short one if empty.
     pub long: &'static str,
@@ -41,6 +45,8 @@ impl Command {
     pub const EMPTY: Self = Self {
         name: "",
         arguments: "",
+        hides_flags: false,
+        values: &[],
         short: "",
         long: "",
         example: "",
@@ -61,6 +67,8 @@ pub struct Flag {
     /// As it would be typed.
     pub default: &'static str,
     pub help: &'static str,
+    /// What it may be, for completion.
+    pub values: &'static [&'static str],
 }
 
 /// What a flag holds.
@@ -68,6 +76,7 @@ pub struct Flag {
 pub enum Kind {
     Bool,
     Int,
+    Uint,
     Text,
     /// Comma separated, may be given several times.
     List,
@@ -76,7 +85,7 @@ pub enum Kind {
 
 impl Flag {
     pub const fn new(name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Self {
-        Self { name, letter: None, kind, default, help }
+        Self { name, letter: None, kind, default, help, values: &[] }
     }
 
     pub const fn bool(name: &'static str, help: &'static str) -> Self {
@@ -89,6 +98,10 @@ impl Flag {
 
     pub const fn text(name: &'static str, default: &'static str, help: &'static str) -> Self {
         Self::new(name, Kind::Text, default, help)
+    }
+
+    pub const fn values(self, values: &'static [&'static str]) -> Self {
+        Self { values, ..self }
     }
 
     pub const fn letter(self, letter: char) -> Self {

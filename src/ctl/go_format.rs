@@ -260,18 +260,6 @@ pub fn io_error(error: &std::io::Error) -> String {
     chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
 }
 
-/// Sizes in powers of 1000 with two significant digits, as go-humanize prints them: `20 kB`, `2.1 GB`.
-pub fn size(bytes: u64) -> String {
-    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
-    if bytes < 10 {
-        return format!("{bytes} B");
-    }
-    let exponent = ((bytes as f64).ln() / 1000_f64.ln()).floor();
-    let value = (bytes as f64 / 1000_f64.powf(exponent) * 10.0 + 0.5).floor() / 10.0;
-    let unit = UNITS[exponent as usize];
-    if value < 10.0 { format!("{value:.1} {unit}") } else { format!("{value:.0} {unit}") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -312,14 +300,5 @@ mod tests {
         assert_eq!(parse_duration("5").unwrap_err(), r#"time: missing unit in duration "5""#);
         assert_eq!(parse_duration("x").unwrap_err(), r#"time: invalid duration "x""#);
         assert_eq!(parse_duration("5q").unwrap_err(), r#"time: unknown unit "q" in duration "5q""#);
-    }
-
-    #[test]
-    fn sizes_have_two_digits() {
-        for (bytes, text) in
-            [(0, "0 B"), (9, "9 B"), (82, "82 B"), (20_480, "20 kB"), (1_500, "1.5 kB"), (2_147_483_648, "2.1 GB")]
-        {
-            assert_eq!(size(bytes), text);
-        }
     }
 }

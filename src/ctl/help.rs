@@ -34,7 +34,8 @@ fn write_usage(text: &mut String, path: &[&'static Command]) -> std::fmt::Result
     let full_name = full_name(path);
     if last.run.is_some() {
         let space = if last.arguments.is_empty() { "" } else { " " };
-        write!(text, "\n  {full_name}{space}{} [flags]", last.arguments)?;
+        let flags = if last.hides_flags { "" } else { " [flags]" };
+        write!(text, "\n  {full_name}{space}{}{flags}", last.arguments)?;
     }
     if !last.commands.is_empty() {
         write!(text, "\n  {full_name} [command]")?;
@@ -126,6 +127,7 @@ fn columns(line: Line) -> (String, String) {
     let kind = match flag.kind {
         Kind::Bool => "",
         Kind::Int => "int",
+        Kind::Uint => "uint",
         Kind::Text => "string",
         Kind::List => "strings",
         Kind::Duration => "duration",

@@ -47,7 +47,7 @@ mod write;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
-mod test_disk;
+pub(crate) mod test_disk;
 
 use std::{collections::VecDeque, sync::Arc};
 

@@ -130,7 +130,8 @@ pub async fn boot(config: &Config, watch: ApplyWatch) -> Result<Booted, BootErro
     let has_log = !found.segments.is_empty();
     if wal_mode(config) == WalMode::Direct {
         probe::direct_io(dir.wal())?;
-        file::probe_polling(dir.wal()).await?;
+        let written = found.segments.first().map(|segment| dir.wal().join(segment.id.file_name()));
+        file::probe_polling(dir.wal(), written.as_deref()).await?;
     }
     prepare_database(&dir, has_log)?;
     let database = open_database(&dir, config.fsync).await?;
@@ -165,7 +166,8 @@ fn assemble(
     let Metadata { cluster_id, member_id } = log.metadata;
     let membership: Membership = database.state.membership(cluster_id, member_id);
     let lessor = restore_leases(config, &database);
-    let applier = Applier::new(database.store, database.backend, database.state, membership, lessor);
+    let applier = Applier::new(database.store, database.backend, database.state, membership, lessor)
+        .with_quota(config.quota_bytes);
     let election_ticks = config.election.as_millis() / config.heartbeat.as_millis().max(1);
     let settings = consensus::Config {
         member_id,

@@ -29,12 +29,12 @@ use crate::{
     },
     consensus::{Consensus, DropReason, Effect, Input},
     lease::Lessor,
-    mvcc::CompactStep,
+    mvcc::{Change, CompactStep},
     pagefile::{Commit, CommitError, Corrupt},
     server::{
         apply_watch::ApplyWatch,
         lessor,
-        mailbox::{Answer, Request},
+        mailbox::{Answer, Chore, Request},
     },
     wal::{Action, IssuedBatch, Wal},
 };
@@ -68,13 +68,16 @@ pub struct Engine {
     output: Output,
 }
 
-/// What the shell has to do after a turn, in this order: publish, deliver, write, carry out.
+/// What the shell has to do after a turn, in this order: publish, write, carry out, announce the changes, deliver.
 #[derive(Default)]
 pub struct Output {
     pub view: Option<Arc<View>>,
+    /// What the view has that the one before had not.
+    pub changes: Vec<Change>,
     pub answers: Vec<(FrontId, Answer)>,
     pub writes: Vec<IssuedBatch>,
     pub actions: Vec<Action>,
+    pub chores: Vec<(FrontId, u64, Chore)>,
     /// There is more to apply: call `turn` again after letting others run.
     pub more: bool,
 }
@@ -210,6 +213,17 @@ impl Engine {
         Ok((Arc::new(self.applier.view(self.raft_status())), actions))
     }
 
+    /// Lets the next commits of the page file give back what it does not need.
+    pub fn start_shrink(&mut self) {
+        self.applier.backend().start_shrink();
+    }
+
+    /// Whether commits are still needed for that.
+    #[must_use]
+    pub fn is_shrinking(&mut self) -> bool {
+        self.applier.backend().is_shrinking()
+    }
+
     /// The leases.
     #[must_use]
     pub fn lessor(&mut self) -> &mut Lessor {
@@ -273,6 +287,7 @@ impl Engine {
             self.carry_out(effect)?;
         }
         let applied = self.apply()?;
+        self.output.changes = self.applier.take_changes();
         if applied || self.output.view.is_some() {
             self.output.view = Some(Arc::new(self.applier.view(self.raft_status())));
         }
@@ -303,6 +318,7 @@ impl Engine {
                     self.proposers.insert(id, front);
                     self.consensus.step(Input::Propose { id, data }, &mut self.effects);
                 }
+                Request::Chore { id, chore } => self.output.chores.push((front, id, chore)),
                 Request::Propose { .. } => kept.push_back((front, request)),
                 Request::Leases { questions } => {
                     let answers = lessor::answer(self.applier.lessor(), questions);

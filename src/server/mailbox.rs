@@ -3,7 +3,7 @@
 //! On the engine's own core both directions are plain calls into queues of the same executor. Between cores they are bounded
 //! single-producer single-consumer channels; a message is a few words and shared bytes, never a copy of a value.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 
@@ -14,6 +14,7 @@ use crate::{
         lessor::{LeaseAnswer, LeaseQuestion},
         notify::Notify,
     },
+    watch::Batch,
 };
 
 /// From a front core to the engine.
@@ -23,8 +24,19 @@ pub enum Request {
     Propose { id: u64, data: Bytes },
     /// Confirm that this member may serve reads; comes back under `context`.
     ReadIndex { context: u64 },
+    /// Work on the page file; its end comes back under `id`.
+    Chore { id: u64, chore: Chore },
     /// Questions about leases, all of a turn together; each comes back under its number.
     Leases { questions: Vec<(u64, LeaseQuestion)> },
+}
+
+/// What a front may ask for that is no request of the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chore {
+    /// Everything applied before goes into the page file.
+    Flush,
+    /// The page file gives back what it does not need.
+    Defragment,
 }
 
 /// From the engine to a front core.
@@ -36,6 +48,12 @@ pub enum Answer {
     ReadConfirmed { context: u64 },
     /// The round failed.
     ReadFailed { context: u64, error: Refusal },
+    /// These changes are in the view published last. They come before the answers of the proposals that made them.
+    Changes(Arc<Batch>),
+    /// Changes are in the view published last that were not sent, because too many are on their way.
+    ChangesLost,
+    /// The chore is done.
+    ChoreDone { id: u64 },
     /// In the order of the questions.
     Leases { answers: Vec<(u64, LeaseAnswer)> },
 }

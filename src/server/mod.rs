@@ -67,7 +67,7 @@ use crate::{
         bootstrap::boot,
         config::Config,
         cores::Layout,
-        front::{Front, FrontHandler, Shared},
+        front::{Front, FrontHandler, Shared, WatchShared},
         lessor::Expiry,
         mailbox::{Answer, MailboxToFront, Request},
         meters::Meters,
@@ -130,6 +130,7 @@ async fn serve_on(
     mut listeners: Vec<Vec<TcpListener>>,
 ) -> Result<Infallible, ServeError> {
     log_start(&config);
+    front::quota::log_quota(config.quota_bytes);
     let meters = Meters::new(layout.front_count(), config.extensive_metrics, config.warning_apply);
     let booted = boot(&config, ApplyWatch::new(Arc::clone(&meters))).await?;
     let (locks, actions, metadata, is_new) = (booted.locks, booted.actions, booted.metadata, booted.is_new);
@@ -146,6 +147,7 @@ async fn serve_on(
         quota_bytes: config.quota_bytes,
         request_timeout: bootstrap::request_timeout(&config),
         meters,
+        watch: WatchShared::new(layout.front_count(), config.watch_progress, config.request_bytes_max),
     });
     let node = Node::new(booted.engine, booted.files, booted.pages, Arc::clone(&shared), pace(&config));
     node.start(actions);
@@ -161,7 +163,7 @@ async fn serve_on(
     if let Some(listeners) = own {
         let front = Front::new(0, count, ids, Arc::clone(&shared), Rc::clone(&node.wake));
         node.connect(FrontLink::Here(Rc::clone(&front)));
-        own_front = Some(start_front(&config, front, listeners));
+        own_front = Some((Rc::clone(&front), start_front(&config, front, listeners)));
     }
     let threads = start_other_fronts(&config, &layout, &node, &shared, ids, listeners)?;
     for address in &config.listen_client {
@@ -176,8 +178,9 @@ async fn serve_on(
 
     let signal = node.stop_signal().await;
     tracing::info!(signal = signal::name(signal), "received signal; shutting down");
-    if let Some(front) = own_front {
-        front.stop(Duration::from_millis(limits::SHUTDOWN_GRACE_MS)).await;
+    if let Some((front, server)) = own_front {
+        front.stop_watching();
+        server.stop(Duration::from_millis(limits::SHUTDOWN_GRACE_MS)).await;
     }
     while threads.iter().any(|thread| !thread.is_finished()) {
         os::sleep(Duration::from_millis(limits::SIGNAL_POLL_MS)).await;
@@ -325,10 +328,11 @@ impl FarFront {
         let front = Front::new(self.id, self.count, self.ids, shared, Rc::clone(&outgoing));
         os::spawn_local(send_requests(Rc::clone(&front), outgoing, self.to_engine));
         os::spawn_local(receive_answers(Rc::clone(&front), self.from_engine));
-        let served = start_front(&config, front, self.listeners);
+        let served = start_front(&config, Rc::clone(&front), self.listeners);
         while signal::received().is_none() {
             os::sleep(Duration::from_millis(limits::SIGNAL_POLL_MS)).await;
         }
+        front.stop_watching();
         served.stop(Duration::from_millis(limits::SHUTDOWN_GRACE_MS)).await;
     }
 }

@@ -7,10 +7,13 @@
 //! | keeper | an action | prepares and retires segments, one after the other |
 //! | committer | every 100 ms, or 10,000 changes | one commit of the page file: pages, sync, meta, sync |
 //! | compactor | a compaction begins | slices of it, with pauses |
+//! | defragmenter | a front asks for it | commits until the page file has given back its end |
 //! | expiry (`lessor`) | twice a second | proposes to revoke what has run out |
 //! | ticker | every heartbeat interval | tick, time-outs, signals |
 //!
 //! A failure of the disk or of the data ends the process (`stop::fatal`): nothing after it could be trusted.
+
+mod chores;
 
 use std::{
     cell::{Cell, RefCell},
@@ -19,11 +22,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use self::chores::Chores;
 use crate::{
     base::limits,
     lease::Lessor,
     metrics::{Name, Sheet},
-    mvcc::{CompactStep, CompactionReport},
+    mvcc::{Change, CompactStep, CompactionReport},
     os::{
         self, clock,
         file::{FileError, PagedFile},
@@ -32,7 +36,7 @@ use crate::{
     pagefile::Commit,
     server::{
         engine::{Engine, FrontId, Output},
-        front::{Front, Shared},
+        front::{Admission, Front, Shared},
         lessor::{EXPIRY, Expiry},
         log_files::LogFiles,
         mailbox::{Answer, MailboxToFront, Request},
@@ -40,6 +44,7 @@ use crate::{
         stop,
     },
     wal::{Action, IssuedBatch},
+    watch::Batch,
 };
 
 /// Where proposals of the member itself come from: nobody waits for their answers.
@@ -74,6 +79,7 @@ pub struct Node {
     /// Rounds of the committer, with or without something to commit.
     commit_rounds: Cell<u64>,
     compaction_wake: Notify,
+    chores: Chores,
     /// Revokes expired leases.
     pub expiry: Expiry,
     /// What the leases count time from.
@@ -104,6 +110,7 @@ impl Node {
             commit_wake: Notify::default(),
             commit_rounds: Cell::new(0),
             compaction_wake: Notify::default(),
+            chores: Chores::default(),
             expiry: Expiry::default(),
             started: clock::now(),
             is_stopping: Cell::new(false),
@@ -122,6 +129,7 @@ impl Node {
         os::spawn_local(Rc::clone(self).keeper());
         os::spawn_local(Rc::clone(self).committer());
         os::spawn_local(Rc::clone(self).compactor());
+        os::spawn_local(Rc::clone(self).defragmenter());
         os::spawn_local(Rc::clone(self).ticker());
         if self.engine.borrow().is_compacting() {
             self.compaction_wake.notify();
@@ -191,7 +199,25 @@ impl Node {
         }
         self.write(output.writes);
         self.queue_actions(output.actions);
+        self.announce(output.changes);
         self.deliver(output.answers);
+        output.chores.into_iter().for_each(|(front, id, chore)| self.take_chore(front, id, chore));
+    }
+
+    /// Tells the fronts that watch something what changed. The view that has it was published before.
+    fn announce(&self, changes: Vec<Change>) {
+        let Some(batch) = Batch::new(changes).map(Arc::new) else { return };
+        for (gate, link) in self.shared.watch.gates().iter().zip(&*self.fronts.borrow()) {
+            match link {
+                FrontLink::Here(front) if gate.is_open() => front.on_changes(&batch),
+                FrontLink::Here(_) => {}
+                FrontLink::Away(mailbox) => match gate.admit(batch.bytes()) {
+                    Admission::Sent => mailbox.send(Answer::Changes(Arc::clone(&batch))),
+                    Admission::Lost => mailbox.send(Answer::ChangesLost),
+                    Admission::Closed => {}
+                },
+            }
+        }
     }
 
     fn deliver(&self, answers: Vec<(FrontId, Answer)>) {
@@ -292,11 +318,12 @@ impl Node {
         or_stop(self.write_commit(commit).await);
         self.count_commit(built - started, built.elapsed());
         let (view, actions) = or_stop(self.engine.borrow_mut().on_committed(index));
+        // Before anything else can publish a newer one.
+        self.shared.view.store(view);
+        self.queue_actions(actions);
         if let Some(length) = truncate_to {
             or_stop(self.pages.cut(length).await);
         }
-        self.shared.view.store(view);
-        self.queue_actions(actions);
         self.wake.notify();
     }
 

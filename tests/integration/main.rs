@@ -65,6 +65,7 @@ fn main() {
         with_reference_3_7("metrics::families_agree", metrics::families_agree),
         test("metrics::counters_move", metrics::counters_move),
         with_reference("clients::etcdctl_prints_the_same", clients::etcdctl_prints_the_same),
+        with_reference("clients::etcdctl_reads_large_values", clients::etcdctl_reads_large_values),
         with_reference("clients::etcdctl_sees_a_healthy_endpoint", clients::etcdctl_sees_a_healthy_endpoint),
         with_reference_3_7("clients::ringctl_prints_the_same", clients::ringctl_prints_the_same),
         with_reference_3_7("clients::ringctl_sees_what_etcdctl_sees", clients::ringctl_sees_what_etcdctl_sees),

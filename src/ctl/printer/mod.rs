@@ -181,7 +181,7 @@ fn status_row(status: &EndpointStatus) -> Vec<String> {
     let member = header(&response.header).member_id;
     let downgrade = response.downgrade_info.clone().unwrap_or_default();
     let unused = 100 - (response.db_size_in_use * 100).checked_div(response.db_size).unwrap_or_default();
-    let size = |bytes: i64| super::go_format::size(bytes as u64);
+    let size = |bytes: i64| crate::base::human_size::human_size(bytes as u64);
     vec![
         status.endpoint.clone(),
         format!("{member:x}"),

@@ -44,6 +44,10 @@ impl Handler for FrontHandler {
                 front.propose_if(checked, call, Kind::Alarm, &message, responder)
             }
             methods::STATUS => Some(encoded(&status::status(&view, front.shared.quota_bytes))),
+            methods::HASH => front.hash(message, responder),
+            methods::HASH_KV => front.hash_kv(&view, message, responder),
+            methods::DEFRAGMENT => front.defragment(message, responder),
+            methods::MOVE_LEADER => Some(front.move_leader(&view, message)),
             methods::MEMBER_LIST => front.member_list(call, &view, message, responder),
             methods::HEALTH_CHECK => Some(health(message)),
             other => Some(Err(not_served(other))),
@@ -59,6 +63,8 @@ impl Handler for FrontHandler {
         os::spawn_local(async move {
             let result = match call.method {
                 methods::RANGE_STREAM => front.range_stream(&call, &mut inbound, &mut outbound).await,
+                methods::WATCH => front.watch(&mut inbound, &mut outbound).await,
+                methods::SNAPSHOT => front.snapshot(&mut inbound, &mut outbound).await,
                 methods::LEASE_KEEP_ALIVE => front.keep_alive(&mut inbound, &mut outbound).await,
                 other => Err(not_served(other)),
             };

@@ -11,16 +11,23 @@
 //! | `handler` | from a method's id to the function that serves it |
 //! | `reads` | rounds: what waits until this member may answer a linearizable read |
 //! | `proposals` | what waits until its entry is applied |
-//! | `kv`, `lease`, `members` | the services |
+//! | `watch`, `watch_stream`, `watch_gate` | watchers of this core, their streams, and how changes reach them |
+//! | `quota` | what is refused because the database is full |
+//! | `kv`, `lease`, `members`, `maintenance` | the services |
 //!
 //! Every call that waits is answered within the request timeout.
 
 mod handler;
 mod kv;
 mod lease;
+mod maintenance;
 mod members;
 mod proposals;
+pub mod quota;
 mod reads;
+mod watch;
+mod watch_gate;
+mod watch_stream;
 
 use std::{
     cell::{Cell, RefCell},
@@ -33,8 +40,14 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use prost::Message;
 
-pub use self::handler::FrontHandler;
-use self::{lease::LeaseQuestions, proposals::Proposals, reads::Reads};
+pub use self::{
+    handler::FrontHandler,
+    watch::{Subscription, SubscriptionEnd},
+    watch_gate::{Admission, WatchShared},
+};
+use self::{
+    lease::LeaseQuestions, maintenance::Maintenance, proposals::Proposals, quota::Quota, reads::Reads, watch::Watching,
+};
 use crate::{
     apply::View,
     base::refusal::Refusal,
@@ -59,6 +72,7 @@ pub struct Shared {
     /// The bound on anything that waits for consensus.
     pub request_timeout: Duration,
     pub meters: Arc<Meters>,
+    pub watch: WatchShared,
 }
 
 /// One core's front.
@@ -74,6 +88,9 @@ pub struct Front {
     reads: RefCell<Reads>,
     leases: RefCell<LeaseQuestions>,
     clients: RefCell<ClientVersions>,
+    watching: Watching,
+    maintenance: Maintenance,
+    quota: Quota,
 }
 
 impl Front {
@@ -91,6 +108,9 @@ impl Front {
             reads: RefCell::default(),
             leases: RefCell::default(),
             clients: RefCell::default(),
+            watching: Watching::new(id),
+            maintenance: Maintenance::default(),
+            quota: Quota::default(),
         })
     }
 
@@ -124,6 +144,9 @@ impl Front {
             Answer::Proposal { id, outcome } => self.on_proposal(id, outcome),
             Answer::ReadConfirmed { context } => self.on_confirmed(context),
             Answer::ReadFailed { context, error } => self.on_read_failed(context, error),
+            Answer::Changes(batch) => self.on_far_changes(&batch),
+            Answer::ChangesLost => self.on_changes_lost(),
+            Answer::ChoreDone { id } => self.on_chore_done(id),
             Answer::Leases { answers } => self.on_lease_answers(answers),
         }
     }
@@ -131,6 +154,7 @@ impl Front {
     /// Ends what has waited for longer than the request timeout. Called at every tick.
     pub fn expire(&self, now: Instant) {
         self.expire_proposals(now);
+        self.expire_quota(now);
         self.expire_reads(now);
     }
 

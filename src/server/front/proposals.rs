@@ -4,17 +4,12 @@ use std::{rc::Rc, time::Instant};
 
 use ahash::HashMap;
 use bytes::Bytes;
-use prost::Message;
 
 use crate::{
-    apply::{
-        View,
-        request::{self, Kind},
-    },
+    apply::request::{self, Kind},
     base::refusal::Refusal,
     metrics::Name,
     os::clock,
-    proto::etcdserverpb::AlarmRequest,
     rpc::{Body, Call, Reply, Responder, Status},
     server::{
         front::{Front, refuse},
@@ -35,7 +30,7 @@ struct Proposal {
     since: Instant,
 }
 
-enum Waiter {
+pub(super) enum Waiter {
     Call(Responder),
     /// A task of its own waits.
     Task(Rc<Ticket<Result<Bytes, Refusal>>>),
@@ -52,7 +47,11 @@ impl Front {
         responder: Responder,
     ) -> Option<Reply> {
         if let Err(status) = checked {
-            return Some(Err(status));
+            if status.message != Refusal::NoSpace.text() {
+                return Some(Err(status));
+            }
+            self.refuse_full(Waiter::Call(responder));
+            return None;
         }
         let proposed = self.submit(kind, message, Waiter::Call(responder), call.started);
         proposed.err().map(|refusal| Err(refuse(refusal)))
@@ -89,9 +88,14 @@ impl Front {
     /// A proposal is over.
     pub(super) fn on_proposal(&self, id: u64, outcome: Result<Bytes, Refusal>) {
         let proposal = self.proposals.borrow_mut().waiting.remove(&id);
-        if let Some(proposal) = proposal {
-            self.count_proposal(&proposal, clock::now(), outcome.as_ref().err().copied());
-            proposal.waiter.end(outcome);
+        let Some(proposal) = proposal else {
+            self.on_alarm_raised(id);
+            return;
+        };
+        self.count_proposal(&proposal, clock::now(), outcome.as_ref().err().copied());
+        match outcome {
+            Err(Refusal::NoSpace) => self.refuse_full(proposal.waiter),
+            outcome => proposal.waiter.end(outcome),
         }
     }
 
@@ -114,35 +118,10 @@ impl Front {
         }
         meter.answered(proposal.kind.into(), refusal.is_none(), now.saturating_duration_since(proposal.since));
     }
-
-    /// etcd's early check: a write that would pass the quota is refused before it is proposed.
-    pub(super) fn check_quota(&self, view: &View, cost: usize) -> Result<(), Refusal> {
-        let quota = self.shared.quota_bytes;
-        if cost == 0 || quota < 0 {
-            return Ok(());
-        }
-        let size = view.kv.records().size_bytes().saturating_add(cost as u64);
-        if size < quota.cast_unsigned() {
-            return Ok(());
-        }
-        self.raise_no_space(view);
-        Err(Refusal::NoSpace)
-    }
-
-    /// Tells the cluster that this member is full; nobody waits for the answer.
-    fn raise_no_space(&self, view: &View) {
-        if view.alarms.is_full() {
-            return;
-        }
-        let alarm = AlarmRequest { action: 1, member_id: view.membership.local_id, alarm: 1 };
-        let id = self.take_id();
-        let data = request::wrap(id, Kind::Alarm, &alarm.encode_to_vec());
-        self.tell_engine(Request::Propose { id, data });
-    }
 }
 
 impl Waiter {
-    fn end(self, outcome: Result<Bytes, Refusal>) {
+    pub(super) fn end(self, outcome: Result<Bytes, Refusal>) {
         match self {
             Self::Call(responder) => responder.send(outcome.map(Body::Message).map_err(refuse)),
             Self::Task(ticket) => ticket.end(outcome),

@@ -1,0 +1,217 @@
+//! From values to a configuration: each setting's rule, and which settings contradict each other.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use super::{Config, Cores, Refused, invalid, refuse, values::Values};
+use crate::base::limits;
+
+impl Values {
+    pub(super) fn config(&self) -> Result<Config, Refused> {
+        self.check_choices()?;
+        let name = self.text("name").to_owned();
+        let data_dir = match self.text("data-dir") {
+            "" => PathBuf::from(format!("{name}.etcd")),
+            given => PathBuf::from(given),
+        };
+        if self.is_set("listen-client-urls") && !self.is_set("advertise-client-urls") {
+            let text = "--advertise-client-urls is required when --listen-client-urls is set explicitly";
+            return Err(refuse(1, text));
+        }
+        let advertise_peer_urls = self.list("initial-advertise-peer-urls");
+        let (heartbeat, election) = self.raft_times()?;
+        Ok(Config {
+            initial_cluster: self.initial_cluster(&name, &advertise_peer_urls)?,
+            name,
+            data_dir,
+            wal_dir: Some(self.text("wal-dir")).filter(|text| !text.is_empty()).map(PathBuf::from),
+            listen_client: self.listen("listen-client-urls")?,
+            advertise_client_urls: self.urls("advertise-client-urls")?,
+            listen_peer_urls: self.urls("listen-peer-urls")?,
+            advertise_peer_urls,
+            cluster_token: self.text("initial-cluster-token").to_owned(),
+            heartbeat,
+            election,
+            pre_vote: self.boolean("pre-vote")?,
+            quota_bytes: match self.number("quota-backend-bytes")? {
+                0 => limits::QUOTA_BYTES_DEFAULT,
+                bytes => bytes,
+            },
+            request_bytes_max: self.number("max-request-bytes")?,
+            txn_ops_max: self.number("max-txn-ops")?,
+            streams_max: self.number("max-concurrent-streams")?,
+            keepalive_min_time: self.duration("grpc-keepalive-min-time")?,
+            keepalive_interval: self.duration("grpc-keepalive-interval")?,
+            keepalive_timeout: self.duration("grpc-keepalive-timeout")?,
+            commit_interval: or(
+                self.duration("backend-batch-interval")?,
+                Duration::from_millis(limits::COMMIT_INTERVAL_MS),
+            ),
+            commit_changes_max: or(self.number("backend-batch-limit")?, limits::COMMIT_CHANGES_MAX),
+            compaction_batch: or(self.number("compaction-batch-limit")?, limits::COMPACTION_BATCH),
+            compaction_pause: or(
+                self.duration("compaction-sleep-interval")?,
+                Duration::from_millis(limits::COMPACTION_PAUSE_MS),
+            ),
+            snapshot_catchup_entries: self.number("snapshot-catchup-entries")?,
+            warning_apply: self.duration("warning-apply-duration")?,
+            warning_unary: self.duration("warning-unary-request-duration")?,
+            watch_progress: self.watch_progress()?,
+            extensive_metrics: self.one_of("metrics", &["basic", "extensive"])? == "extensive",
+            log_level: self.log_level()?,
+            log_json: self.one_of("log-format", &["json", "console"])? == "json",
+            fsync: !self.boolean("unsafe-no-fsync")?,
+            wal_buffered: self.boolean("wal-buffered")?,
+            cores: self.cores()?,
+        })
+    }
+
+    fn watch_progress(&self) -> Result<Duration, Refused> {
+        let name = "watch-progress-notify-interval";
+        let given = or(self.duration(name)?, Duration::from_millis(limits::WATCH_PROGRESS_MS));
+        let least = Duration::from_millis(limits::WATCH_PROGRESS_MS_MIN);
+        if given < least {
+            eprintln!("warning: adjusting watch progress notify interval to minimum period ({least:?})");
+        }
+        Ok(given.max(least))
+    }
+
+    fn check_choices(&self) -> Result<(), Refused> {
+        self.one_of("logger", &["zap"])?;
+        self.one_of("log-outputs", &["default", "stderr"])?;
+        self.number::<u64>("snapshot-count")?;
+        self.refuse_without_effect()?;
+        match self.text("initial-cluster-state") {
+            "new" => Ok(()),
+            "existing" => {
+                Err(refuse(1, "--initial-cluster-state existing: this version of ringd runs one-member clusters only"))
+            }
+            other => Err(invalid("initial-cluster-state", other, "new or existing is expected")),
+        }
+    }
+
+    /// Flags whose other setting would change nothing here: refused rather than taken and ignored.
+    fn refuse_without_effect(&self) -> Result<(), Refused> {
+        if !self.boolean("initial-election-tick-advance")? {
+            let text =
+                "--initial-election-tick-advance=false: a member that is alone always stands for election at once";
+            return Err(refuse(1, text));
+        }
+        if self.boolean("socket-reuse-port")? {
+            let text = "--socket-reuse-port: this version of ringd does not share its ports with another process";
+            return Err(refuse(1, text));
+        }
+        Ok(())
+    }
+
+    fn raft_times(&self) -> Result<(Duration, Duration), Refused> {
+        let (heartbeat, election): (u64, u64) = (self.number("heartbeat-interval")?, self.number("election-timeout")?);
+        let text = if heartbeat == 0 {
+            format!("--heartbeat-interval must be >0 (set to {heartbeat}ms)")
+        } else if election == 0 {
+            format!("--election-timeout must be >0 (set to {election}ms)")
+        } else if heartbeat.saturating_mul(5) > election {
+            format!(
+                "--election-timeout[{election}ms] should be at least as 5 times as --heartbeat-interval[{heartbeat}ms]"
+            )
+        } else if election > 50_000 {
+            format!("--election-timeout[{election}ms] is too long, and should be set less than 50000ms")
+        } else {
+            return Ok((Duration::from_millis(heartbeat), Duration::from_millis(election)));
+        };
+        Err(refuse(1, text))
+    }
+
+    fn initial_cluster(&self, name: &str, advertised: &[String]) -> Result<Vec<(String, String)>, Refused> {
+        let members = match self.text("initial-cluster") {
+            "" => advertised.iter().map(|url| (name.to_owned(), url.clone())).collect::<Vec<_>>(),
+            text => text
+                .split(',')
+                .map(|item| item.split_once('=').map(|(name, url)| (name.trim().to_owned(), url.trim().to_owned())))
+                .collect::<Option<Vec<_>>>()
+                .ok_or_else(|| invalid("initial-cluster", text, "name=url,name=url is expected"))?,
+        };
+        if !members.iter().any(|(member, _)| member == name) {
+            let text = format!("couldn't find local name \"{name}\" in the initial cluster configuration");
+            return Err(refuse(1, text));
+        }
+        if let Some((other, _)) = members.iter().find(|(member, _)| member != name) {
+            let text = format!("--initial-cluster names {other}: this version of ringd runs one-member clusters only");
+            return Err(refuse(1, text));
+        }
+        let mut listed: Vec<&String> = members.iter().map(|(_, url)| url).collect();
+        let mut own: Vec<&String> = advertised.iter().collect();
+        listed.sort();
+        own.sort();
+        if listed != own {
+            let text = format!(
+                "--initial-cluster has {listed:?} but missing from --initial-advertise-peer-urls={own:?}, or the reverse"
+            );
+            return Err(refuse(1, text));
+        }
+        Ok(members)
+    }
+
+    fn urls(&self, name: &str) -> Result<Vec<String>, Refused> {
+        let list = self.list(name);
+        for text in &list {
+            let url = url::Url::parse(text).map_err(|error| invalid(name, text, &error.to_string()))?;
+            match url.scheme() {
+                "http" => {}
+                "https" => return Err(refuse(1, format!("--{name} {text}: this version of ringd has no TLS yet"))),
+                scheme => return Err(invalid(name, text, &format!("unsupported scheme {scheme}"))),
+            }
+            if url.host_str().is_none_or(str::is_empty) || !has_port(text) {
+                return Err(refuse(1, format!("--{name} {text} must be \"host:port\"")));
+            }
+        }
+        Ok(list)
+    }
+
+    fn listen(&self, name: &str) -> Result<Vec<SocketAddr>, Refused> {
+        let mut addresses = Vec::new();
+        for text in self.urls(name)? {
+            let url = url::Url::parse(&text).map_err(|error| invalid(name, &text, &error.to_string()))?;
+            let host = match url.host() {
+                Some(url::Host::Ipv4(ip)) => ip.into(),
+                Some(url::Host::Ipv6(ip)) => ip.into(),
+                Some(url::Host::Domain("localhost")) => std::net::Ipv4Addr::LOCALHOST.into(),
+                _ => return Err(refuse(1, format!("expected IP in URL for binding ({text})"))),
+            };
+            addresses.push(SocketAddr::new(host, url.port_or_known_default().unwrap_or(2379)));
+        }
+        if addresses.is_empty() { Err(invalid(name, "", "at least one URL is expected")) } else { Ok(addresses) }
+    }
+
+    fn log_level(&self) -> Result<tracing::Level, Refused> {
+        Ok(match self.one_of("log-level", &["debug", "info", "warn", "error", "panic", "fatal"])? {
+            "debug" => tracing::Level::DEBUG,
+            "info" => tracing::Level::INFO,
+            "warn" => tracing::Level::WARN,
+            _ => tracing::Level::ERROR,
+        })
+    }
+
+    fn cores(&self) -> Result<Cores, Refused> {
+        let text = self.text("cores");
+        if text.is_empty() {
+            return Ok(Cores::Auto);
+        }
+        let numbers: Option<Vec<usize>> = text.split(',').map(|item| item.trim().parse().ok()).collect();
+        match numbers.as_deref() {
+            Some([0]) | None => {
+                Err(invalid("cores", text, "a number above 0, or a list of CPUs like 0,2,3, is expected"))
+            }
+            Some([count]) if !text.contains(',') => Ok(Cores::Count(*count)),
+            Some(list) => Ok(Cores::List(list.to_vec())),
+        }
+    }
+}
+
+fn has_port(url: &str) -> bool {
+    let authority = url.split("://").nth(1).unwrap_or("").split('/').next().unwrap_or("");
+    authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok())
+}
+
+fn or<T: Default + PartialEq>(value: T, default: T) -> T {
+    if value == T::default() { default } else { value }
+}
