@@ -51,7 +51,7 @@ use crate::{
     },
     cluster::membership::{Member, Membership},
     lease::Lessor,
-    mvcc::{self, Change, CompactStep, Committed, Store},
+    mvcc::{self, Change, Committed, CompactStep, Store},
     pagefile::CommitError,
     proto::{
         etcdserverpb::{

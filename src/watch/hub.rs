@@ -53,12 +53,7 @@ pub struct Counts {
 impl Hub {
     #[must_use]
     pub fn counts(&self) -> Counts {
-        Counts {
-            streams: self.streams.len(),
-            watchers: self.watchers.len(),
-            behind: self.behind,
-            events: self.events,
-        }
+        Counts { streams: self.streams.len(), watchers: self.watchers.len(), behind: self.behind, events: self.events }
     }
 
     /// A new stream without watchers.

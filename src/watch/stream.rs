@@ -43,7 +43,9 @@ pub enum ResponseKind {
     /// The client did it.
     Canceled,
     /// What the watcher would have to read is gone.
-    Compacted { compact_revision: i64 },
+    Compacted {
+        compact_revision: i64,
+    },
 }
 
 impl Response {
@@ -72,8 +74,7 @@ impl Response {
     /// Shows the `WatchResponse` messages it becomes, each as its first fields and its encoded events. A message with more than
     /// one event that may be sent in pieces stays below `fragment_bytes`, as etcd's do.
     pub fn encode(self, header: ResponseHeader, fragment_bytes: usize, mut show: impl FnMut(&[u8], Bytes)) {
-        let mut message =
-            WatchResponse { header: Some(header), watch_id: self.watch_id, ..WatchResponse::default() };
+        let mut message = WatchResponse { header: Some(header), watch_id: self.watch_id, ..WatchResponse::default() };
         let mut body = Bytes::new();
         match self.kind {
             ResponseKind::Events { body: events, count, fragment } => {

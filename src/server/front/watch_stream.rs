@@ -24,11 +24,7 @@ const REQUESTS_PER_TURN: u32 = 64;
 
 impl Front {
     /// Serves one stream to its end.
-    pub(super) async fn watch(
-        self: &Rc<Self>,
-        inbound: &mut Inbound,
-        outbound: &mut Outbound,
-    ) -> Result<(), Status> {
+    pub(super) async fn watch(self: &Rc<Self>, inbound: &mut Inbound, outbound: &mut Outbound) -> Result<(), Status> {
         let stream = self.open_stream();
         let ended = future::or(stream.receive(inbound), stream.send(outbound)).await;
         // As etcd: what ends a watch by cancellation has a text of its own.
