@@ -215,4 +215,6 @@ impl Client {
 }
 
 #[cfg(test)]
+mod stream_tests;
+#[cfg(test)]
 mod tests;

@@ -17,6 +17,16 @@ use super::session::{ERROR, Exit, Io};
 /// The names under which the scripts ask, and whether they want descriptions.
 const REQUESTS: [(&[u8], bool); 2] = [(b"__complete", true), (b"__completeNoDesc", false)];
 
+const USAGE: &str = "Usage:
+  etcdctl __complete [command-line]
+
+Aliases:
+  __complete, __completeNoDesc
+
+Flags:
+  -h, --help   help for __complete
+";
+
 /// Answers a line that asks for completions; `None` for any other.
 pub fn answer(words: &[Vec<u8>], io: &mut Io) -> Option<Result<(), Exit>> {
     let (first, line) = words.split_first()?;
@@ -26,7 +36,8 @@ pub fn answer(words: &[Vec<u8>], io: &mut Io) -> Option<Result<(), Exit>> {
 
 fn write_answer(line: &[Vec<u8>], describes: bool, io: &mut Io) -> Result<(), Exit> {
     let Some((last, before)) = line.split_last() else {
-        return Err(Exit::new(ERROR, "requires at least 1 arg(s), only received 0"));
+        writeln!(io.errors, "Error: requires at least 1 arg(s), only received 0\n{USAGE}")?;
+        return Err(Exit::silent(ERROR));
     };
     let found = complete(before, &String::from_utf8_lossy(last));
     if let Some(mistake) = &found.mistake {
@@ -62,12 +73,8 @@ fn complete(before: &[Vec<u8>], last: &str) -> Found {
         return mistake(format!("unable to find a command for arguments: [{}]", words.join(" ")));
     }
     let separated = rest.iter().any(|word| word == b"--");
-    let flag = match value_flag(&path, &rest, last) {
-        Ok(flag) => flag,
-        Err(text) if !separated => return mistake(text),
-        Err(_) => None,
-    };
-    if flag.is_some() && !last.contains('=') {
+    let flag = value_flag(&path, &rest, last);
+    if matches!(flag, Ok(Some(_))) && !last.contains('=') {
         // The flag waits for the word that is not there yet.
         rest.pop();
     }
@@ -77,6 +84,11 @@ fn complete(before: &[Vec<u8>], last: &str) -> Found {
             let words: Vec<_> = rest.iter().map(|word| String::from_utf8_lossy(word)).collect();
             return mistake(format!("Error while parsing flags from args [{}]: {text}", words.join(" ")));
         }
+    };
+    let flag = match flag {
+        Ok(flag) => flag,
+        Err(text) if !separated => return mistake(text),
+        Err(_) => None,
     };
     if parsed.bool("help") {
         return Found { lists_all: true, ..Found::default() };

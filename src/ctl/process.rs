@@ -12,7 +12,7 @@ use super::session::{Exit, Session};
 /// How a command ended badly.
 pub struct Failure {
     pub text: String,
-    /// Its exit status; -1 if a signal ended it, `None` if it did not start.
+    /// Its exit status; 255 if a signal ended it, `None` if it did not start.
     pub code: Option<i32>,
 }
 
@@ -44,7 +44,7 @@ pub fn run(session: &mut Session, words: &[String], variables: &[(&str, String)]
     if status.success() {
         return Ok(Ok(()));
     }
-    Ok(Err(Failure { text: status_text(status), code: Some(status.code().unwrap_or(-1)) }))
+    Ok(Err(Failure { text: status_text(status), code: Some(status.code().unwrap_or(255)) }))
 }
 
 fn status_text(status: ExitStatus) -> String {

@@ -418,7 +418,7 @@ impl<H: Handler> Connection<H> {
         let (key, responder) = self.inbox.begin();
         let reply = self.server.handler.unary(&call, message, responder);
         let kept = self.inbox.end();
-        let kept_call = KeptCall { serial: key.serial, call, request, content_type, respond };
+        let kept_call = KeptCall { serial: key.serial, call, request, content_type, respond, abandoned: None };
         match reply {
             Some(reply) => self.answer(kept_call, reply),
             None if !kept => self.answer(kept_call, Err(unanswered())),

@@ -49,6 +49,12 @@ impl Handler for FrontHandler {
             methods::DEFRAGMENT => front.defragment(message, responder),
             methods::MOVE_LEADER => Some(front.move_leader(&view, message)),
             methods::MEMBER_LIST => front.member_list(call, &view, message, responder),
+            methods::LOCK => front.lock(message, responder),
+            methods::UNLOCK => front.unlock(message, responder),
+            methods::CAMPAIGN => front.campaign(message, responder),
+            methods::PROCLAIM => front.proclaim(message, responder),
+            methods::LEADER => front.leader(message, responder),
+            methods::RESIGN => front.resign(message, responder),
             methods::HEALTH_CHECK => Some(health(message)),
             other => Some(Err(not_served(other))),
         }
@@ -63,6 +69,7 @@ impl Handler for FrontHandler {
         os::spawn_local(async move {
             let result = match call.method {
                 methods::RANGE_STREAM => front.range_stream(&call, &mut inbound, &mut outbound).await,
+                methods::OBSERVE => front.observe(&mut inbound, &mut outbound).await,
                 methods::WATCH => front.watch(&mut inbound, &mut outbound).await,
                 methods::SNAPSHOT => front.snapshot(&mut inbound, &mut outbound).await,
                 methods::LEASE_KEEP_ALIVE => front.keep_alive(&mut inbound, &mut outbound).await,

@@ -12,19 +12,23 @@
 //! | `reads` | rounds: what waits until this member may answer a linearizable read |
 //! | `proposals` | what waits until its entry is applied |
 //! | `watch`, `watch_stream`, `watch_gate` | watchers of this core, their streams, and how changes reach them |
+//! | `lock`, `election` | the services that stand on the store, and `store`, what they ask of it |
 //! | `quota` | what is refused because the database is full |
 //! | `kv`, `lease`, `members`, `maintenance` | the services |
 //!
-//! Every call that waits is answered within the request timeout.
+//! Every call that waits for consensus is answered within the request timeout.
 
+mod election;
 mod handler;
 mod kv;
 mod lease;
+mod lock;
 mod maintenance;
 mod members;
 mod proposals;
 pub mod quota;
 mod reads;
+mod store;
 mod watch;
 mod watch_gate;
 mod watch_stream;
