@@ -11,12 +11,13 @@
 //!
 //! While one is under way its entry does not count as applied: no other entry is applied, views show the state before it,
 //! nothing is committed to the page file and nothing compacted. So a reader sees all of it or nothing, and so does a restart.
+//! Meanwhile serializable reads, keepalives and ticks go on; in a cluster of one linearizable reads too. Writes wait.
 
 use super::{Applied, Applier, ApplyFailure, Done, RaftStatus, Response, Stop, state};
 use crate::{
     base::{limits, refusal::Refusal},
     lease::Lessor,
-    mvcc::{KeyRange, PausedTxn},
+    mvcc::PausedTxn,
     proto::etcdserverpb::{
         LeaseCheckpointRequest, LeaseCheckpointResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest,
         LeaseRevokeResponse,
@@ -59,7 +60,7 @@ impl Applier {
         let Some(revocation) = self.revocation.take() else { return Ok(Applied::Nothing) };
         let id = revocation.id;
         let done = self.revoke_slice(revocation);
-        self.outcome(id, done, raft, waits)
+        self.outcome(id, Ok(done), raft, waits)
     }
 
     pub(super) fn lease_grant(&mut self, request: &LeaseGrantRequest) -> Result<Done, Stop> {
@@ -74,10 +75,10 @@ impl Applier {
             return Err(Refusal::LeaseNotFound.into());
         }
         let txn = self.store.write(&mut self.backend).pause();
-        self.revoke_slice(Revocation { id, lease: request.id, keys: 0, txn })
+        Ok(self.revoke_slice(Revocation { id, lease: request.id, keys: 0, txn }))
     }
 
-    fn revoke_slice(&mut self, mut revocation: Revocation) -> Result<Done, Stop> {
+    fn revoke_slice(&mut self, mut revocation: Revocation) -> Done {
         let mut txn = self.store.resume(&mut self.backend, revocation.txn);
         for _ in 0..limits::LEASE_KEYS_PER_SLICE {
             let Some(key) = self.lessor.take_attached(revocation.lease) else {
@@ -86,14 +87,13 @@ impl Applier {
                 self.lessor.end(revocation.lease);
                 state::remove_lease(&mut self.backend, revocation.lease);
                 self.tally.count_revoked(revocation.keys);
-                return Ok(Done::Now(Response::LeaseRevoke(LeaseRevokeResponse::default())));
+                return Done::Now(Response::LeaseRevoke(LeaseRevokeResponse::default()));
             };
-            txn.delete_range(KeyRange::Single(&key), false)?;
-            revocation.keys += 1;
+            revocation.keys += u64::from(txn.delete_attached(&key, revocation.lease));
         }
         revocation.txn = txn.pause();
         self.revocation = Some(revocation);
-        Ok(Done::Unfinished)
+        Done::Unfinished
     }
 
     pub(super) fn lease_checkpoint(&mut self, request: &LeaseCheckpointRequest) -> Done {

@@ -21,6 +21,8 @@
 
 pub mod alarms;
 mod lease;
+#[cfg(test)]
+mod lease_tests;
 pub mod request;
 pub mod state;
 mod tally;

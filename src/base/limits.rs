@@ -265,3 +265,6 @@ pub const KEEP_ALIVE_PAUSE_MS_MAX: u64 = 500;
 pub const LEASE_CHECKPOINTS_PER_ENTRY_MAX: usize = 1000;
 /// Revocations of expired leases whose outcome is remembered for.
 pub const LEASE_REVOKES_WAITING_MAX: usize = 16_384;
+/// While tasks are ready without end, sockets, disks and timers are looked at this often (glommio's own default: 100). Yielding
+/// between slices lets others run, but only after this does anything arrive for them.
+pub const IO_LOOK_MS: u64 = 1;

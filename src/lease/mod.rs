@@ -498,7 +498,7 @@ mod tests {
         let mut lessor = Lessor::new(Terms::default());
         lessor.grant(7, 600).expect("granted");
         let stored = leasepb::Lease { id: 7, ttl: 600, remaining_ttl: 20 };
-        assert_eq!(lessor.checkpoint(7, 20), Some(stored.clone()));
+        assert_eq!(lessor.checkpoint(7, 20), Some(stored));
         assert_eq!(lessor.checkpoint(8, 20), None);
         let mut restarted = Lessor::new(Terms::default());
         assert_eq!(restarted.restore(&[stored], &[]), 0);

@@ -155,6 +155,15 @@ impl<'s> WriteTxn<'s> {
         Ok(deleted)
     }
 
+    /// Deletes one key that is known to be attached to `lease`: its record need not be read. Says whether it was there.
+    pub fn delete_attached(&mut self, key: &[u8], lease: i64) -> bool {
+        let exists = self.version(key).is_some();
+        if exists {
+            self.delete(key, lease);
+        }
+        exists
+    }
+
     /// Ends the transaction.
     pub fn end(self) -> Committed {
         self.store.revision = self.revision();

@@ -4,6 +4,8 @@ use std::{future::Future, io, time::Duration};
 
 use glommio::{LocalExecutorBuilder, Placement};
 
+use crate::base::limits;
+
 /// How one executor is placed and how long it looks for work before it sleeps.
 #[derive(Clone, Debug)]
 pub struct Seat {
@@ -48,6 +50,7 @@ fn builder(seat: &Seat) -> LocalExecutorBuilder {
         .io_memory(REGISTERED_BYTES)
         .ring_depth(RING_DEPTH)
         .spin_before_park(seat.spin)
+        .preempt_timer(Duration::from_millis(limits::IO_LOOK_MS))
 }
 
 /// CPUs this process may run on, ascending.

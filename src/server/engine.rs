@@ -321,8 +321,15 @@ impl Engine {
                 Request::Chore { id, chore } => self.output.chores.push((front, id, chore)),
                 Request::Propose { .. } => kept.push_back((front, request)),
                 Request::Leases { questions } => {
-                    let answers = lessor::answer(self.applier.lessor(), questions);
+                    // What hangs on a lease is not to be seen half-way.
+                    let is_midway = self.is_midway();
+                    let (later, now): (Vec<_>, Vec<_>) =
+                        questions.into_iter().partition(|(_, question)| is_midway && question.wants_keys());
+                    let answers = lessor::answer(self.applier.lessor(), now);
                     self.output.answers.push((front, Answer::Leases { answers }));
+                    if !later.is_empty() {
+                        kept.push_back((front, Request::Leases { questions: later }));
+                    }
                 }
             }
         }
@@ -440,8 +447,7 @@ impl Engine {
 
     fn on_applied(&mut self, entry: &LogEntry, applied: Applied) -> Result<(), Fatal> {
         self.watch.applied(entry, &applied);
-        if entry.kind == EntryKind::Normal && entry.data.is_empty() && self.is_leader() {
-            // The first entry of a leader's term: everything of the terms before is applied.
+        if self.is_leader() && is_first_of(self.term, entry) {
             self.applier.lessor().promote();
         }
         match applied {
@@ -464,8 +470,11 @@ impl Engine {
 
     fn confirm_reads(&mut self) {
         let applied = self.applier.index();
+        // An entry that takes many slices does not hold up reads of a member that is alone: whatever is not applied here was
+        // answered to nobody and is to be seen nowhere, so each of these reads may come before it.
+        let is_early = self.is_midway() && self.applier.membership().members().count() == 1;
         let (ready, waiting): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.reads).into_iter().partition(|(_, index)| *index <= applied);
+            std::mem::take(&mut self.reads).into_iter().partition(|(_, index)| *index <= applied || is_early);
         self.reads = waiting;
         for (context, _) in ready {
             if let Some(front) = self.readers.remove(&context) {
@@ -473,6 +482,11 @@ impl Engine {
             }
         }
     }
+}
+
+/// The empty entry that a leader's term begins with: once it is applied, everything of the terms before is.
+fn is_first_of(term: u64, entry: &LogEntry) -> bool {
+    entry.kind == EntryKind::Normal && entry.data.is_empty() && entry.term == term
 }
 
 /// Applied entries that the log in memory still holds, for followers that are slow: bounded in number and bytes.

@@ -69,6 +69,14 @@ pub enum LeaseAnswer {
     NotPrimary,
 }
 
+impl LeaseQuestion {
+    /// Whether the answer says what hangs on a lease.
+    #[must_use]
+    pub fn wants_keys(&self) -> bool {
+        matches!(self, Self::TimeToLive { with_keys: true, .. })
+    }
+}
+
 /// Answers the questions of a front's turn.
 pub fn answer(lessor: &mut Lessor, questions: Vec<(u64, LeaseQuestion)>) -> Vec<(u64, LeaseAnswer)> {
     questions.into_iter().map(|(number, question)| (number, answer_one(lessor, question))).collect()

@@ -180,6 +180,7 @@ async fn serve_on(
     tracing::info!(signal = signal::name(signal), "received signal; shutting down");
     if let Some((front, server)) = own_front {
         front.stop_watching();
+        front.stop_keep_alives();
         server.stop(Duration::from_millis(limits::SHUTDOWN_GRACE_MS)).await;
     }
     while threads.iter().any(|thread| !thread.is_finished()) {
@@ -333,6 +334,7 @@ impl FarFront {
             os::sleep(Duration::from_millis(limits::SIGNAL_POLL_MS)).await;
         }
         front.stop_watching();
+        front.stop_keep_alives();
         served.stop(Duration::from_millis(limits::SHUTDOWN_GRACE_MS)).await;
     }
 }

@@ -17,10 +17,12 @@ use std::{
 
 use ahash::HashMap;
 use bytes::{BufMut, Bytes, BytesMut};
+use futures_lite::future;
 use prost::{
     Message,
     encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len},
 };
+use slab::Slab;
 
 use crate::{
     apply::{View, alarms::LEASE_COST, request::Kind},
@@ -32,12 +34,12 @@ use crate::{
         LeaseGrantRequest, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest, LeaseLeasesResponse,
         LeaseRevokeRequest, LeaseStatus, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, ResponseHeader,
     },
-    rpc::{Body, Call, Code, Inbound, Outbound, Producer, Reply, Responder, Status},
+    rpc::{Body, Call, Code, Inbound, Messages, Outbound, Producer, Reply, Responder, Status},
     server::{
         front::{Front, decode, refuse},
         lessor::{LeaseAnswer, LeaseQuestion},
         mailbox::Request,
-        notify::Ticket,
+        notify::{Notify, Ticket},
     },
 };
 
@@ -50,6 +52,8 @@ pub(super) struct LeaseQuestions {
     asked: Vec<(u64, LeaseQuestion)>,
     waiting: HashMap<u64, Rc<Ticket<LeaseAnswer>>>,
     next: u64,
+    /// How streams of keepalives are told that the server stops.
+    streams: Slab<Rc<Notify>>,
 }
 
 impl Front {
@@ -166,6 +170,23 @@ impl Front {
     /// | has run out | asked again until it is revoked: TTL 0 |
     /// | is led by nobody here | asked again until the request timeout |
     pub(super) async fn keep_alive(&self, inbound: &mut Inbound, outbound: &mut Outbound) -> Result<(), Status> {
+        let stop = Rc::new(Notify::default());
+        let key = self.leases.borrow_mut().streams.insert(Rc::clone(&stop));
+        let stopped = async {
+            stop.wait().await;
+            Err(refuse(Refusal::Stopped))
+        };
+        let result = future::or(stopped, self.keep_alive_until_end(inbound, outbound)).await;
+        self.leases.borrow_mut().streams.remove(key);
+        result
+    }
+
+    /// The server stops: ends all streams of keepalives.
+    pub fn stop_keep_alives(&self) {
+        self.leases.borrow().streams.iter().for_each(|(_, stop)| stop.notify());
+    }
+
+    async fn keep_alive_until_end(&self, inbound: &mut Inbound, outbound: &mut Outbound) -> Result<(), Status> {
         let mut ids = Vec::new();
         loop {
             let end = self.next_renewals(inbound, &mut ids).await;
@@ -200,17 +221,16 @@ impl Front {
             let LeaseAnswer::Renewed { ttls, stopped } = answer else {
                 unreachable!("the answer to a renewal");
             };
-            for (id, ttl) in rest.iter().zip(&ttls) {
-                send_renewed(outbound, &header, *id, *ttl).await?;
-            }
-            rest = &rest[ttls.len()..];
-            if !ttls.is_empty() {
+            let renewed = ttls.len();
+            outbound.send_all(encode_renewed(&header, rest, &ttls)).await?;
+            rest = &rest[renewed..];
+            if renewed > 0 {
                 waiting = Waiting { is_confirmed: waiting.is_confirmed, ..Waiting::new() };
             }
             match stopped {
                 None => {}
                 Some(Renewal::Unknown) if waiting.is_confirmed => {
-                    send_renewed(outbound, &header, rest[0], 0).await?;
+                    outbound.send_all(encode_renewed(&header, rest, &[0])).await?;
                     rest = &rest[1..];
                 }
                 Some(Renewal::Unknown | Renewal::Unsure) => {
@@ -307,9 +327,16 @@ fn poll_renewals(
     Poll::Ready(None)
 }
 
-async fn send_renewed(outbound: &mut Outbound, header: &ResponseHeader, id: i64, ttl: i64) -> Result<(), Status> {
-    let response = LeaseKeepAliveResponse { header: Some(*header), id, ttl };
-    outbound.send(response.encode_to_vec().into()).await
+/// An answer for each TTL.
+fn encode_renewed(header: &ResponseHeader, ids: &[i64], ttls: &[i64]) -> Messages {
+    let mut messages = Messages::default();
+    let mut encoded = BytesMut::new();
+    for (id, ttl) in ids.iter().zip(ttls) {
+        encoded.clear();
+        LeaseKeepAliveResponse { header: Some(*header), id: *id, ttl: *ttl }.encode_raw(&mut encoded);
+        messages.push(&encoded, Bytes::new());
+    }
+    messages
 }
 
 /// A LeaseLeasesResponse that is encoded while the client reads: the soonest to end first.
