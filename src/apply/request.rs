@@ -18,7 +18,7 @@ use crate::proto::{
         AlarmRequest, CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest,
         RequestHeader, TxnRequest,
     },
-    membershippb::{ClusterMemberAttrSetRequest, ClusterVersionSetRequest},
+    membershippb::{ClusterMemberAttrSetRequest, ClusterVersionSetRequest, DowngradeInfoSetRequest},
 };
 
 const HEADER: u32 = 100;
@@ -36,6 +36,7 @@ pub enum Kind {
     Alarm = 10,
     ClusterVersionSet = 1300,
     ClusterMemberAttrSet = 1301,
+    DowngradeInfoSet = 1302,
 }
 
 /// One entry's request.
@@ -58,6 +59,9 @@ pub enum Operation {
     Alarm(AlarmRequest),
     ClusterVersionSet(ClusterVersionSetRequest),
     ClusterMemberAttrSet(ClusterMemberAttrSetRequest),
+    DowngradeInfoSet(DowngradeInfoSetRequest),
+    /// What etcd's own tests write to see that nobody minds.
+    DowngradeVersionTest,
     /// A field this version does not know.
     Unknown(u32),
 }
@@ -127,6 +131,8 @@ impl Operation {
             10 => Self::Alarm(AlarmRequest::decode(field)?),
             1300 => Self::ClusterVersionSet(ClusterVersionSetRequest::decode(field)?),
             1301 => Self::ClusterMemberAttrSet(ClusterMemberAttrSetRequest::decode(field)?),
+            1302 => Self::DowngradeInfoSet(DowngradeInfoSetRequest::decode(field)?),
+            9900 => Self::DowngradeVersionTest,
             other => Self::Unknown(other),
         })
     }

@@ -197,3 +197,5 @@ pub const SNAPSHOT_BLOB_BYTES: usize = 32 * 1024;
 pub const HASH_RECORDS_PER_SLICE: usize = 512;
 /// A larger `--quota-backend-bytes` is warned about, as etcd does.
 pub const QUOTA_BYTES_SUGGESTED_MAX: i64 = 8 << 30;
+/// How often the version of the cluster is looked at.
+pub const VERSION_CHECK_MS: u64 = 4_000;

@@ -7,11 +7,15 @@
 //! | file | holds |
 //! |---|---|
 //! | `check` | static checks of requests, in etcd's order |
+//! | `downgrade` | the versions of a cluster |
 //! | `kv` | Range, RangeStream, read-only Txn: from a view to bytes |
 //! | `request_text` | requests in words for the log |
+//! | `retention` | which revisions may go by themselves |
 //! | `status` | Status, MemberList |
 
 pub mod check;
+pub mod downgrade;
 pub mod kv;
 pub mod request_text;
+pub mod retention;
 pub mod status;

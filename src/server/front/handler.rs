@@ -44,6 +44,7 @@ impl Handler for FrontHandler {
             methods::HASH_KV => front.hash_kv(&view, message, responder),
             methods::DEFRAGMENT => front.defragment(message, responder),
             methods::MOVE_LEADER => Some(front.move_leader(&view, message)),
+            methods::DOWNGRADE => front.downgrade(message, responder),
             methods::MEMBER_LIST => front.member_list(call, &view, message, responder),
             methods::HEALTH_CHECK => Some(health(message)),
             other => Some(Err(not_served(other))),

@@ -12,10 +12,11 @@
 //! | `reads` | rounds: what waits until this member may answer a linearizable read |
 //! | `proposals` | what waits until its entry is applied |
 //! | `quota` | what is refused because the database is full |
-//! | `kv`, `members`, `maintenance` | the services |
+//! | `kv`, `members`, `maintenance`, `downgrade` | the services |
 //!
 //! Every call that waits is answered within the request timeout.
 
+mod downgrade;
 mod handler;
 mod kv;
 mod maintenance;
