@@ -123,7 +123,10 @@ mod tests {
             Some(target) => Downgrade { target_version: target.to_owned(), enabled: true },
             None => Downgrade::default(),
         };
-        Membership { version: Some(version.to_owned()), downgrade, ..Membership::new(1, 2) }
+        let mut membership = Membership::new(1, 2);
+        membership.version = Some(version.to_owned());
+        membership.downgrade = downgrade;
+        membership
     }
 
     fn next(version: &str, target: Option<&str>) -> Result<Option<String>, &'static str> {
