@@ -14,6 +14,12 @@ die() {
     exit 1
 }
 
+# The head text of the script, for whoever asks for something it does not know.
+usage() {
+    sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+}
+
 require() {
     command -v "$1" >/dev/null || die "$1 is missing: $2"
 }
@@ -29,11 +35,12 @@ describe_machine() {
     echo "etcd     $("$etcd" --version | head -1)"
 }
 
-# start NAME PORT DIRECTORY PROGRAM: sets pid_NAME when the server says that it serves.
+# start NAME PORT DIRECTORY PROGRAM [FLAG...]: sets pid_NAME when the server says that it serves.
 start() {
     local name=$1 port=$2 data=$3 program=$4 log=$work/$1.log
     local client=http://127.0.0.1:$port peer=http://127.0.0.1:$((port + 1))
-    "$program" --name perf --data-dir "$data" \
+    shift 4
+    "$program" --name perf --data-dir "$data" "$@" \
         --listen-client-urls "$client" --advertise-client-urls "$client" \
         --listen-peer-urls "$peer" --initial-advertise-peer-urls "$peer" --initial-cluster "perf=$peer" \
         >"$log" 2>&1 &
@@ -53,10 +60,74 @@ stop() {
 
 stop_all() {
     local name
-    for name in ringd etcd echo; do
+    for name in ringd etcd echo watchers idlers; do
         local variable=pid_$name
         [ -z "${!variable:-}" ] || stop "$name"
     done
+}
+
+# restart SERVER [FLAG...]: the server alone on the machine with the data it has; sets pid and port.
+restart() {
+    local server=$1 port_variable=port_of_$1 pid_variable=pid_$1
+    shift
+    [ -z "${!pid_variable:-}" ] || stop "$server"
+    start "$server" "${!port_variable}" "$work/$server-data" "${!server}" "$@"
+    pid=${!pid_variable} port=${!port_variable}
+}
+
+# fresh SERVER [FLAG...]: the same with an empty data directory.
+fresh() {
+    local pid_variable=pid_$1
+    [ -z "${!pid_variable:-}" ] || stop "$1"
+    rm -rf "${work:?}/$1-data"
+    restart "$@"
+}
+
+# discard SERVER: stops it and gives the disk back.
+discard() {
+    stop "$1"
+    rm -rf "${work:?}/$1-data"
+}
+
+# need_load: sets load, the program with the clients. PERF_LOAD names one that is there, to save the build.
+need_load() {
+    load=${PERF_LOAD:-}
+    [ -n "$load" ] || load=$(cd "$root" && cargo bench --no-run --bench load 2>&1 | sed -n 's/.*Executable.*(\(.*\)).*/\1/p')
+    [ -n "$load" ] || die 'perf/load does not build: cargo bench --no-run --bench load'
+    [ -x "$load" ] || load=$root/$load
+    [ -x "$load" ] || die "no $load"
+}
+
+# clients NAME ARGUMENT...: `load` in the background, as pid_NAME, when it says that all its clients are there. What it
+# says is in $work/NAME.out.
+clients() {
+    local name=$1
+    shift
+    : >"$work/$name.out"
+    "$load" "$@" >"$work/$name.out" 2>"$work/$name.err" &
+    declare -g "pid_$name=$!"
+    until [ -s "$work/$name.out" ]; do
+        kill -0 $! 2>/dev/null || { cat "$work/$name.err" >&2; die "load $* failed"; }
+        sleep 0.01
+    done
+}
+
+# servers_of ROUND: both, in another order each round, so that what drifts on the machine hits both alike.
+servers_of() {
+    if (($1 % 2)); then echo ringd etcd; else echo etcd ringd; fi
+}
+
+# begin_ticks, end_ticks: CPU seconds of $pid in between, in $cpu.
+begin_ticks() {
+    ticks=$(cpu_ticks "$pid")
+}
+end_ticks() {
+    cpu=$(awk -v ticks=$(($(cpu_ticks "$pid") - ticks)) -v hertz="$clock_ticks" 'BEGIN { printf "%.3f", ticks / hertz }')
+}
+
+# result ROUND SCENARIO SERVER NUMBER...: one line of $results.
+result() {
+    echo "$@" >>"$results"
 }
 
 # CPU seconds of a process so far, in clock ticks. The name in parentheses may hold spaces.
@@ -97,4 +168,107 @@ grpc_body() {
 # The middle of the numbers on standard input.
 median() {
     sort -g | awk '{ number[NR] = $1 } END { if (NR) print (number[int((NR + 1) / 2)] + number[int(NR / 2) + 1]) / 2 }'
+}
+
+# median_of SCENARIO SERVER COLUMN: over the rounds in $results, whose lines are round, scenario, server, numbers.
+median_of() {
+    awk -v scenario="$1" -v server="$2" -v column="$3" '$2 == scenario && $3 == server { print $column }' "$results" | median
+}
+
+# median_ratio SCENARIO SERVER OTHER COLUMN: of the ratios within each round.
+median_ratio() {
+    awk -v scenario="$1" -v server="$2" -v other="$3" -v column="$4" '
+        $2 == scenario { value[$1, $3] = $column; rounds[$1] = 1 }
+        END { for (round in rounds) if (value[round, other] > 0) print value[round, server] / value[round, other] }' "$results" | median
+}
+
+# median_share SERVER SCENARIO OTHER COLUMN: of the ratios within each round between two scenarios on one server.
+median_share() {
+    awk -v server="$1" -v scenario="$2" -v other="$3" -v column="$4" '
+        $3 == server { value[$1, $2] = $column; rounds[$1] = 1 }
+        END { for (round in rounds) if (value[round, other] > 0 && (round, scenario) in value)
+            print value[round, scenario] / value[round, other] }' "$results" | median
+}
+
+# table FORMAT LABEL SCENARIO COLUMN...: a row for each server with the medians of the columns, and one with ringd's
+# divided by etcd's. Nothing for a scenario that was not run.
+table() {
+    local format=$1 label=$2 scenario=$3 server column
+    shift 3
+    for server in ringd etcd; do
+        [ -n "$(median_of "$scenario" "$server" "$1")" ] || continue
+        local numbers=()
+        for column in "$@"; do numbers+=("$(median_of "$scenario" "$server" "$column")"); done
+        # shellcheck disable=SC2059
+        printf "$format\n" "$label" "$server" "${numbers[@]}"
+    done
+    [ -n "$(median_of "$scenario" ringd "$1")" ] && [ -n "$(median_of "$scenario" etcd "$1")" ] || return 0
+    local ratios=()
+    for column in "$@"; do
+        ratios+=("$(median_ratio "$scenario" ringd etcd "$column" | awk '{ printf "%.2f", $1 }')")
+    done
+    # shellcheck disable=SC2001,SC2059
+    printf "$(sed 's/\(%-\{0,1\}[0-9]*\)[.0-9]*[fdg]/\1s/g' <<<"$format")\n" '' 'ratio' "${ratios[@]}"
+}
+
+# heading FORMAT NAME...: the names above the columns of a table.
+heading() {
+    local format
+    # shellcheck disable=SC2001
+    format=$(sed 's/\(%-\{0,1\}[0-9]*\)[.0-9]*[fdg]/\1s/g' <<<"$1")
+    shift
+    echo
+    # shellcheck disable=SC2059
+    printf "$format\n" "$@"
+}
+
+# prepare NAME: what every script that uses `load` needs: the programs, a directory of its own, an end that leaves nothing.
+prepare() {
+    [ -x "$ringd" ] || die "no $ringd: cargo build --release"
+    [ -x "$etcd" ] || die "no $etcd: make reference"
+    need_load
+    mkdir -p "$root/target/perf"
+    work=$(mktemp -d "$root/target/perf/$1-XXXXXX")
+    trap 'stop_all; rm -rf "$work"' EXIT
+    results=$work/results
+    : >"$results"
+}
+
+# keep_results: copies the numbers of every round to --out.
+keep_results() {
+    [ -n "$out" ] || return 0
+    mkdir -p "$out"
+    cp "$results" "$out/$(basename "$0")"
+}
+
+# now: milliseconds
+now() {
+    echo $(($(date +%s%N) / 1000000))
+}
+
+# paced SCENARIO ARGUMENT...: puts and gets at fixed rates on $server, alone or beside a command; a result with seconds of
+# the command, file MB, anon MB before and at most, CPU seconds, then p50, p99, p99.9, longest, refused of puts and of gets.
+paced() {
+    local scenario=$1 numbers
+    shift
+    begin_ticks
+    "$load" paced --port "$port" --process "$pid" "$@" >"$work/paced" || die "$scenario on $server failed"
+    end_ticks
+    read -r -a numbers < <(tail -1 "$work/paced")
+    result "$round" "$scenario" "$server" "${numbers[0]}" "$(database_mb "$server")" "${numbers[1]}" "${numbers[2]}" "$cpu" \
+        "${numbers[@]:4:5}" "${numbers[@]:10:5}"
+}
+
+paced_columns='%-22s %-6s %8.2f %8.0f %8.0f %8.0f %8.2f | %8.0f %9.0f %9.0f %9.0f %7.0f | %8.0f %9.0f %9.0f %9.0f %7.0f'
+paced_heading() {
+    heading "$paced_columns" "$1" server "$2" 'file MB' 'anon MB' 'at most' 'CPU s' 'put p50' 'p99 us' 'p99.9' longest refused \
+        'get p50' 'p99 us' 'p99.9' longest refused
+}
+paced_table() {
+    table "$paced_columns" "$1" "$2" 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18
+}
+
+# database_mb SERVER: the length of its database file.
+database_mb() {
+    echo $(($(stat -c %s "$work/$1-data/member/snap/db") / 1000000))
 }

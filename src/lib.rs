@@ -4,7 +4,8 @@
 //! (`tests/` reads every path and fails on an edge that points up).
 //!
 //! ```text
-//! programs   bin/       ringd, ringctl: parse arguments, call the library
+//! programs   bin/       ringd, ringctl, ringutl: parse arguments, call the library
+//!            utl/       ringutl: one file per command on files, one per printer
 //!            ctl/       one file per command, one per printer
 //!            client/    endpoints, balance, retry
 //! shell      server/    flags, bootstrap, cores, the engine's tasks, carrying out effects, shutdown
@@ -15,7 +16,11 @@
 //! (sync,     consensus/ Raft as a pure machine: inputs in, effects out
 //! determi-   apply/     one committed entry becomes a change of state
 //! nistic)    cluster/   ids and membership
+//!            lease/     keys that end unless somebody renews their lease
+//! nistic)    watch/     changes find their watchers
+//!            cluster/   ids and membership
 //!            mvcc/      revisions, key index, tree index, range, write, compact, hash, restore
+//!            snapshot/  a whole state as a stream of chunks
 //!            backend/   buckets over pages: read buffer, read view, write batch
 //!            pagefile/  bbolt's file format: pages, nodes, cursors, commits as data, check
 //!            wal/       the log: records, segments, append as data, replay, repair
@@ -68,6 +73,7 @@ pub mod cluster;
 pub mod consensus;
 pub mod ctl;
 pub mod frontend;
+pub mod lease;
 pub mod metrics;
 pub mod mvcc;
 pub mod os;
@@ -77,4 +83,7 @@ pub mod rpc;
 pub mod server;
 pub mod service;
 pub mod sim;
+pub mod snapshot;
+pub mod utl;
 pub mod wal;
+pub mod watch;

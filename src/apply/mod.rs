@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   LogEntry ─▶ request (taken apart) ─▶ txn | put | delete | compact | alarm ─▶ mvcc ─▶ backend
+//!                                     ├▶ lease ─▶ lessor, mvcc              ─▶ backend
 //!                                     └▶ membership, cluster version          ─▶ backend
 //!                                                                              └▶ encoded response, if somebody here waits
 //! ```
@@ -19,13 +20,14 @@
 //! On the write path: between consensus and the answer.
 
 pub mod alarms;
+mod lease;
 pub mod request;
 pub mod state;
 mod tally;
 pub mod txn;
 mod view;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use prost::Message;
@@ -46,7 +48,8 @@ use crate::{
         refusal::Refusal,
     },
     cluster::membership::{Downgrade, Member, Membership},
-    mvcc::{self, CompactStep, Store},
+    lease::Lessor,
+    mvcc::{self, Change, Committed, CompactStep, Store},
     pagefile::CommitError,
     proto::{
         etcdserverpb::{
@@ -57,31 +60,21 @@ use crate::{
     },
 };
 
-/// Leases that exist. None until the lease service is served; a put that names one is refused.
-#[derive(Clone, Debug, Default)]
-pub struct Leases {
-    ids: BTreeSet<i64>,
-}
-
-impl Leases {
-    #[must_use]
-    pub fn contains(&self, id: i64) -> bool {
-        self.ids.contains(&id)
-    }
-}
-
 /// The state machine.
 pub struct Applier {
     store: Store,
     backend: Backend,
     membership: Arc<Membership>,
     alarms: Arc<Alarms>,
-    leases: Leases,
+    lessor: Lessor,
+    revocation: Option<lease::Revocation>,
     index: u64,
     term: u64,
     storage_version: Option<String>,
     /// Proposals whose answer waits for a compaction, with the revision.
     compactions: Vec<(u64, i64)>,
+    /// Changes since the last [`Applier::take_changes`].
+    changes: Vec<Change>,
     tally: Tally,
     /// Negative: none.
     quota_bytes: i64,
@@ -98,6 +91,8 @@ pub enum Applied {
     Answered { id: u64, outcome: Result<Bytes, Refusal> },
     /// The answer follows from [`Applier::compact_step`].
     Deferred,
+    /// Applied in part: [`Applier::go_on`] does the next slice, before anything else is applied.
+    Unfinished,
 }
 
 /// The member has to stop.
@@ -122,17 +117,19 @@ pub enum ApplyFailure {
 impl Applier {
     /// Continues from what a page file holds.
     #[must_use]
-    pub fn new(store: Store, backend: Backend, state: state::Restored, membership: Membership) -> Self {
+    pub fn new(store: Store, backend: Backend, state: state::Restored, membership: Membership, lessor: Lessor) -> Self {
         Self {
             store,
             backend,
             membership: Arc::new(membership),
             alarms: Arc::new(state.alarms),
-            leases: Leases::default(),
+            lessor,
+            revocation: None,
             index: state.index,
             term: state.term,
             storage_version: state.storage_version,
             compactions: Vec::new(),
+            changes: Vec::new(),
             tally: Tally::default(),
             quota_bytes: -1,
         }
@@ -144,10 +141,10 @@ impl Applier {
         Self { quota_bytes, ..self }
     }
 
-    /// Index of the last applied entry.
+    /// Index of the last entry that was applied, all of it.
     #[must_use]
     pub fn index(&self) -> u64 {
-        self.index
+        self.index - u64::from(self.is_midway())
     }
 
     #[must_use]
@@ -160,12 +157,18 @@ impl Applier {
         &mut self.backend
     }
 
+    /// Gives the database back, when nothing more is to be applied.
+    #[must_use]
+    pub fn into_backend(self) -> Backend {
+        self.backend
+    }
+
     /// The state as readers may see it from now on.
     #[must_use]
     pub fn view(&self, raft: RaftStatus) -> View {
         View {
             kv: self.store.view(&self.backend),
-            applied: self.index,
+            applied: self.index(),
             raft,
             membership: Arc::clone(&self.membership),
             alarms: Arc::clone(&self.alarms),
@@ -184,6 +187,7 @@ impl Applier {
         raft: RaftStatus,
         waits: impl Fn(u64) -> bool,
     ) -> Result<Applied, ApplyFailure> {
+        assert!(!self.is_midway(), "the entry before is applied to its end first");
         if entry.index != self.index + 1 {
             return Err(ApplyFailure::OutOfOrder { applied: self.index, found: entry.index });
         }
@@ -207,11 +211,23 @@ impl Applier {
         raft: RaftStatus,
         waits: impl Fn(u64) -> bool,
     ) -> Result<Applied, ApplyFailure> {
-        let id = request.id;
         let fits = self.fits_quota(&request.operation);
-        let outcome = match self.run(&request) {
+        let done = match self.run(&request) {
             // The entry changes the state of every member alike, whatever their quotas; only the answer differs.
-            Ok(_) if !fits => Err(Refusal::NoSpace),
+            Ok(_) if !fits => Err(Refusal::NoSpace.into()),
+            done => done,
+        };
+        self.outcome(request.id, done, raft, waits)
+    }
+
+    fn outcome(
+        &self,
+        id: u64,
+        done: Result<Done, Stop>,
+        raft: RaftStatus,
+        waits: impl Fn(u64) -> bool,
+    ) -> Result<Applied, ApplyFailure> {
+        let outcome = match done {
             Ok(Done::Now(response)) => {
                 if !waits(id) {
                     return Ok(Applied::Nothing);
@@ -219,6 +235,7 @@ impl Applier {
                 Ok(self.encode(response, raft))
             }
             Ok(Done::Later) => return Ok(Applied::Deferred),
+            Ok(Done::Unfinished) => return Ok(Applied::Unfinished),
             Err(Stop::Refused(refusal)) => Err(refusal),
             Err(Stop::Failed(failure)) => return Err(failure),
         };
@@ -250,8 +267,9 @@ impl Applier {
                 self.set_attributes(set.member_id, attributes.name, attributes.client_urls);
                 Ok(Done::Now(Response::Empty))
             }
-            Operation::LeaseGrant(_) => Err(self.unknown(8)),
-            Operation::LeaseRevoke(_) => Err(self.unknown(9)),
+            Operation::LeaseGrant(grant) => self.lease_grant(grant),
+            Operation::LeaseRevoke(revoke) => self.lease_revoke(request.id, revoke),
+            Operation::LeaseCheckpoint(checkpoint) => Ok(self.lease_checkpoint(checkpoint)),
             Operation::Unknown(field) => Err(self.unknown(*field)),
         }
     }
@@ -291,11 +309,12 @@ impl Applier {
     fn put(&mut self, request: &PutRequest) -> Result<Done, Stop> {
         if request.lease != 0 || request.ignore_value || request.ignore_lease {
             let view = self.store.view(&self.backend);
-            txn::check_put(&view, request, &self.leases)?;
+            txn::check_put(&view, request, &self.lessor)?;
         }
         let mut txn = self.store.write(&mut self.backend);
         let mut response = txn::put(&mut txn, request)?;
-        set_revision(&mut response.header, txn.end().revision);
+        let committed = txn.end();
+        set_revision(&mut response.header, self.keep(committed));
         self.tally.count_put(request);
         Ok(Done::Now(Response::Put(response)))
     }
@@ -303,17 +322,31 @@ impl Applier {
     fn delete_range(&mut self, request: &DeleteRangeRequest) -> Result<Done, Stop> {
         let mut txn = self.store.write(&mut self.backend);
         let mut response = txn::delete_range(&mut txn, request)?;
-        set_revision(&mut response.header, txn.end().revision);
+        let committed = txn.end();
+        set_revision(&mut response.header, self.keep(committed));
         self.tally.count_delete(request);
         Ok(Done::Now(Response::DeleteRange(response)))
     }
 
     fn txn(&mut self, request: &TxnRequest) -> Result<Done, Stop> {
         let mut write = self.store.write(&mut self.backend);
-        let response = txn::write(&mut write, &self.leases, request)?;
-        write.end();
+        let response = txn::write(&mut write, &self.lessor, request)?;
+        let committed = write.end();
+        self.keep(committed);
         self.tally.count_txn(request, &response);
         Ok(Done::Now(Response::Txn(response)))
+    }
+
+    /// Keeps what a transaction changed for those who have to know. The answer is the revision afterwards.
+    fn keep(&mut self, committed: Committed) -> i64 {
+        self.lessor.follow(&committed.changes);
+        self.changes.extend(committed.changes);
+        committed.revision
+    }
+
+    /// What was changed since the last call, in order.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
     }
 
     fn compact(&mut self, id: u64, request: &CompactionRequest) -> Result<Done, Stop> {
@@ -355,7 +388,8 @@ impl Applier {
     /// Puts the applied index into the batch and seals it. `false` if there is nothing to commit. A page file that gives back
     /// its end is committed even without a change.
     pub fn begin_commit(&mut self) -> bool {
-        if self.backend.pending_changes() == 0 && !self.backend.is_shrinking() {
+        let is_idle = self.backend.pending_changes() == 0 && !self.backend.is_shrinking();
+        if is_idle || self.is_midway() {
             return false;
         }
         state::put_applied(&mut self.backend, self.index, self.term);
@@ -427,6 +461,7 @@ impl Applier {
 enum Done {
     Now(Response),
     Later,
+    Unfinished,
 }
 
 /// The closed set of answers that come out of apply.
@@ -436,6 +471,9 @@ enum Response {
     Txn(crate::proto::etcdserverpb::TxnResponse),
     Compaction(CompactionResponse),
     Alarm(crate::proto::etcdserverpb::AlarmResponse),
+    LeaseGrant(crate::proto::etcdserverpb::LeaseGrantResponse),
+    LeaseRevoke(crate::proto::etcdserverpb::LeaseRevokeResponse),
+    LeaseCheckpoint(crate::proto::etcdserverpb::LeaseCheckpointResponse),
     Empty,
 }
 
@@ -447,6 +485,9 @@ impl Response {
             Self::Txn(response) => Some(&mut response.header),
             Self::Compaction(response) => Some(&mut response.header),
             Self::Alarm(response) => Some(&mut response.header),
+            Self::LeaseGrant(response) => Some(&mut response.header),
+            Self::LeaseRevoke(response) => Some(&mut response.header),
+            Self::LeaseCheckpoint(response) => Some(&mut response.header),
             Self::Empty => None,
         }
     }
@@ -458,6 +499,9 @@ impl Response {
             Self::Txn(response) => encoded(response),
             Self::Compaction(response) => encoded(response),
             Self::Alarm(response) => encoded(response),
+            Self::LeaseGrant(response) => encoded(response),
+            Self::LeaseRevoke(response) => encoded(response),
+            Self::LeaseCheckpoint(response) => encoded(response),
             Self::Empty => Bytes::new(),
         }
     }

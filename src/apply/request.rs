@@ -15,8 +15,8 @@ use prost::{
 
 use crate::proto::{
     etcdserverpb::{
-        AlarmRequest, CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest,
-        RequestHeader, TxnRequest,
+        AlarmRequest, CompactionRequest, DeleteRangeRequest, LeaseCheckpointRequest, LeaseGrantRequest,
+        LeaseRevokeRequest, PutRequest, RequestHeader, TxnRequest,
     },
     membershippb::{ClusterMemberAttrSetRequest, ClusterVersionSetRequest, DowngradeInfoSetRequest},
 };
@@ -34,6 +34,7 @@ pub enum Kind {
     LeaseGrant = 8,
     LeaseRevoke = 9,
     Alarm = 10,
+    LeaseCheckpoint = 11,
     ClusterVersionSet = 1300,
     ClusterMemberAttrSet = 1301,
     DowngradeInfoSet = 1302,
@@ -57,6 +58,7 @@ pub enum Operation {
     LeaseGrant(LeaseGrantRequest),
     LeaseRevoke(LeaseRevokeRequest),
     Alarm(AlarmRequest),
+    LeaseCheckpoint(LeaseCheckpointRequest),
     ClusterVersionSet(ClusterVersionSetRequest),
     ClusterMemberAttrSet(ClusterMemberAttrSetRequest),
     DowngradeInfoSet(DowngradeInfoSetRequest),
@@ -129,6 +131,7 @@ impl Operation {
             8 => Self::LeaseGrant(LeaseGrantRequest::decode(field)?),
             9 => Self::LeaseRevoke(LeaseRevokeRequest::decode(field)?),
             10 => Self::Alarm(AlarmRequest::decode(field)?),
+            11 => Self::LeaseCheckpoint(LeaseCheckpointRequest::decode(field)?),
             1300 => Self::ClusterVersionSet(ClusterVersionSetRequest::decode(field)?),
             1301 => Self::ClusterMemberAttrSet(ClusterMemberAttrSetRequest::decode(field)?),
             1302 => Self::DowngradeInfoSet(DowngradeInfoSetRequest::decode(field)?),

@@ -10,8 +10,10 @@
 //! | members | id in hexadecimal | the member's JSON |
 //! | members_removed | id in hexadecimal | `removed` |
 //! | alarm | marshalled AlarmMember | nothing |
+//! | lease | id, 8 bytes big-endian | marshalled leasepb.Lease |
 
 use bytes::Bytes;
+use prost::Message;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -20,6 +22,7 @@ use crate::{
     base::log_entry::ConfState,
     cluster::membership::{Downgrade, Member, Membership},
     pagefile::Corrupt,
+    proto::leasepb::Lease,
 };
 
 const CONSISTENT_INDEX: &[u8] = b"consistent_index";
@@ -42,6 +45,7 @@ pub struct Restored {
     pub members: Vec<Member>,
     pub removed: Vec<u64>,
     pub alarms: Alarms,
+    pub leases: Vec<Lease>,
 }
 
 /// Why the small buckets cannot be read.
@@ -107,6 +111,11 @@ pub fn restore(records: &ReadView) -> Result<Restored, StateError> {
     })?;
     visit(records, Bucket::Alarm, &mut |key, _| {
         restored.alarms.restore(key);
+        Ok(())
+    })?;
+    visit(records, Bucket::Lease, &mut |key, value| {
+        let lease = Lease::decode(value).map_err(|error| bad("lease", key, &error.to_string()))?;
+        restored.leases.push(lease);
         Ok(())
     })?;
     Ok(restored)
@@ -175,6 +184,16 @@ pub fn remove_member(backend: &mut Backend, id: u64) {
     let key = format!("{id:x}");
     backend.delete(Bucket::Members, key.as_bytes());
     backend.put(Bucket::MembersRemoved, key.into(), Bytes::from_static(b"removed"));
+}
+
+/// Writes a lease.
+pub fn put_lease(backend: &mut Backend, lease: &Lease) {
+    backend.put(Bucket::Lease, Bytes::copy_from_slice(&lease.id.to_be_bytes()), lease.encode_to_vec().into());
+}
+
+/// Takes a lease out.
+pub fn remove_lease(backend: &mut Backend, id: i64) {
+    backend.delete(Bucket::Lease, &id.to_be_bytes());
 }
 
 /// Writes the cluster version.

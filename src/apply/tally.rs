@@ -29,6 +29,13 @@ impl Tally {
         self.end(before);
     }
 
+    /// A revoked lease's keys were deleted, each by an operation of its own.
+    pub fn count_revoked(&mut self, keys: u64) {
+        let before = self.operations();
+        self.deletes += keys;
+        self.end(before);
+    }
+
     /// Counts the branches that the answer says were taken.
     pub fn count_txn(&mut self, request: &TxnRequest, response: &TxnResponse) {
         let before = self.operations();

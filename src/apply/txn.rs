@@ -6,8 +6,9 @@
 use bytes::Bytes;
 
 use crate::{
-    apply::{ApplyFailure, Leases},
+    apply::ApplyFailure,
     base::refusal::Refusal,
+    lease::Lessor,
     mvcc::{self, KeyRange, RangeOptions, RecordFields, View, WriteTxn, collect},
     proto::etcdserverpb::{
         Compare, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
@@ -79,7 +80,7 @@ fn operations(request: &TxnRequest) -> impl Iterator<Item = &RequestOp> {
 /// A range asks for a revision that is not there, or the database is damaged.
 pub fn read(view: &View, request: &TxnRequest) -> Result<TxnResponse, Stop> {
     let path = decide(view, request)?;
-    check(view, request, &path, &Leases::default())?;
+    check(view, request, &path, &Lessor::default())?;
     let branch = branch(request, path.succeeded);
     let mut responses = Vec::with_capacity(branch.len());
     for op in branch {
@@ -96,7 +97,7 @@ pub fn read(view: &View, request: &TxnRequest) -> Result<TxnResponse, Stop> {
 ///
 /// # Errors
 /// It was refused and changed nothing, or the database is damaged.
-pub fn write(txn: &mut WriteTxn<'_>, leases: &Leases, request: &TxnRequest) -> Result<TxnResponse, Stop> {
+pub fn write(txn: &mut WriteTxn<'_>, leases: &Lessor, request: &TxnRequest) -> Result<TxnResponse, Stop> {
     let path = {
         let view = txn.view();
         let path = decide(&view, request)?;
@@ -129,7 +130,7 @@ fn branch(request: &TxnRequest, succeeded: bool) -> &[RequestOp] {
     if succeeded { &request.success } else { &request.failure }
 }
 
-fn check(view: &View, request: &TxnRequest, path: &Path, leases: &Leases) -> Result<(), Stop> {
+fn check(view: &View, request: &TxnRequest, path: &Path, leases: &Lessor) -> Result<(), Stop> {
     let mut nested = path.nested.iter();
     for op in branch(request, path.succeeded) {
         match &op.request {
@@ -161,7 +162,7 @@ fn check_revision(view: &View, request: &RangeRequest) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// It is not there.
-pub fn check_put(view: &View, request: &PutRequest, leases: &Leases) -> Result<(), Stop> {
+pub fn check_put(view: &View, request: &PutRequest, leases: &Lessor) -> Result<(), Stop> {
     if request.lease != 0 && !leases.contains(request.lease) {
         return Err(Refusal::LeaseNotFound.into());
     }

@@ -189,6 +189,40 @@ pub const DECOMPRESSED_BYTES_PER_TURN_MAX: usize = 1 << 20;
 pub const CLIENT_VERSIONS_MAX: usize = 32;
 /// A durable write of the log that takes longer is logged.
 pub const SLOW_LOG_WRITE_MS: u64 = 1_000;
+/// Watch responses of one stream that wait for its client, in bytes, each counting a little extra; beyond it the watchers that are
+/// affected read history later.
+pub const WATCH_QUEUE_BYTES_MAX: usize = 256 * 1024;
+pub const WATCH_RESPONSE_COST: usize = 64;
+/// Events of several revisions share one response up to this.
+pub const WATCH_CHUNK_BYTES: usize = 64 * 1024;
+/// One revision with more events or bytes than this goes to watchers by way of history, in slices.
+pub const WATCH_LIVE_REVISION_EVENTS_MAX: usize = 4096;
+pub const WATCH_LIVE_REVISION_BYTES_MAX: usize = 4 << 20;
+/// Records that a slice of history visits before others get their turn, and how many it begins with.
+pub const WATCH_SLICE_RECORDS: usize = 256;
+pub const WATCH_SLICE_RECORDS_FIRST: usize = 4;
+/// Watchers behind on one stream read together when they are this many revisions apart ...
+pub const WATCH_RUN_REVISIONS: i64 = 1000;
+/// ... or when the stream has this many separate readings already.
+pub const WATCH_RUNS_PER_STREAM_MAX: usize = 8;
+/// Answers to creations, cancellations and progress requests that a stream has waiting before it reads more requests.
+pub const WATCH_ANSWERS_MAX: usize = 256;
+/// Changes on their way to the front of another core; beyond it the front reads them from the view.
+pub const WATCH_CHANGES_BYTES_MAX: usize = 16 << 20;
+/// Message bodies from this size on are sent without a copy.
+pub const SHARED_BODY_BYTES_MIN: usize = 4096;
+/// Default of `--watch-progress-notify-interval`, and the least it can be.
+pub const WATCH_PROGRESS_MS: u64 = 600_000;
+pub const WATCH_PROGRESS_MS_MIN: u64 = 100;
+
+const _: () = assert!(WATCH_CHUNK_BYTES < WATCH_QUEUE_BYTES_MAX);
+/// Records and bytes that a copy of a whole state takes at a time: one commit of the new file each.
+pub const COPY_CHUNK_RECORDS: usize = 10_000;
+pub const COPY_CHUNK_BYTES: usize = 4 << 20;
+/// How often a tool that waits for a database looks whether its lock is free.
+pub const LOCK_POLL_MS: u64 = 50;
+/// Entries of another server's log that are applied before they are committed to the database.
+pub const TAIL_ENTRIES_PER_COMMIT: u64 = 10_000;
 /// Flushes, snapshots and defragmentations that one core may have under way; beyond it `too many requests`.
 pub const CHORES_PER_CORE_MAX: usize = 64;
 /// Bytes of the database in one message of a snapshot, as etcd sends it.
@@ -199,3 +233,33 @@ pub const HASH_RECORDS_PER_SLICE: usize = 512;
 pub const QUOTA_BYTES_SUGGESTED_MAX: i64 = 8 << 30;
 /// How often the version of the cluster is looked at.
 pub const VERSION_CHECK_MS: u64 = 4_000;
+/// How long a client waits for the answer to its first beat of a lease, and before it opens another stream for beats.
+pub const CLIENT_FIRST_BEAT_MS: u64 = 5_000;
+pub const CLIENT_KEEP_ALIVE_PAUSE_MS: u64 = 500;
+/// The most that a client reads of a `/metrics` page.
+pub const CLIENT_METRICS_BYTES_MAX: u64 = 64 << 20;
+/// Responses and lines that wait to be shown by an interactive watch.
+pub const CLIENT_WATCH_QUEUE_MAX: usize = 64;
+
+// Leases. Rates are etcd's.
+
+/// Longest TTL, in seconds.
+pub const LEASE_TTL_S_MAX: i64 = 9_000_000_000;
+/// How often expired leases are looked for ...
+pub const LEASE_SCAN_MS: u64 = 500;
+/// ... how many are revoked then, and so in a second.
+pub const LEASE_REVOKES_PER_SCAN: usize = 500;
+pub const LEASE_REVOKES_PER_SECOND: usize = 1000;
+/// Keys of a lease that a revocation deletes before others get their turn.
+pub const LEASE_KEYS_PER_SLICE: usize = 256;
+/// Leases that a listing takes from the engine at a time.
+pub const LEASES_PER_SLICE: usize = 1000;
+/// Keepalives of one stream that go to the engine together.
+pub const KEEP_ALIVES_PER_BATCH: usize = 256;
+/// Pause before a keepalive asks again that cannot be answered yet; it doubles up to the second figure.
+pub const KEEP_ALIVE_PAUSE_MS: u64 = 50;
+pub const KEEP_ALIVE_PAUSE_MS_MAX: u64 = 500;
+/// Checkpoints in one entry of the log.
+pub const LEASE_CHECKPOINTS_PER_ENTRY_MAX: usize = 1000;
+/// Revocations of expired leases whose outcome is remembered for.
+pub const LEASE_REVOKES_WAITING_MAX: usize = 16_384;

@@ -5,6 +5,7 @@ pub mod checksum;
 pub mod code;
 pub mod go_duration;
 pub mod human_size;
+pub mod interval_tree;
 pub mod limits;
 pub mod log_entry;
 pub mod refusal;

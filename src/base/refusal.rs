@@ -71,6 +71,7 @@ refusals! {
     RangeStreamSort = Unimplemented, "RangeStream does not support custom sort orders";
     RangeStreamFilter = Unimplemented, "RangeStream does not support revision filters";
     AuthNotEnabled = FailedPrecondition, "etcdserver: authentication is not enabled";
+    NotPrimaryLessor = Unknown, "not a primary lessor";
     UnknownMethod = Unknown, "etcdserver: unknown method";
 }
 

@@ -13,6 +13,12 @@ fn main() {
     let text = |value: OsString| value.to_string_lossy().into_owned();
     let environment = env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
     let mut output = BufWriter::new(io::stdout().lock());
-    let io = ctl::Io { input: &mut io::stdin().lock(), output: &mut output, errors: &mut io::stderr().lock() };
+    let io = ctl::Io {
+        input: Box::new(io::stdin()),
+        output: &mut output,
+        errors: &mut io::stderr().lock(),
+        shares_streams: true,
+        interrupt: Box::pin(ctl::signals()),
+    };
     exit(ctl::run(&words, environment, io));
 }

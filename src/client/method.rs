@@ -3,6 +3,8 @@
 use std::marker::PhantomData;
 
 use crate::proto::etcdserverpb::*;
+use crate::proto::v3electionpb::*;
+use crate::proto::v3lockpb::*;
 
 /// One RPC. `Q` is the request message, `A` the response message.
 pub struct Method<Q, A> {
@@ -93,3 +95,11 @@ pub const ROLE_GRANT_PERMISSION: Method<AuthRoleGrantPermissionRequest, AuthRole
     Method::once("/etcdserverpb.Auth/RoleGrantPermission");
 pub const ROLE_REVOKE_PERMISSION: Method<AuthRoleRevokePermissionRequest, AuthRoleRevokePermissionResponse> =
     Method::once("/etcdserverpb.Auth/RoleRevokePermission");
+
+pub const LOCK: Method<LockRequest, LockResponse> = Method::once("/v3lockpb.Lock/Lock");
+pub const UNLOCK: Method<UnlockRequest, UnlockResponse> = Method::once("/v3lockpb.Lock/Unlock");
+pub const CAMPAIGN: Method<CampaignRequest, CampaignResponse> = Method::once("/v3electionpb.Election/Campaign");
+pub const PROCLAIM: Method<ProclaimRequest, ProclaimResponse> = Method::once("/v3electionpb.Election/Proclaim");
+pub const LEADER: Method<LeaderRequest, LeaderResponse> = Method::once("/v3electionpb.Election/Leader");
+pub const OBSERVE: Method<LeaderRequest, LeaderResponse> = Method::once("/v3electionpb.Election/Observe");
+pub const RESIGN: Method<ResignRequest, ResignResponse> = Method::once("/v3electionpb.Election/Resign");

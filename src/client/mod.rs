@@ -5,6 +5,11 @@
 //!    -> again while the rules say so            who may repeat what, and when retry.rs
 //!       -> the next endpoint in the ring        dials lazily, skips the dead  balance.rs
 //!          -> one HTTP/2 stream                 gRPC frames, metadata, status transport.rs
+//!
+//! Client::watch       opened again behind the last revision seen              watch.rs
+//! Client::keep_alive  a lease for as long as it is asked for                  lease.rs
+//!    Session          the lease of an owner, kept by a task                   session.rs
+//!       Lock, Election, Leaders                                               lock.rs election.rs
 //! ```
 //!
 //! Invariants:
@@ -18,9 +23,14 @@
 //! refused with a clear error.
 
 pub mod balance;
+pub mod election;
 pub mod error;
+pub mod lease;
+pub mod lock;
 pub mod method;
+mod queue;
 pub mod retry;
+pub mod session;
 pub mod transport;
 pub mod watch;
 
@@ -28,8 +38,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::proto::etcdserverpb::{AuthenticateRequest, AuthenticateResponse};
+pub use election::Election;
 pub use error::{Code, Error};
+pub use lease::KeepAlive;
+pub use lock::Lock;
 pub use method::Method;
+pub use session::Session;
 pub use transport::{Receiver, Stream};
 pub use watch::Watch;
 
@@ -200,5 +214,7 @@ impl Client {
     }
 }
 
+#[cfg(test)]
+mod stream_tests;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,5 @@
 //! Commands and flags as data, and how a command line picks one: the rules of Go's cobra library, which
-//! etcdctl is built with. clap cannot be taught them: unique prefixes, its wording of every mistake, flags
+//! etcdctl and etcdutl are built with. clap cannot be taught them: unique prefixes, its wording of every mistake, flags
 //! between arguments, usage text on stderr.
 
 use super::session::{Exit, Session};
@@ -14,11 +14,16 @@ pub enum Group {
     Utility,
 }
 
-/// One command, with the commands below it.
-pub struct Command {
+/// One command, with the commands below it. `R` carries it out: for `ringctl` a function of a [`Session`], other programs
+/// have their own.
+pub struct Command<R: 'static = Run> {
     pub name: &'static str,
     /// What follows the name in the usage line.
     pub arguments: &'static str,
+    /// The usage line does not say that flags may follow.
+    pub hides_flags: bool,
+    /// What the first argument may be, for completion.
+    pub values: &'static [&'static str],
     pub short: &'static str,
     /// Text of the help; the short one if empty.
     pub long: &'static str,
@@ -28,19 +33,21 @@ pub struct Command {
     pub flags: &'static [Flag],
     /// Flags of this command and of those below it.
     pub shared_flags: &'static [Flag],
-    pub commands: &'static [&'static Command],
+    pub commands: &'static [&'static Command<R>],
     /// Nothing to run: the help is shown.
-    pub run: Option<Run>,
+    pub run: Option<R>,
 }
 
 /// Carries a command out.
 pub type Run = fn(&mut Session) -> Result<(), Exit>;
 
-impl Command {
+impl<R> Command<R> {
     /// A command with nothing in it, to be filled with `..Command::EMPTY`.
     pub const EMPTY: Self = Self {
         name: "",
         arguments: "",
+        hides_flags: false,
+        values: &[],
         short: "",
         long: "",
         example: "",
@@ -61,6 +68,8 @@ pub struct Flag {
     /// As it would be typed.
     pub default: &'static str,
     pub help: &'static str,
+    /// What it may be, for completion.
+    pub values: &'static [&'static str],
 }
 
 /// What a flag holds.
@@ -68,6 +77,7 @@ pub struct Flag {
 pub enum Kind {
     Bool,
     Int,
+    Uint,
     Text,
     /// Comma separated, may be given several times.
     List,
@@ -76,7 +86,7 @@ pub enum Kind {
 
 impl Flag {
     pub const fn new(name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Self {
-        Self { name, letter: None, kind, default, help }
+        Self { name, letter: None, kind, default, help, values: &[] }
     }
 
     pub const fn bool(name: &'static str, help: &'static str) -> Self {
@@ -91,6 +101,10 @@ impl Flag {
         Self::new(name, Kind::Text, default, help)
     }
 
+    pub const fn values(self, values: &'static [&'static str]) -> Self {
+        Self { values, ..self }
+    }
+
     pub const fn letter(self, letter: char) -> Self {
         Self { letter: Some(letter), ..self }
     }
@@ -100,16 +114,16 @@ impl Flag {
 pub const HELP_FLAG: Flag = Flag::bool("help", "").letter('h');
 
 /// The commands from the root to the one that a command line names.
-pub type Path = Vec<&'static Command>;
+pub type Path<R = Run> = Vec<&'static Command<R>>;
 
 /// A command line apart: the commands it names and what is left for the last of them.
-pub struct Found {
-    pub path: Path,
+pub struct Found<R: 'static = Run> {
+    pub path: Path<R>,
     pub rest: Vec<Vec<u8>>,
 }
 
 /// Follows the words of the command line down the tree.
-pub fn find(root: &'static Command, line: &[Vec<u8>]) -> Found {
+pub fn find<R>(root: &'static Command<R>, line: &[Vec<u8>]) -> Found<R> {
     let mut path = vec![root];
     let mut rest = line.to_vec();
     while let Some((at, word)) = first_word(&rest, &path) {
@@ -123,7 +137,7 @@ pub fn find(root: &'static Command, line: &[Vec<u8>]) -> Found {
 }
 
 /// The first argument that is neither flag nor value of a flag.
-fn first_word(line: &[Vec<u8>], path: &[&'static Command]) -> Option<(usize, Vec<u8>)> {
+fn first_word<R>(line: &[Vec<u8>], path: &[&'static Command<R>]) -> Option<(usize, Vec<u8>)> {
     let mut at = 0;
     while at < line.len() {
         let word = &line[at];
@@ -140,7 +154,7 @@ fn first_word(line: &[Vec<u8>], path: &[&'static Command]) -> Option<(usize, Vec
     None
 }
 
-fn takes_next_word(word: &[u8], path: &[&'static Command]) -> bool {
+fn takes_next_word<R>(word: &[u8], path: &[&'static Command<R>]) -> bool {
     if word.contains(&b'=') {
         return false;
     }
@@ -154,14 +168,14 @@ fn takes_next_word(word: &[u8], path: &[&'static Command]) -> bool {
 }
 
 /// Every flag that the last command of `path` understands.
-pub fn flags(path: &[&'static Command]) -> impl Iterator<Item = &'static Flag> {
+pub fn flags<R>(path: &[&'static Command<R>]) -> impl Iterator<Item = &'static Flag> {
     let last = path.last().map_or(&[][..], |command| command.flags);
     let shared = path.iter().flat_map(|command| command.shared_flags);
     last.iter().chain(shared).chain(std::iter::once(&HELP_FLAG))
 }
 
 /// The command below `parent` of this name, or the only one whose name starts so.
-fn below(parent: &'static Command, word: &[u8]) -> Option<&'static Command> {
+fn below<R>(parent: &'static Command<R>, word: &[u8]) -> Option<&'static Command<R>> {
     let exact = parent.commands.iter().find(|command| command.name.as_bytes() == word);
     if let Some(command) = exact {
         return Some(command);

@@ -23,6 +23,7 @@ struct Entry {
 enum Value {
     Bool(bool),
     Int(i64),
+    Uint(u64),
     Text(String),
     List(Vec<String>),
     Duration(Duration),
@@ -30,7 +31,7 @@ enum Value {
 
 impl Flags {
     /// Parses what follows the commands of `path`.
-    pub fn parse(path: &[&'static Command], words: &[Vec<u8>]) -> Result<Self, String> {
+    pub fn parse<R>(path: &[&'static Command<R>], words: &[Vec<u8>]) -> Result<Self, String> {
         let entries = flags(path).map(Entry::new).collect();
         let mut parsed = Self { entries, arguments: Vec::new(), separator: None };
         let mut words = words.iter();
@@ -134,6 +135,13 @@ impl Flags {
         }
     }
 
+    pub fn uint(&self, name: &str) -> u64 {
+        match self.entry(name).value {
+            Value::Uint(value) => value,
+            _ => unreachable!("--{name} is no unsigned number"),
+        }
+    }
+
     pub fn text(&self, name: &str) -> &str {
         match &self.entry(name).value {
             Value::Text(value) => value,
@@ -182,6 +190,7 @@ fn parse_value(kind: Kind, text: &str) -> Result<Value, String> {
     Ok(match kind {
         Kind::Bool => Value::Bool(go_format::parse_bool(text)?),
         Kind::Int => Value::Int(go_format::parse_int(text.as_bytes(), 0)?),
+        Kind::Uint => Value::Uint(go_format::parse_uint(text.as_bytes(), 0)?),
         Kind::Text => Value::Text(text.to_owned()),
         Kind::List if text.is_empty() => Value::List(Vec::new()),
         Kind::List => Value::List(text.split(',').map(str::to_owned).collect()),

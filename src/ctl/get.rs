@@ -22,9 +22,10 @@ pub static COMMAND: Command = Command {
 };
 
 const FLAGS: &[Flag] = &[
-    Flag::text("consistency", "l", "Linearizable(l) or Serializable(s)"),
-    Flag::text("order", "", "Order of results; ASCEND or DESCEND (ASCEND by default)"),
-    Flag::text("sort-by", "", "Sort target; CREATE, KEY, MODIFY, VALUE, or VERSION"),
+    Flag::text("consistency", "l", "Linearizable(l) or Serializable(s)").values(&["l", "s"]),
+    Flag::text("order", "", "Order of results; ASCEND or DESCEND (ASCEND by default)").values(&["ASCEND", "DESCEND"]),
+    Flag::text("sort-by", "", "Sort target; CREATE, KEY, MODIFY, VALUE, or VERSION")
+        .values(&["CREATE", "KEY", "MODIFY", "VALUE", "VERSION"]),
     Flag::int("limit", "Maximum number of results"),
     Flag::bool("prefix", "Get keys with matching prefix"),
     Flag::bool("from-key", "Get keys that are greater than or equal to the given key using byte compare"),

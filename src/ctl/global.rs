@@ -7,7 +7,9 @@ use super::session::{Exit, Session};
 pub const FLAGS: &[Flag] = &[
     Flag::new("endpoints", Kind::List, "127.0.0.1:2379", "gRPC endpoints"),
     Flag::bool("debug", "enable client-side debug logging"),
-    Flag::text("write-out", "simple", "set the output format (fields, json, protobuf, simple, table)").letter('w'),
+    Flag::text("write-out", "simple", "set the output format (fields, json, protobuf, simple, table)")
+        .letter('w')
+        .values(&["fields", "json", "protobuf", "simple", "table"]),
     Flag::bool("hex", "print byte strings as hex encoded strings"),
     Flag::new("dial-timeout", Kind::Duration, "2s", "dial timeout for client connections"),
     Flag::new("command-timeout", Kind::Duration, "5s", "timeout for short running command (excluding dial timeout)"),

@@ -34,7 +34,8 @@ fn write_usage(text: &mut String, path: &[&'static Command]) -> std::fmt::Result
     let full_name = full_name(path);
     if last.run.is_some() {
         let space = if last.arguments.is_empty() { "" } else { " " };
-        write!(text, "\n  {full_name}{space}{} [flags]", last.arguments)?;
+        let flags = if last.hides_flags { "" } else { " [flags]" };
+        write!(text, "\n  {full_name}{space}{}{flags}", last.arguments)?;
     }
     if !last.commands.is_empty() {
         write!(text, "\n  {full_name} [command]")?;
@@ -88,7 +89,7 @@ fn write_commands(text: &mut String, path: &[&'static Command]) -> std::fmt::Res
 }
 
 /// The words that call a command.
-pub fn full_name(path: &[&'static Command]) -> String {
+pub fn full_name<R>(path: &[&'static Command<R>]) -> String {
     path.iter().map(|command| command.name).collect::<Vec<_>>().join(" ")
 }
 
@@ -97,18 +98,19 @@ pub fn flags_text(flags: &'static [Flag]) -> String {
     flag_lines(flags.iter().map(Line::new).collect())
 }
 
-struct Line<'a> {
-    flag: &'a Flag,
-    help: &'a str,
+pub struct Line<'a> {
+    pub flag: &'a Flag,
+    pub help: &'a str,
 }
 
 impl<'a> Line<'a> {
-    fn new(flag: &'a Flag) -> Self {
+    pub fn new(flag: &'a Flag) -> Self {
         Self { flag, help: flag.help }
     }
 }
 
-fn flag_lines(mut lines: Vec<Line>) -> String {
+/// One line per flag, sorted, descriptions aligned.
+pub fn flag_lines(mut lines: Vec<Line>) -> String {
     lines.sort_by_key(|line| line.flag.name);
     let lines: Vec<(String, String)> = lines.into_iter().map(columns).collect();
     let width = lines.iter().map(|(left, _)| left.len()).max().unwrap_or_default();
@@ -126,6 +128,7 @@ fn columns(line: Line) -> (String, String) {
     let kind = match flag.kind {
         Kind::Bool => "",
         Kind::Int => "int",
+        Kind::Uint => "uint",
         Kind::Text => "string",
         Kind::List => "strings",
         Kind::Duration => "duration",

@@ -18,25 +18,34 @@
 
 mod alarm;
 mod auth;
-mod command;
+mod check;
+pub(crate) mod command;
 mod compaction;
+mod complete;
+mod completion;
 mod defrag;
 mod del;
 mod downgrade;
+mod elect;
 mod endpoint;
-mod flags;
+pub(crate) mod flags;
 mod get;
 mod global;
-mod go_format;
-mod go_json;
-mod help;
+pub(crate) mod go_format;
+pub(crate) mod go_json;
+pub(crate) mod help;
+mod interactive;
 mod lease;
+mod lock;
+mod make_mirror;
 mod member;
 mod move_leader;
-mod printer;
+pub(crate) mod printer;
+mod process;
+mod progress;
 mod put;
 mod role;
-mod session;
+pub(crate) mod session;
 mod snapshot;
 mod txn;
 mod user;
@@ -46,8 +55,8 @@ mod watch;
 use command::{Command, Found, find, suggestions};
 use flags::Flags;
 use go_format::quote;
-pub use session::Io;
 use session::{ERROR, Exit, Session};
+pub use session::{Io, signals};
 
 static ROOT: Command = Command {
     name: "etcdctl",
@@ -65,6 +74,11 @@ static ROOT: Command = Command {
         &move_leader::COMMAND,
         &snapshot::COMMAND,
         &watch::COMMAND,
+        &lock::COMMAND,
+        &elect::COMMAND,
+        &check::COMMAND,
+        &make_mirror::COMMAND,
+        &completion::COMMAND,
         &version::COMMAND,
         &lease::COMMAND,
         &member::COMMAND,
@@ -107,6 +121,9 @@ pub fn run(words: &[Vec<u8>], environment: Vec<(String, String)>, mut io: Io) ->
 }
 
 fn carry_out(words: &[Vec<u8>], environment: Vec<(String, String)>, io: &mut Io) -> Result<(), Exit> {
+    if let Some(outcome) = complete::answer(words, io) {
+        return outcome;
+    }
     let Found { path, rest } = find(&ROOT, words);
     let last = path[path.len() - 1];
     if path.len() == 1
@@ -129,8 +146,15 @@ fn carry_out(words: &[Vec<u8>], environment: Vec<(String, String)>, io: &mut Io)
         }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let io = Io { input: io.input, output: io.output, errors: io.errors };
-    run(&mut Session::new(path, flags, io, environment, runtime))
+    let io = Io {
+        input: std::mem::replace(&mut io.input, Box::new(std::io::empty())),
+        output: io.output,
+        errors: io.errors,
+        shares_streams: io.shares_streams,
+        interrupt: std::mem::replace(&mut io.interrupt, Box::pin(std::future::pending())),
+    };
+    let mut session = Session::new(path, flags, io, environment, runtime);
+    run(&mut session)
 }
 
 fn unknown_command(word: &[u8], io: &mut Io) -> Result<Exit, Exit> {

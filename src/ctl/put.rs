@@ -47,7 +47,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 fn run(session: &mut Session) -> Result<(), Exit> {
-    let request = request(&session.flags, &session.flags.arguments, session.io.input)?;
+    let request = request(&session.flags, &session.flags.arguments, &mut session.io.input)?;
     let client = session.client()?;
     let call = session.call();
     let response = session.request(&client, &method::PUT, &request, call)?;

@@ -3,9 +3,11 @@
 use std::borrow::Cow;
 use std::future::Future;
 use std::io::{self, Read, Write};
+use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::command::Path;
 use super::flags::Flags;
@@ -58,9 +60,27 @@ impl From<Error> for Exit {
 
 /// The streams of the process, or buffers of a test.
 pub struct Io<'a> {
-    pub input: &'a mut dyn Read,
+    pub input: Box<dyn Read + Send>,
     pub output: &'a mut dyn Write,
     pub errors: &'a mut dyn Write,
+    /// Whether commands that are started may write to stdout and stderr themselves.
+    pub shares_streams: bool,
+    /// Ends when the user asks to stop. Polled only by commands that clean up; the others just end.
+    pub interrupt: Pin<Box<dyn Future<Output = ()>>>,
+}
+
+/// SIGINT or SIGTERM, once the future is polled.
+pub async fn signals() {
+    let listen = |kind| signal(kind).ok();
+    let (Some(mut interrupt), Some(mut terminate)) = (listen(SignalKind::interrupt()), listen(SignalKind::terminate()))
+    else {
+        // Without handlers the signals end the process, which the lease survives for its TTL.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
 }
 
 /// Name and password, or a token.
@@ -244,6 +264,17 @@ impl<'a> Session<'a> {
         A: prost::Message + Default,
     {
         self.wait(client.call(method, request, call))
+    }
+
+    /// The same as [`Self::wait`], unless the user interrupts it: `None`.
+    pub fn wait_or_interrupt<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        let interrupt = &mut self.io.interrupt;
+        self.runtime.block_on(async {
+            tokio::select! {
+                outcome = work => Some(outcome),
+                () = interrupt => None,
+            }
+        })
     }
 
     /// Carries out `work` on the runtime of this session.

@@ -14,7 +14,7 @@
 //! It runs where `RINGD_ETCD` and `RINGD_ETCDCTL` name the programs of the real etcd.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Cursor, Write};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::{env, fs, iter, thread};
@@ -183,7 +183,22 @@ impl Names {
             let decimal = i64::from_str_radix(lease, 16).unwrap().to_string();
             text = text.replace(lease, &format!("<lease {at}>")).replace(&decimal, &format!("<lease {at}>"));
         }
-        text.lines().map(|line| format!("{}\n", without_sizes(&without_durations(line)))).collect()
+        text.lines().map(|line| format!("{}\n", without_sizes(&without_durations(&without_queue_keys(line))))).collect()
+    }
+}
+
+/// The key of a lock or candidate ends with a lease that nobody named.
+fn without_queue_keys(line: &str) -> String {
+    const LEASE_DIGITS: usize = 15;
+    match line.rsplit_once('/') {
+        Some((before, after)) => {
+            let digits = after.find(|char: char| !char.is_ascii_hexdigit()).unwrap_or(after.len());
+            if digits < LEASE_DIGITS {
+                return line.to_owned();
+            }
+            format!("{before}/<lease>{}", &after[digits..])
+        }
+        None => line.to_owned(),
     }
 }
 
@@ -247,7 +262,13 @@ fn run_etcdctl(program: &std::ffi::OsStr, step: &Step) -> Outcome {
 fn run_ours(step: &Step) -> Outcome {
     let (mut output, mut errors) = (Vec::new(), Vec::new());
     let words: Vec<Vec<u8>> = step.words.iter().map(|word| word.clone().into_bytes()).collect();
-    let io = Io { input: &mut step.input.as_slice(), output: &mut output, errors: &mut errors };
+    let io = Io {
+        input: Box::new(Cursor::new(step.input.clone())),
+        output: &mut output,
+        errors: &mut errors,
+        shares_streams: false,
+        interrupt: Box::pin(std::future::pending()),
+    };
     let code = run(&words, step.environment.clone(), io);
     Outcome { code, output, errors }
 }

@@ -1,13 +1,13 @@
-//! `watch`: events of a key, a range or a prefix, each perhaps handed to a command. Its output is passed on
-//! when it ends.
-
-use std::process::{Command as Process, Stdio};
+//! `watch`: events of a key, a range or a prefix, each perhaps handed to a command.
 
 use super::command::{Command, Flag, Group};
+use super::flags::Flags;
 use super::get;
-use super::go_format::{io_error, quote};
+use super::go_format::quote;
 use super::printer::Reply;
 use super::session::{ERROR, Exit, INTERRUPTED, Session};
+use super::{interactive, process};
+use crate::client::watch::cancellation;
 use crate::client::{Call, Error};
 use crate::proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
 use crate::proto::mvccpb::Event;
@@ -30,16 +30,21 @@ pub static COMMAND: Command = Command {
 };
 
 /// The environment may name key and end of the range.
-const KEY_VARIABLE: &str = "ETCDCTL_WATCH_KEY";
+pub const KEY_VARIABLE: &str = "ETCDCTL_WATCH_KEY";
 const END_VARIABLE: &str = "ETCDCTL_WATCH_RANGE_END";
 
 fn run(session: &mut Session) -> Result<(), Exit> {
-    if session.flags.bool("interactive") {
-        return Err(Exit::arguments("interactive mode is not supported: start one watch per command"));
+    let (key, end) = (session.variable(KEY_VARIABLE), session.variable(END_VARIABLE));
+    if key.is_empty() && !end.is_empty() {
+        let text = format!("{KEY_VARIABLE} is empty but got {END_VARIABLE}={}", quote(end.as_bytes()));
+        return Err(Exit::arguments(text));
     }
-    let (keys, command) = split_arguments(session)?;
+    if session.flags.bool("interactive") {
+        return interactive::run(session);
+    }
+    let (keys, command) = split_arguments(session, &session.flags)?;
     let client = session.client()?;
-    let request = request(session, &keys)?;
+    let request = request(&session.flags, &keys)?;
     let mut watch = client.watch(request, Call::default().require_leader());
     loop {
         let next = session.wait(watch.next());
@@ -58,16 +63,11 @@ fn run(session: &mut Session) -> Result<(), Exit> {
 /// Keys to watch, and the command for each event.
 type Arguments = (Vec<Vec<u8>>, Vec<String>);
 
-fn split_arguments(session: &Session) -> Result<Arguments, Exit> {
-    let key = session.variable(KEY_VARIABLE);
-    let end = session.variable(END_VARIABLE);
-    if key.is_empty() && !end.is_empty() {
-        let text = format!("{KEY_VARIABLE} is empty but got {END_VARIABLE}={}", quote(end.as_bytes()));
-        return Err(Exit::arguments(text));
-    }
-    let at = session.flags.separator.unwrap_or(session.arguments().len());
-    let (keys, command) = session.arguments().split_at(at);
-    if session.flags.separator.is_some() && command.is_empty() {
+/// Takes `watch a b -- command` apart; the environment may stand for the keys.
+pub fn split_arguments(session: &Session, flags: &Flags) -> Result<Arguments, Exit> {
+    let (key, end) = (session.variable(KEY_VARIABLE), session.variable(END_VARIABLE));
+    let (keys, command) = flags.arguments.split_at(flags.separator.unwrap_or(flags.arguments.len()));
+    if flags.separator.is_some() && command.is_empty() {
         return Err(Exit::arguments("bad number of arguments (found separator --, but no commands)"));
     }
     if !key.is_empty() && !keys.is_empty() {
@@ -82,8 +82,8 @@ fn split_arguments(session: &Session) -> Result<Arguments, Exit> {
     Ok((keys, command))
 }
 
-fn request(session: &Session, keys: &[Vec<u8>]) -> Result<WatchCreateRequest, Exit> {
-    let prefix = session.flags.bool("prefix");
+pub fn request(flags: &Flags, keys: &[Vec<u8>]) -> Result<WatchCreateRequest, Exit> {
+    let prefix = flags.bool("prefix");
     let (key, end) = match keys {
         [] => return Err(Exit::arguments("bad number of arguments")),
         [_, _] if prefix => return Err(Exit::arguments("`range_end` and `--prefix` are mutually exclusive")),
@@ -94,16 +94,16 @@ fn request(session: &Session, keys: &[Vec<u8>]) -> Result<WatchCreateRequest, Ex
     Ok(WatchCreateRequest {
         key,
         range_end,
-        start_revision: session.flags.int("rev"),
-        progress_notify: session.flags.bool("progress-notify"),
-        prev_kv: session.flags.bool("prev-kv"),
+        start_revision: flags.int("rev"),
+        progress_notify: flags.bool("progress-notify"),
+        prev_kv: flags.bool("prev-kv"),
         ..Default::default()
     })
 }
 
-fn show(session: &mut Session, response: WatchResponse, command: &[String]) -> Result<(), Exit> {
-    if response.canceled {
-        writeln!(session.io.errors, "watch was canceled ({})", cancel_text(&response))?;
+pub fn show(session: &mut Session, response: WatchResponse, command: &[String]) -> Result<(), Exit> {
+    if let Some(error) = cancellation(&response).filter(|_| response.canceled) {
+        writeln!(session.io.errors, "watch was canceled ({error})")?;
     }
     let revision = response.header.map_or(0, |header| header.revision);
     if response.events.is_empty() && !response.canceled && response.compact_revision == 0 && revision != 0 {
@@ -115,48 +115,25 @@ fn show(session: &mut Session, response: WatchResponse, command: &[String]) -> R
 }
 
 /// A watch that ends with an error looks like one canceled for that reason.
-fn show_end(session: &mut Session, error: &Error) -> Result<(), Exit> {
+pub fn show_end(session: &mut Session, error: &Error) -> Result<(), Exit> {
     writeln!(session.io.errors, "watch was canceled ({error})")?;
     session.print(&Reply::Watch(WatchResponse { canceled: true, ..Default::default() }))
-}
-
-fn cancel_text(response: &WatchResponse) -> String {
-    if response.compact_revision != 0 {
-        return "etcdserver: mvcc: required revision has been compacted".to_owned();
-    }
-    if response.cancel_reason.is_empty() {
-        return "etcdserver: mvcc: required revision is a future revision".to_owned();
-    }
-    Error::status(crate::client::Code::FailedPrecondition, response.cancel_reason.clone()).to_string()
 }
 
 /// Runs the command with the event in its environment; its failure ends the watch.
 fn hand_over(session: &mut Session, revision: i64, event: &Event, command: &[String]) -> Result<(), Exit> {
     let pair = event.kv.clone().unwrap_or_default();
     let kind = if event.r#type == EventType::Put as i32 { "PUT" } else { "DELETE" };
-    let outcome = Process::new(&command[0])
-        .args(&command[1..])
-        .env("ETCD_WATCH_REVISION", revision.to_string())
-        .env("ETCD_WATCH_EVENT_TYPE", quote(kind.as_bytes()))
-        .env("ETCD_WATCH_KEY", quote(&pair.key))
-        .env("ETCD_WATCH_VALUE", quote(&pair.value))
-        .stdin(Stdio::null())
-        .output();
-    let failure = match outcome {
-        Ok(result) => {
-            session.io.output.write_all(&result.stdout)?;
-            session.io.output.flush()?;
-            session.io.errors.write_all(&result.stderr)?;
-            match result.status.code() {
-                Some(0) => return Ok(()),
-                Some(code) => format!("exit status {code}"),
-                None => result.status.to_string(),
-            }
-        }
-        Err(error) if command[0].contains('/') => format!("fork/exec {}: {}", command[0], io_error(&error)),
-        Err(_) => format!("exec: {}: executable file not found in $PATH", quote(command[0].as_bytes())),
+    let variables = [
+        ("ETCD_WATCH_REVISION", revision.to_string()),
+        ("ETCD_WATCH_EVENT_TYPE", quote(kind.as_bytes())),
+        ("ETCD_WATCH_KEY", quote(&pair.key)),
+        ("ETCD_WATCH_VALUE", quote(&pair.value)),
+    ];
+    let Err(failure) = process::run(session, command, &variables)? else {
+        return Ok(());
     };
     let words: Vec<String> = command.iter().map(|word| quote(word.as_bytes())).collect();
-    writeln!(session.io.errors, "command [{}] error ({failure})", words.join(" "))?;
+    writeln!(session.io.errors, "command [{}] error ({})", words.join(" "), failure.text)?;
     Err(Exit::silent(ERROR))
 }

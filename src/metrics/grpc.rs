@@ -17,6 +17,8 @@ pub struct GrpcMethod {
     pub method: &'static str,
     /// `unary`, `client_stream`, `server_stream` or `bidi_stream`.
     pub kind: &'static str,
+    /// Whether its series are there before its first call.
+    pub from_start: bool,
 }
 
 /// What was counted of one method.
@@ -133,9 +135,11 @@ impl Grpc {
     /// Every family with its series.
     pub(super) fn read(&self) -> Vec<(&'static Family, Vec<Read>)> {
         let simple = |cell: fn(&Cells) -> &AtomicU64| {
-            let one =
-                |(method, cells): (&GrpcMethod, &Cells)| (values(method), vec![cell(cells).load(Ordering::Relaxed)]);
-            self.methods.iter().zip(&self.cells).map(one).collect::<Vec<_>>()
+            let one = |(method, cells): (&GrpcMethod, &Cells)| {
+                let count = cell(cells).load(Ordering::Relaxed);
+                method.is_shown(count).then(|| (values(method), vec![count]))
+            };
+            self.methods.iter().zip(&self.cells).filter_map(one).collect::<Vec<_>>()
         };
         let mut families = vec![
             (&HANDLED, self.read_handled()),
@@ -144,8 +148,11 @@ impl Grpc {
             (&STARTED, simple(|cells| &cells.started)),
         ];
         if self.extensive {
-            let one = |(method, cells): (&GrpcMethod, &Cells)| (values(method), load(&cells.handling));
-            families.insert(1, (&HANDLING, self.methods.iter().zip(&self.cells).map(one).collect()));
+            let one = |(method, cells): (&GrpcMethod, &Cells)| {
+                let shown = method.is_shown(cells.started.load(Ordering::Relaxed));
+                shown.then(|| (values(method), load(&cells.handling)))
+            };
+            families.insert(1, (&HANDLING, self.methods.iter().zip(&self.cells).filter_map(one).collect()));
         }
         families
     }
@@ -154,12 +161,21 @@ impl Grpc {
         let mut series = Vec::new();
         for (method, cells) in self.methods.iter().zip(&self.cells) {
             for (code, cell) in CODES.iter().zip(&cells.handled) {
-                let mut labels = vec![(*code).to_owned()];
-                labels.extend(values(method));
-                series.push((labels, vec![cell.load(Ordering::Relaxed)]));
+                let count = cell.load(Ordering::Relaxed);
+                if method.is_shown(count) {
+                    let mut labels = vec![(*code).to_owned()];
+                    labels.extend(values(method));
+                    series.push((labels, vec![count]));
+                }
             }
         }
         series
+    }
+}
+
+impl GrpcMethod {
+    fn is_shown(&self, count: u64) -> bool {
+        self.from_start || count > 0
     }
 }
 

@@ -237,8 +237,8 @@ mod tests {
     #[test]
     fn methods_are_there_from_the_start() {
         static METHODS: [GrpcMethod; 2] = [
-            GrpcMethod { service: "etcdserverpb.KV", method: "Range", kind: "unary" },
-            GrpcMethod { service: "etcdserverpb.Watch", method: "Watch", kind: "bidi_stream" },
+            GrpcMethod { service: "etcdserverpb.KV", method: "Range", kind: "unary", from_start: true },
+            GrpcMethod { service: "etcdserverpb.Watch", method: "Watch", kind: "bidi_stream", from_start: true },
         ];
         let grpc = Grpc::new(&METHODS, true);
         let mut counts = GrpcCounts { started: 1, ..GrpcCounts::default() };

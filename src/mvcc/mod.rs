@@ -27,6 +27,7 @@
 //! no lock, no copy but the one into the response. Path of a write: apply -> [`WriteTxn`] -> one allocation for the record, which
 //! backend, watch and lease share.
 
+mod bump;
 mod compact;
 mod event;
 mod hash;
@@ -47,11 +48,12 @@ mod write;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
-mod test_disk;
+pub(crate) mod test_disk;
 
 use std::{collections::VecDeque, sync::Arc};
 
 pub use self::{
+    bump::{Bump, BumpError, bump_revision},
     compact::{CompactStep, CompactionReport},
     event::{Change, ChangeKind, EventReader, EventRecord},
     hash::{HashReader, HashResult, KeyValueHash},
@@ -64,7 +66,7 @@ pub use self::{
     tree_cursor::{TreeCursor, TreeEntry},
     tree_index::{CountSlice, KeyRange, TreeIndex},
     view::View,
-    write::{Committed, Deleted, WriteTxn},
+    write::{Committed, Deleted, PausedTxn, WriteTxn},
 };
 use crate::{backend::Backend, base::refusal, pagefile};
 
@@ -172,6 +174,11 @@ impl Store {
     /// Opens a write transaction.
     pub fn write<'s>(&'s mut self, backend: &'s mut Backend) -> WriteTxn<'s> {
         WriteTxn::new(self, backend)
+    }
+
+    /// Goes on with a write transaction.
+    pub fn resume<'s>(&'s mut self, backend: &'s mut Backend, paused: PausedTxn) -> WriteTxn<'s> {
+        WriteTxn::resumed(self, backend, paused)
     }
 }
 

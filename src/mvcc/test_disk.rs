@@ -8,18 +8,18 @@ use crate::{
 const IMAGE_BYTES: usize = 8 << 20;
 
 /// A backend over a page file in memory.
-pub(super) struct Disk {
+pub(crate) struct Disk {
     image: MemoryImage,
     file_len: u64,
-    pub(super) backend: Backend,
+    pub(crate) backend: Backend,
     commit: Option<Commit>,
     /// Commits begun, and commits on disk.
-    pub(super) begun: u64,
-    pub(super) durable: u64,
+    pub(crate) begun: u64,
+    pub(crate) durable: u64,
 }
 
 impl Disk {
-    pub(super) fn new(content: &[u8]) -> Self {
+    pub(crate) fn new(content: &[u8]) -> Self {
         let image = MemoryImage::new(content, IMAGE_BYTES);
         let file_len = content.len() as u64;
         let file = PageFile::open(image.map(), file_len).expect("a sound file");
@@ -28,7 +28,7 @@ impl Disk {
     }
 
     /// One slice of a commit, or its writes.
-    pub(super) fn advance(&mut self, budget: usize) {
+    pub(crate) fn advance(&mut self, budget: usize) {
         if let Some(commit) = self.commit.take() {
             self.file_len = commit.grow_to.unwrap_or(self.file_len);
             for write in commit.pages.iter().chain([&commit.meta]) {
@@ -45,18 +45,18 @@ impl Disk {
         }
     }
 
-    pub(super) fn has_pending(&self) -> bool {
+    pub(crate) fn has_pending(&self) -> bool {
         self.backend.is_committing() || self.backend.pending_changes() > 0
     }
 
-    pub(super) fn commit(&mut self) {
+    pub(crate) fn commit(&mut self) {
         while self.has_pending() {
             self.advance(1000);
         }
     }
 
     /// What a start after a power cut finds.
-    pub(super) fn reopened(&self) -> Self {
+    pub(crate) fn reopened(&self) -> Self {
         Self::new(&self.image.content(self.file_len as usize))
     }
 }

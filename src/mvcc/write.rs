@@ -1,7 +1,7 @@
 //! One write transaction: all its changes under one main revision.
 //!
 //! Index and backend are changed at once, so reads within the transaction see its own writes; the revision counts only when the
-//! transaction ends. Nothing can refuse half-way: whatever may be refused (unknown lease, missing key of `ignore_value`,
+//! transaction ends. A long one can be paused: views taken meanwhile are those before it. Nothing can refuse half-way: whatever may be refused (unknown lease, missing key of `ignore_value`,
 //! revisions of ranges) is checked by the caller before the first change.
 
 use super::{
@@ -31,6 +31,15 @@ pub struct Committed {
     pub changes: Vec<Change>,
 }
 
+/// A write transaction between two slices. Until it is resumed and ended, views are those before it: its changes have a revision
+/// that no view reaches yet. Nobody else may write, compact or commit meanwhile.
+#[derive(Debug)]
+#[must_use = "a write transaction has to be ended"]
+pub struct PausedTxn {
+    begin_revision: i64,
+    changes: Vec<Change>,
+}
+
 /// What a range deletion did.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Deleted {
@@ -42,6 +51,16 @@ pub struct Deleted {
 impl<'s> WriteTxn<'s> {
     pub(super) fn new(store: &'s mut Store, backend: &'s mut Backend) -> Self {
         Self { store, backend, changes: Vec::new() }
+    }
+
+    pub(super) fn resumed(store: &'s mut Store, backend: &'s mut Backend, paused: PausedTxn) -> Self {
+        assert_eq!(store.revision, paused.begin_revision, "nobody else wrote meanwhile");
+        Self { store, backend, changes: paused.changes }
+    }
+
+    /// Puts the transaction aside, to let others have their turn.
+    pub fn pause(self) -> PausedTxn {
+        PausedTxn { begin_revision: self.store.revision, changes: self.changes }
     }
 
     /// The revision reads of this transaction take place at, and the one an inner response header carries.

@@ -226,24 +226,32 @@ impl PagedFile {
     }
 }
 
-/// Lets glommio find out whether the disk under `directory` can be polled, on a file that has a written block.
+/// Lets glommio find out whether the disk under `directory` can be polled, on a file that has a written block: `written` if
+/// there is one already, else a file made for it.
 ///
 /// glommio asks once per device, by a polled read of the first file it opens directly. On a file without content that read
 /// succeeds without reaching the device, and every later write would be busy-polled on a disk that has no poll queues.
 ///
 /// # Errors
 /// The kernel's.
-pub async fn probe_polling(directory: &Path) -> Result<(), FileError> {
+pub async fn probe_polling(directory: &Path, written: Option<&Path>) -> Result<(), FileError> {
+    if let Some(path) = written {
+        return probe_polling_of(path).await;
+    }
     let path = directory.join(".polling-probe");
     let failed = |source| FileError { operation: "probe", path: path.clone(), source };
     std::fs::write(&path, [1u8; 4096]).and_then(|()| std::fs::File::open(&path)?.sync_all()).map_err(failed)?;
-    let opened = OpenOptions::new().read(true).dma_open(&path).await;
-    let closed = match opened {
+    let probed = probe_polling_of(&path).await;
+    std::fs::remove_file(&path).map_err(failed)?;
+    probed
+}
+
+async fn probe_polling_of(path: &Path) -> Result<(), FileError> {
+    let closed = match OpenOptions::new().read(true).dma_open(path).await {
         Ok(file) => file.close().await,
         Err(error) => Err(error),
     };
-    std::fs::remove_file(&path).map_err(failed)?;
-    closed.map_err(|error| failure("probe", &path, error))
+    closed.map_err(|error| failure("probe", path, error))
 }
 
 /// Makes names created, renamed or removed in `directory` durable.

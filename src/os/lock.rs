@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Holds `flock(LOCK_EX)` on a file or directory.
+/// Holds an flock on a file or directory.
 #[derive(Debug)]
 pub struct PathLock {
     _file: File,
@@ -28,10 +28,22 @@ impl PathLock {
     /// # Errors
     /// Another process holds it, or the path cannot be opened.
     pub fn acquire(path: &Path) -> Result<Self, LockError> {
+        Self::lock(path, libc::LOCK_EX)
+    }
+
+    /// Locks `path` beside others that only read, without waiting.
+    ///
+    /// # Errors
+    /// Another process holds it for itself, or the path cannot be opened.
+    pub fn acquire_shared(path: &Path) -> Result<Self, LockError> {
+        Self::lock(path, libc::LOCK_SH)
+    }
+
+    fn lock(path: &Path, kind: i32) -> Result<Self, LockError> {
         let failed = |source| LockError::Io { path: path.to_owned(), source };
         let file = File::open(path).map_err(failed)?;
         // SAFETY: the descriptor is open for the length of the call.
-        if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
+        if unsafe { libc::flock(file.as_raw_fd(), kind | libc::LOCK_NB) } == 0 {
             return Ok(Self { _file: file });
         }
         let error = io::Error::last_os_error();

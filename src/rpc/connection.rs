@@ -7,7 +7,7 @@
 //! | lingering | send the rest, discard input | the client closes, or LINGER_MS_MAX passed |
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     collections::VecDeque,
     future::Future,
     mem,
@@ -85,8 +85,6 @@ pub struct Connection<H> {
     alarm: Alarm,
     keepalive: Keepalive,
     pings: PingPolicy,
-    /// Something was sent on a stream since the client's last ping.
-    activity: Rc<Cell<bool>>,
 
     /// Requests in the order they came; a turn that has unpacked enough leaves the rest to the next.
     accepted: VecDeque<Accepted>,
@@ -151,7 +149,6 @@ impl<H: Handler> Connection<H> {
             alarm: Alarm::default(),
             keepalive: Keepalive { handle: None, last_input: now, sent: None },
             pings: PingPolicy::new(server.settings.keepalive_min_time),
-            activity: Rc::default(),
             accepted: VecDeque::new(),
             replies: Vec::new(),
             woken: Vec::new(),
@@ -368,8 +365,11 @@ impl<H: Handler> Connection<H> {
             let (Some(stage), waker) = (slow.stage.take(), slow.waker.clone()) else { continue };
             let stage = match stage {
                 SlowStage::Sending(mut sending) => {
-                    self.activity.set(true);
-                    if sending.proceed(&waker) { None } else { Some(SlowStage::Sending(sending)) }
+                    if sending.proceed(&waker) {
+                        None
+                    } else {
+                        Some(SlowStage::Sending(sending))
+                    }
                 }
                 SlowStage::Receiving(receiving) => self.receive_more(receiving, &waker),
             };
@@ -418,7 +418,7 @@ impl<H: Handler> Connection<H> {
         let (key, responder) = self.inbox.begin();
         let reply = self.server.handler.unary(&call, message, responder);
         let kept = self.inbox.end();
-        let kept_call = KeptCall { serial: key.serial, call, request, content_type, respond };
+        let kept_call = KeptCall { serial: key.serial, call, request, content_type, respond, abandoned: None };
         match reply {
             Some(reply) => self.answer(kept_call, reply),
             None if !kept => self.answer(kept_call, Err(unanswered())),
@@ -443,7 +443,6 @@ impl<H: Handler> Connection<H> {
 
     fn answer(&mut self, kept: KeptCall, reply: Reply) {
         let KeptCall { call, request, content_type, mut respond, .. } = kept;
-        self.activity.set(true);
         let (code, sent) = match &reply {
             Ok(body) => (Code::Ok, Traffic::one(body.length())),
             Err(status) => (status.code, Traffic::default()),
@@ -476,7 +475,7 @@ impl<H: Handler> Connection<H> {
         stream: RecvStream,
         encoding: Encoding,
     ) {
-        let state = Rc::new(StreamState::new(self.activity.clone()));
+        let state = Rc::new(StreamState::new());
         if let Some(due) = call.deadline {
             self.add_deadline(due, Expiring::Stream(Rc::downgrade(&state)));
         }
@@ -554,10 +553,10 @@ impl<H: Handler> Connection<H> {
     fn pings_too_often(&mut self) -> bool {
         let pings = self.io.borrow_mut().walker.take_pings();
         let Phase::Open(connection) = &self.phase else { return false };
+        if pings > 0 && self.io.borrow_mut().output_walker.take_on_stream() {
+            self.pings.forgive();
+        }
         for _ in 0..pings {
-            if self.activity.take() {
-                self.pings.forgive();
-            }
             if self.pings.on_ping(self.now, connection.has_streams()) {
                 let mut io = self.io.borrow_mut();
                 // With this little waiting h2 was not stopped in the middle of a frame.

@@ -12,8 +12,9 @@
 
 use std::{
     cell::{Cell, RefCell},
+    future::poll_fn,
     rc::Rc,
-    task::{Context, Waker},
+    task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
@@ -37,6 +38,16 @@ pub(super) struct KeptCall {
     pub request: Bytes,
     pub content_type: HeaderValue,
     pub respond: SendResponse<Payload>,
+    /// Who waits for the call to end without its reply.
+    pub abandoned: Option<Waker>,
+}
+
+impl KeptCall {
+    fn wake_abandoned(&mut self) {
+        if let Some(waker) = self.abandoned.take() {
+            waker.wake();
+        }
+    }
 }
 
 /// Shared by a connection and the responders of its calls.
@@ -102,7 +113,9 @@ impl Inbox {
         if calls.get(key.slot).is_none_or(|call| call.serial != key.serial) {
             return None;
         }
-        Some(calls.remove(key.slot))
+        let mut call = calls.remove(key.slot);
+        call.wake_abandoned();
+        Some(call)
     }
 
     /// Moves the waiting replies to the empty `into`.
@@ -115,7 +128,9 @@ impl Inbox {
         self.closed.set(true);
         self.awake.set(true);
         self.replies.borrow_mut().clear();
-        self.calls.take()
+        let mut calls = self.calls.take();
+        calls.iter_mut().for_each(|(_, call)| call.wake_abandoned());
+        calls
     }
 
     fn put(&self, key: CallKey, reply: Reply) {
@@ -128,16 +143,20 @@ impl Inbox {
         }
     }
 
-    fn is_canceled(&self, key: CallKey) -> bool {
+    fn poll_canceled(&self, key: CallKey, context: &mut Context<'_>) -> Poll<()> {
+        if self.closed.get() {
+            return Poll::Ready(());
+        }
         if self.current.get() == Some(key) {
-            return false;
+            return Poll::Pending;
         }
         let mut calls = self.calls.borrow_mut();
         match calls.get_mut(key.slot) {
             Some(call) if call.serial == key.serial => {
-                call.respond.poll_reset(&mut Context::from_waker(Waker::noop())).is_ready()
+                call.abandoned = Some(context.waker().clone());
+                call.respond.poll_reset(context).map(|_| ())
             }
-            _ => true,
+            _ => Poll::Ready(()),
         }
     }
 }
@@ -160,7 +179,20 @@ impl Responder {
 
     /// Nobody waits for the answer any more.
     pub fn is_canceled(&self) -> bool {
-        self.inbox.as_ref().is_none_or(|inbox| inbox.closed.get() || inbox.is_canceled(self.key))
+        self.poll_canceled(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    /// Resolves when nobody waits for the answer any more: the client reset the call, its connection is gone, or its time has
+    /// passed. For a task of its own, not for [`super::handler::Handler::unary`] itself.
+    pub async fn canceled(&self) {
+        poll_fn(|context| self.poll_canceled(context)).await;
+    }
+
+    fn poll_canceled(&self, context: &mut Context<'_>) -> Poll<()> {
+        match &self.inbox {
+            Some(inbox) => inbox.poll_canceled(self.key, context),
+            None => Poll::Ready(()),
+        }
     }
 }
 

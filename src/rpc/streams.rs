@@ -25,6 +25,7 @@ use super::{
     frame::{Assembler, PREFIX_BYTES, Payload, prefix},
     inbox::unanswered,
     interceptors::Traffic,
+    messages::Messages,
     status::{Code, Status},
 };
 use crate::base::limits::{SEND_BYTES_MAX, STREAM_SEND_BUFFER_BYTES};
@@ -34,16 +35,14 @@ pub(super) struct StreamState {
     expired: Cell<bool>,
     wakers: RefCell<[Option<Waker>; 2]>,
     received: Cell<Traffic>,
-    /// Set whenever something is sent on any stream of the connection.
-    activity: Rc<Cell<bool>>,
 }
 
 const INBOUND: usize = 0;
 const OUTBOUND: usize = 1;
 
 impl StreamState {
-    pub(super) fn new(activity: Rc<Cell<bool>>) -> StreamState {
-        StreamState { expired: Cell::default(), wakers: RefCell::default(), received: Cell::default(), activity }
+    pub(super) fn new() -> StreamState {
+        StreamState { expired: Cell::default(), wakers: RefCell::default(), received: Cell::default() }
     }
 
     /// The deadline passed.
@@ -176,6 +175,17 @@ impl Outbound {
         Ok(())
     }
 
+    /// Sends several messages as one; returns when all of them are queued, which may have to wait for the client to read.
+    pub async fn send_all(&mut self, messages: Messages) -> Result<(), Status> {
+        let sent = messages.traffic;
+        for piece in messages.into_pieces()? {
+            self.send_pieces(piece).await?;
+        }
+        self.sent.messages += sent.messages;
+        self.sent.bytes += sent.bytes;
+        Ok(())
+    }
+
     /// Ends the call.
     pub fn finish(mut self, result: Result<(), Status>) {
         self.end(result);
@@ -223,7 +233,6 @@ impl Outbound {
     }
 
     fn queue(&mut self, payload: Payload) -> Result<(), Status> {
-        self.state.activity.set(true);
         self.open()?.send_data(payload, false).map_err(|_| Status::canceled())
     }
 
@@ -239,7 +248,6 @@ impl Outbound {
 
     fn end(&mut self, result: Result<(), Status>) {
         let Some(on_end) = self.on_end.take() else { return };
-        self.state.activity.set(true);
         let status = result.err().unwrap_or(Status::OK);
         // Errors below mean that the client is gone, which changes nothing any more.
         match &mut self.stream {

@@ -61,14 +61,16 @@ pub(super) struct TurnIo {
     more: bool,
     ended: bool,
     send_closed: bool,
-    /// Watches the frames go by; it sees every byte once, when it leaves the socket.
+    /// Watches the client's frames go by; it sees every byte once, when it leaves the socket.
     pub walker: FrameWalker,
+    /// Watches h2's frames go by, when they are written.
+    pub output_walker: FrameWalker,
 }
 
 impl TurnIo {
     /// `first` was read from `socket` already.
     pub(super) fn new(socket: Socket, first: Bytes, buffers: Rc<RefCell<CoreBuffers>>) -> TurnIo {
-        let mut walker = FrameWalker::default();
+        let mut walker = FrameWalker::of_client();
         walker.walk(&first);
         TurnIo {
             socket,
@@ -81,6 +83,7 @@ impl TurnIo {
             ended: false,
             send_closed: false,
             walker,
+            output_walker: FrameWalker::of_server(),
         }
     }
 
@@ -227,6 +230,7 @@ impl AsyncWrite for H2Io {
                 return Poll::Pending;
             }
         }
+        io.output_walker.walk(bytes);
         io.write(bytes);
         Poll::Ready(Ok(bytes.len()))
     }

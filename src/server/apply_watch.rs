@@ -13,6 +13,7 @@ use crate::{
         log_entry::{EntryKind, LogEntry},
         refusal::Refusal,
     },
+    lease::LeaseTally,
     metrics::{Name, Sheet},
     os::clock,
     server::meters::Meters,
@@ -67,6 +68,23 @@ impl ApplyWatch {
         }
         if let Some(error) = failed {
             tracing::warn!(?took, request, response, %error, "failed to apply request");
+        }
+    }
+
+    /// What happened to leases.
+    pub fn leases(&self, tally: &LeaseTally) {
+        let sheet = &self.meters.engine.sheet;
+        for ttl_s in &tally.granted {
+            sheet.observe(Name::LeaseTtlTotal, *ttl_s as f64);
+        }
+        for (name, count) in [
+            (Name::LeaseGrantedTotal, tally.granted.len() as u64),
+            (Name::LeaseRevokedTotal, tally.revoked),
+            (Name::LeaseRenewedTotal, tally.renewed),
+        ] {
+            if count > 0 {
+                sheet.add(name, count);
+            }
         }
     }
 

@@ -12,6 +12,7 @@ use std::{
     fs, io,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use crate::{
@@ -29,7 +30,8 @@ use crate::{
         membership::{Member, Membership},
     },
     consensus::{self, Consensus, Initial, LogLevel, StartError},
-    mvcc::{self, Restore, Store},
+    lease::{Lessor, Terms},
+    mvcc::{self, Attachment, Restore, Store},
     os::{
         self,
         file::{self, FileError, PagedFile, WalMode, sync_directory},
@@ -104,6 +106,7 @@ struct Database {
     store: Store,
     backend: Backend,
     state: Restored,
+    attachments: Vec<Attachment>,
     pages: PagedFile,
     lock: PathLock,
 }
@@ -127,7 +130,8 @@ pub async fn boot(config: &Config, watch: ApplyWatch) -> Result<Booted, BootErro
     let has_log = !found.segments.is_empty();
     if wal_mode(config) == WalMode::Direct {
         probe::direct_io(dir.wal())?;
-        file::probe_polling(dir.wal()).await?;
+        let written = found.segments.first().map(|segment| dir.wal().join(segment.id.file_name()));
+        file::probe_polling(dir.wal(), written.as_deref()).await?;
     }
     prepare_database(&dir, has_log)?;
     let database = open_database(&dir, config.fsync).await?;
@@ -161,8 +165,9 @@ fn assemble(
 ) -> Result<Booted, BootError> {
     let Metadata { cluster_id, member_id } = log.metadata;
     let membership: Membership = database.state.membership(cluster_id, member_id);
-    let applier =
-        Applier::new(database.store, database.backend, database.state, membership).with_quota(config.quota_bytes);
+    let lessor = restore_leases(config, &database);
+    let applier = Applier::new(database.store, database.backend, database.state, membership, lessor)
+        .with_quota(config.quota_bytes);
     let election_ticks = config.election.as_millis() / config.heartbeat.as_millis().max(1);
     let settings = consensus::Config {
         member_id,
@@ -182,6 +187,23 @@ fn assemble(
         is_new,
         locks: (dir, database.lock),
     })
+}
+
+/// The bound on anything that waits for consensus: etcd's, for a disk and two elections.
+#[must_use]
+pub fn request_timeout(config: &Config) -> Duration {
+    Duration::from_secs(5) + 2 * config.election
+}
+
+fn restore_leases(config: &Config, database: &Database) -> Lessor {
+    let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let terms = Terms::new(ms(config.heartbeat), ms(config.election), ms(request_timeout(config)));
+    let mut lessor = Lessor::new(terms);
+    let dangling = lessor.restore(&database.state.leases, &database.attachments);
+    if dangling > 0 {
+        tracing::error!(keys = dangling, "failed to attach keys to their leases: no such leases");
+    }
+    lessor
 }
 
 fn raft_log(level: LogLevel, line: &str) {
@@ -234,8 +256,8 @@ async fn open_database(dir: &DataDir, sync: bool) -> Result<Database, BootError>
     while !restore.step(limits::RESTORE_RECORDS_PER_SLICE)? {
         os::yield_now().await;
     }
-    let (store, _attachments) = restore.finish(&mut backend)?;
-    Ok(Database { store, backend, state, pages, lock })
+    let (store, attachments) = restore.finish(&mut backend)?;
+    Ok(Database { store, backend, state, attachments, pages, lock })
 }
 
 /// A new log: its first segment, and the conf changes that make the initial members.

@@ -62,6 +62,12 @@ impl Layout {
     pub fn front_count(&self) -> usize {
         self.fronts.len() + usize::from(self.engine_serves)
     }
+
+    /// How many share the ids of proposals: the fronts, and behind them the one that revokes leases.
+    #[must_use]
+    pub fn proposers(&self) -> u64 {
+        self.front_count() as u64 + 1
+    }
 }
 
 #[cfg(test)]

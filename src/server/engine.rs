@@ -22,12 +22,18 @@ use bytes::Bytes;
 
 use crate::{
     apply::{Applied, Applier, RaftStatus, View},
-    base::{limits, log_entry::LogEntry, refusal::Refusal},
+    base::{
+        limits,
+        log_entry::{EntryKind, LogEntry},
+        refusal::Refusal,
+    },
     consensus::{Consensus, DropReason, Effect, Input},
-    mvcc::CompactStep,
+    lease::Lessor,
+    mvcc::{Change, CompactStep},
     pagefile::{Commit, CommitError, Corrupt},
     server::{
         apply_watch::ApplyWatch,
+        lessor,
         mailbox::{Answer, Chore, Request},
     },
     wal::{Action, IssuedBatch, Wal},
@@ -47,6 +53,8 @@ pub struct Engine {
     appends: VecDeque<(u64, u64)>,
     /// Committed and not applied yet.
     committed: VecDeque<LogEntry>,
+    /// Applied in part.
+    unfinished: Option<LogEntry>,
     commit_index: u64,
     /// Which front waits for which proposal.
     proposers: HashMap<u64, FrontId>,
@@ -60,10 +68,12 @@ pub struct Engine {
     output: Output,
 }
 
-/// What the shell has to do after a turn, in this order: publish, deliver, write, carry out.
+/// What the shell has to do after a turn, in this order: publish, write, carry out, announce the changes, deliver.
 #[derive(Default)]
 pub struct Output {
     pub view: Option<Arc<View>>,
+    /// What the view has that the one before had not.
+    pub changes: Vec<Change>,
     pub answers: Vec<(FrontId, Answer)>,
     pub writes: Vec<IssuedBatch>,
     pub actions: Vec<Action>,
@@ -100,6 +110,7 @@ impl Engine {
             inbox: VecDeque::new(),
             appends: VecDeque::new(),
             committed: VecDeque::new(),
+            unfinished: None,
             commit_index,
             proposers: HashMap::new(),
             readers: HashMap::new(),
@@ -134,6 +145,7 @@ impl Engine {
     /// # Errors
     /// None today; a tick is an input like others.
     pub fn tick(&mut self) {
+        self.applier.lessor().on_tick();
         self.consensus.step(Input::Tick, &mut self.effects);
     }
 
@@ -212,11 +224,26 @@ impl Engine {
         self.applier.backend().is_shrinking()
     }
 
+    /// The leases.
+    #[must_use]
+    pub fn lessor(&mut self) -> &mut Lessor {
+        self.applier.lessor()
+    }
+
+    /// Whether an entry is applied in part, so that nothing can be committed to the page file now.
+    #[must_use]
+    pub fn is_midway(&self) -> bool {
+        self.applier.is_midway()
+    }
+
     /// One slice of the compaction under way.
     ///
     /// # Errors
     /// The member cannot go on.
     pub fn compact_step(&mut self, budget: usize) -> Result<CompactStep, Fatal> {
+        if self.is_midway() {
+            return Ok(CompactStep::Working);
+        }
         Ok(self.applier.compact_step(budget)?)
     }
 
@@ -260,11 +287,14 @@ impl Engine {
             self.carry_out(effect)?;
         }
         let applied = self.apply()?;
+        self.output.changes = self.applier.take_changes();
         if applied || self.output.view.is_some() {
             self.output.view = Some(Arc::new(self.applier.view(self.raft_status())));
         }
         self.confirm_reads();
-        self.output.more = !self.committed.is_empty() || (!self.inbox.is_empty() && self.has_room());
+        self.watch.leases(&self.applier.lessor().take_tally());
+        self.output.more =
+            !self.committed.is_empty() || self.is_midway() || (!self.inbox.is_empty() && self.has_room());
         Ok(std::mem::take(&mut self.output))
     }
 
@@ -290,6 +320,10 @@ impl Engine {
                 }
                 Request::Chore { id, chore } => self.output.chores.push((front, id, chore)),
                 Request::Propose { .. } => kept.push_back((front, request)),
+                Request::Leases { questions } => {
+                    let answers = lessor::answer(self.applier.lessor(), questions);
+                    self.output.answers.push((front, Answer::Leases { answers }));
+                }
             }
         }
         self.inbox = kept;
@@ -333,7 +367,14 @@ impl Engine {
         }
         self.leader = leader;
         self.term = term;
+        if !self.is_leader() {
+            self.applier.lessor().demote();
+        }
         self.output.view = Some(Arc::new(self.applier.view(self.raft_status())));
+    }
+
+    fn is_leader(&self) -> bool {
+        self.leader == self.applier.membership().local_id
     }
 
     fn raft_status(&self) -> RaftStatus {
@@ -363,14 +404,20 @@ impl Engine {
     fn apply(&mut self) -> Result<bool, Fatal> {
         let mut cost = 0;
         let mut any = false;
-        self.watch.begin();
+        if !self.is_midway() {
+            self.watch.begin();
+        }
         while cost < limits::APPLY_BYTES_PER_TURN
-            && let Some(entry) = self.committed.pop_front()
+            && let Some(entry) = self.unfinished.take().or_else(|| self.committed.pop_front())
         {
             cost += entry.data.len() + limits::APPLY_ENTRY_COST;
+            let Some(applied) = self.apply_slice(&entry)? else {
+                self.unfinished = Some(entry);
+                break;
+            };
             self.retained.push(entry.index, entry.data.len());
             any = true;
-            self.apply_one(&entry)?;
+            self.on_applied(&entry, applied)?;
         }
         if any {
             let index = self.applier.index();
@@ -379,19 +426,32 @@ impl Engine {
         Ok(any)
     }
 
-    fn apply_one(&mut self, entry: &LogEntry) -> Result<(), Fatal> {
+    /// Applies an entry, or goes on with it. Nothing if more is left of it.
+    fn apply_slice(&mut self, entry: &LogEntry) -> Result<Option<Applied>, Fatal> {
         let status = self.raft_status();
-        let applied = self.applier.apply(entry, status, |id| self.proposers.contains_key(&id))?;
+        let proposers = &self.proposers;
+        let waits = |id| proposers.contains_key(&id);
+        let applied = match self.applier.is_midway() {
+            true => self.applier.go_on(status, waits)?,
+            false => self.applier.apply(entry, status, waits)?,
+        };
+        Ok(Some(applied).filter(|_| !self.is_midway()))
+    }
+
+    fn on_applied(&mut self, entry: &LogEntry, applied: Applied) -> Result<(), Fatal> {
         self.watch.applied(entry, &applied);
+        if entry.kind == EntryKind::Normal && entry.data.is_empty() && self.is_leader() {
+            // The first entry of a leader's term: everything of the terms before is applied.
+            self.applier.lessor().promote();
+        }
         match applied {
-            Applied::Nothing => {}
+            Applied::Nothing | Applied::Deferred | Applied::Unfinished => {}
             Applied::ConfChange { change, .. } => {
                 if let Some(conf_state) = self.consensus.apply_conf_change(entry.index, &change)? {
                     self.applier.set_conf_state(&conf_state);
                 }
             }
             Applied::Answered { id, outcome } => self.answer(id, outcome),
-            Applied::Deferred => {}
         }
         Ok(())
     }

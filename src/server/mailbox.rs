@@ -3,11 +3,19 @@
 //! On the engine's own core both directions are plain calls into queues of the same executor. Between cores they are bounded
 //! single-producer single-consumer channels; a message is a few words and shared bytes, never a copy of a value.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 
-use crate::{base::refusal::Refusal, os::channel::SenderSeat, server::notify::Notify};
+use crate::{
+    base::refusal::Refusal,
+    os::channel::SenderSeat,
+    server::{
+        lessor::{LeaseAnswer, LeaseQuestion},
+        notify::Notify,
+    },
+    watch::Batch,
+};
 
 /// From a front core to the engine.
 #[derive(Debug)]
@@ -18,6 +26,8 @@ pub enum Request {
     ReadIndex { context: u64 },
     /// Work on the page file; its end comes back under `id`.
     Chore { id: u64, chore: Chore },
+    /// Questions about leases, all of a turn together; each comes back under its number.
+    Leases { questions: Vec<(u64, LeaseQuestion)> },
 }
 
 /// What a front may ask for that is no request of the state.
@@ -38,8 +48,14 @@ pub enum Answer {
     ReadConfirmed { context: u64 },
     /// The round failed.
     ReadFailed { context: u64, error: Refusal },
+    /// These changes are in the view published last. They come before the answers of the proposals that made them.
+    Changes(Arc<Batch>),
+    /// Changes are in the view published last that were not sent, because too many are on their way.
+    ChangesLost,
     /// The chore is done.
     ChoreDone { id: u64 },
+    /// In the order of the questions.
+    Leases { answers: Vec<(u64, LeaseAnswer)> },
 }
 
 /// The way from the engine to a front on another core: a queue that a task of the engine's core empties into a channel.

@@ -62,19 +62,23 @@ pub enum RequestKind {
     Txn,
     Compaction,
     Alarm,
+    LeaseGrant,
+    LeaseRevoke,
+    LeaseCheckpoint,
     Range,
     ReadonlyTxn,
     Other,
 }
 
 /// `op` of `etcd_server_apply_duration_seconds`, by field of the request.
-const OPERATIONS: [(u32, &str); 12] = [
+const OPERATIONS: [(u32, &str); 13] = [
     (Kind::Put as u32, "Put"),
     (Kind::DeleteRange as u32, "DeleteRange"),
     (Kind::Txn as u32, "Txn"),
     (Kind::Compaction as u32, "Compaction"),
     (Kind::LeaseGrant as u32, "LeaseGrant"),
     (Kind::LeaseRevoke as u32, "LeaseRevoke"),
+    (Kind::LeaseCheckpoint as u32, "LeaseCheckpoint"),
     (Kind::Alarm as u32, "Alarm"),
     (Kind::ClusterVersionSet as u32, "ClusterVersionSet"),
     (Kind::ClusterMemberAttrSet as u32, "ClusterMemberAttrSet"),
@@ -188,6 +192,9 @@ impl RequestKind {
             Self::Txn => "Txn",
             Self::Compaction => "Compaction",
             Self::Alarm => "Alarm",
+            Self::LeaseGrant => "LeaseGrant",
+            Self::LeaseRevoke => "LeaseRevoke",
+            Self::LeaseCheckpoint => "LeaseCheckpoint",
             Self::Range => "Range",
             Self::ReadonlyTxn => "ReadonlyTxn",
             Self::Other => "unknown",
@@ -203,6 +210,9 @@ impl From<Kind> for RequestKind {
             Kind::Txn => Self::Txn,
             Kind::Compaction => Self::Compaction,
             Kind::Alarm => Self::Alarm,
+            Kind::LeaseGrant => Self::LeaseGrant,
+            Kind::LeaseRevoke => Self::LeaseRevoke,
+            Kind::LeaseCheckpoint => Self::LeaseCheckpoint,
             _ => Self::Other,
         }
     }

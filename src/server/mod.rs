@@ -14,6 +14,7 @@
 //! | `cores` | which core runs what |
 //! | `engine` | the machine: consensus, log, state |
 //! | `node` | the tasks that drive it |
+//! | `lessor` | questions about leases, revocation of expired ones |
 //! | `log_files` | the log's files |
 //! | `front` | what a call means, what it waits for |
 //! | `auto_compaction` | old revisions go by themselves |
@@ -33,6 +34,7 @@ pub mod datadir;
 pub mod engine;
 pub mod exposition;
 pub mod front;
+pub mod lessor;
 pub mod log;
 pub mod log_files;
 pub mod mailbox;
@@ -70,7 +72,8 @@ use crate::{
         bootstrap::boot,
         config::Config,
         cores::Layout,
-        front::{Front, FrontHandler, Shared},
+        front::{Front, FrontHandler, Shared, WatchShared},
+        lessor::Expiry,
         mailbox::{Answer, MailboxToFront, Request},
         meters::Meters,
         node::{FrontLink, Node, Pace, SELF},
@@ -147,8 +150,9 @@ async fn serve_on(
         request_bytes_max: config.request_bytes_max,
         txn_ops_max: config.txn_ops_max,
         quota_bytes: config.quota_bytes,
-        request_timeout: Duration::from_secs(5) + 2 * config.election,
+        request_timeout: bootstrap::request_timeout(&config),
         meters,
+        watch: WatchShared::new(layout.front_count(), config.watch_progress, config.request_bytes_max),
     });
     let node = Node::new(booted.engine, booted.files, booted.pages, Arc::clone(&shared), pace(&config));
     node.start(actions);
@@ -158,12 +162,13 @@ async fn serve_on(
 
     let own = layout.engine_serves.then(|| listeners.remove(0));
     let ids = first_id + OWN_IDS;
-    let count = layout.front_count() as u64;
+    let count = layout.proposers();
+    os::spawn_local(Expiry::run(Rc::clone(&node), ids + layout.front_count() as u64, count));
     let mut own_front = None;
     if let Some(listeners) = own {
         let front = Front::new(0, count, ids, Arc::clone(&shared), Rc::clone(&node.wake));
         node.connect(FrontLink::Here(Rc::clone(&front)));
-        own_front = Some(start_front(&config, front, listeners));
+        own_front = Some((Rc::clone(&front), start_front(&config, front, listeners)));
     }
     let threads = start_other_fronts(&config, &layout, &node, &shared, ids, listeners)?;
     for address in &config.listen_client {
@@ -178,8 +183,9 @@ async fn serve_on(
 
     let signal = node.stop_signal().await;
     tracing::info!(signal = signal::name(signal), "received signal; shutting down");
-    if let Some(front) = own_front {
-        front.stop(Duration::from_millis(limits::SHUTDOWN_GRACE_MS)).await;
+    if let Some((front, server)) = own_front {
+        front.stop_watching();
+        server.stop(Duration::from_millis(limits::SHUTDOWN_GRACE_MS)).await;
     }
     while threads.iter().any(|thread| !thread.is_finished()) {
         os::sleep(Duration::from_millis(limits::SIGNAL_POLL_MS)).await;
@@ -303,7 +309,7 @@ fn start_other_fronts(
         node.connect(FrontLink::Away(mailbox));
         let seat = Seat { name: format!("ringd-{number}"), cpu: Some(*cpu), spin: Duration::ZERO };
         let (config, shared) = (Arc::clone(config), Arc::clone(shared));
-        let far = FarFront { id, count: count as u64, ids, to_engine, from_engine, listeners };
+        let far = FarFront { id, count: layout.proposers(), ids, to_engine, from_engine, listeners };
         let thread = executor::spawn(seat, move || far.run(config, shared)).map_err(ServeError::Executor)?;
         threads.push(thread);
     }
@@ -333,10 +339,11 @@ impl FarFront {
         let front = Front::new(self.id, self.count, self.ids, shared, Rc::clone(&outgoing));
         os::spawn_local(send_requests(Rc::clone(&front), outgoing, self.to_engine));
         os::spawn_local(receive_answers(Rc::clone(&front), self.from_engine));
-        let served = start_front(&config, front, self.listeners);
+        let served = start_front(&config, Rc::clone(&front), self.listeners);
         while signal::received().is_none() {
             os::sleep(Duration::from_millis(limits::SIGNAL_POLL_MS)).await;
         }
+        front.stop_watching();
         served.stop(Duration::from_millis(limits::SHUTDOWN_GRACE_MS)).await;
     }
 }

@@ -8,6 +8,7 @@
 //! | committer | every 100 ms, or 10,000 changes | one commit of the page file: pages, sync, meta, sync |
 //! | compactor | a compaction begins | slices of it, with pauses |
 //! | defragmenter | a front asks for it | commits until the page file has given back its end |
+//! | expiry (`lessor`) | twice a second | proposes to revoke what has run out |
 //! | ticker | every heartbeat interval | tick, time-outs, signals |
 //!
 //! A failure of the disk or of the data ends the process (`stop::fatal`): nothing after it could be trusted.
@@ -24,8 +25,9 @@ use std::{
 use self::chores::Chores;
 use crate::{
     base::limits,
+    lease::Lessor,
     metrics::{Name, Sheet},
-    mvcc::{CompactStep, CompactionReport},
+    mvcc::{Change, CompactStep, CompactionReport},
     os::{
         self, clock,
         file::{FileError, PagedFile},
@@ -34,13 +36,15 @@ use crate::{
     pagefile::Commit,
     server::{
         engine::{Engine, FrontId, Output},
-        front::{Front, Shared},
+        front::{Admission, Front, Shared},
+        lessor::{EXPIRY, Expiry},
         log_files::LogFiles,
         mailbox::{Answer, MailboxToFront, Request},
         notify::Notify,
         stop,
     },
     wal::{Action, IssuedBatch},
+    watch::Batch,
 };
 
 /// Where proposals of the member itself come from: nobody waits for their answers.
@@ -76,6 +80,10 @@ pub struct Node {
     commit_rounds: Cell<u64>,
     compaction_wake: Notify,
     chores: Chores,
+    /// Revokes expired leases.
+    pub expiry: Expiry,
+    /// What the leases count time from.
+    started: Instant,
     is_stopping: Cell<bool>,
 }
 
@@ -103,6 +111,8 @@ impl Node {
             commit_rounds: Cell::new(0),
             compaction_wake: Notify::default(),
             chores: Chores::default(),
+            expiry: Expiry::default(),
+            started: clock::now(),
             is_stopping: Cell::new(false),
         })
     }
@@ -138,6 +148,18 @@ impl Node {
         self.wake.notify();
     }
 
+    /// The leases, with the time of now.
+    pub fn with_lessor<R>(&self, use_it: impl FnOnce(&mut Lessor) -> R) -> R {
+        let engine = &mut *self.engine.borrow_mut();
+        self.tell_time(engine);
+        use_it(engine.lessor())
+    }
+
+    fn tell_time(&self, engine: &mut Engine) {
+        let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        engine.lessor().on_time(now_ms);
+    }
+
     async fn pump(self: Rc<Self>) {
         loop {
             self.wake.wait().await;
@@ -151,6 +173,7 @@ impl Node {
     fn turn(self: &Rc<Self>) -> bool {
         let output = {
             let engine = &mut *self.engine.borrow_mut();
+            self.tell_time(engine);
             for link in &*self.fronts.borrow() {
                 if let FrontLink::Here(front) = link {
                     front.take_requests().into_iter().for_each(|request| engine.submit(front.id(), request));
@@ -176,8 +199,25 @@ impl Node {
         }
         self.write(output.writes);
         self.queue_actions(output.actions);
+        self.announce(output.changes);
         self.deliver(output.answers);
         output.chores.into_iter().for_each(|(front, id, chore)| self.take_chore(front, id, chore));
+    }
+
+    /// Tells the fronts that watch something what changed. The view that has it was published before.
+    fn announce(&self, changes: Vec<Change>) {
+        let Some(batch) = Batch::new(changes).map(Arc::new) else { return };
+        for (gate, link) in self.shared.watch.gates().iter().zip(&*self.fronts.borrow()) {
+            match link {
+                FrontLink::Here(front) if gate.is_open() => front.on_changes(&batch),
+                FrontLink::Here(_) => {}
+                FrontLink::Away(mailbox) => match gate.admit(batch.bytes()) {
+                    Admission::Sent => mailbox.send(Answer::Changes(Arc::clone(&batch))),
+                    Admission::Lost => mailbox.send(Answer::ChangesLost),
+                    Admission::Closed => {}
+                },
+            }
+        }
     }
 
     fn deliver(&self, answers: Vec<(FrontId, Answer)>) {
@@ -186,6 +226,7 @@ impl Node {
             match fronts.get(usize::from(front)) {
                 Some(FrontLink::Here(front)) => front.on_answer(answer),
                 Some(FrontLink::Away(mailbox)) => mailbox.send(answer),
+                None if front == EXPIRY => self.expiry.on_answer(&answer, self.sheet()),
                 None => log_own(&answer),
             }
         }
@@ -261,6 +302,9 @@ impl Node {
 
     /// One commit of the page file, if there is something to commit.
     async fn commit(self: &Rc<Self>) {
+        while self.engine.borrow().is_midway() {
+            os::yield_now().await;
+        }
         let Some(index) = self.engine.borrow_mut().begin_commit() else { return };
         let started = clock::now();
         let commit = loop {
@@ -274,11 +318,12 @@ impl Node {
         or_stop(self.write_commit(commit).await);
         self.count_commit(built - started, built.elapsed());
         let (view, actions) = or_stop(self.engine.borrow_mut().on_committed(index));
+        // Before anything else can publish a newer one.
+        self.shared.view.store(view);
+        self.queue_actions(actions);
         if let Some(length) = truncate_to {
             or_stop(self.pages.cut(length).await);
         }
-        self.shared.view.store(view);
-        self.queue_actions(actions);
         self.wake.notify();
     }
 
@@ -369,6 +414,7 @@ impl Node {
             os::sleep(self.pace.tick).await;
             let confirmed = {
                 let engine = &mut *self.engine.borrow_mut();
+                self.tell_time(engine);
                 engine.tick();
                 engine.confirm_log()
             };

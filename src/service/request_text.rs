@@ -9,8 +9,8 @@ use std::fmt::{Display, Write};
 use crate::{
     apply::request::{Operation, RaftRequest},
     proto::etcdserverpb::{
-        Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, compare::TargetUnion,
-        request_op::Request,
+        Compare, DeleteRangeRequest, LeaseCheckpointRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
+        compare::TargetUnion, request_op::Request,
     },
 };
 
@@ -81,6 +81,7 @@ pub fn entry(request: &RaftRequest) -> String {
             return format!("header:<ID:{id}> lease_grant:<ttl:{}-second id:{:016x}>", grant.ttl, grant.id);
         }
         Operation::LeaseRevoke(revoke) => return format!("header:<ID:{id}> lease_revoke:<id:{:016x}>", revoke.id),
+        Operation::LeaseCheckpoint(request) => ("lease_checkpoint", lease_checkpoints(request)),
         Operation::DeleteRange(delete) => ("delete_range", delete_range(delete)),
         Operation::Compaction(compaction) => {
             let mut text = Fields::default();
@@ -119,6 +120,16 @@ pub fn entry(request: &RaftRequest) -> String {
         Operation::Unknown(field) => ("unknown", field.to_string()),
     };
     format!("header:{{ID:{id}}} {name}:{{{text}}}")
+}
+
+fn lease_checkpoints(request: &LeaseCheckpointRequest) -> String {
+    let mut all = Fields::default();
+    for checkpoint in &request.checkpoints {
+        let mut text = Fields::default();
+        text.number("ID", checkpoint.id).number("remaining_TTL", checkpoint.remaining_ttl);
+        all.set("checkpoints", format_args!("{{{}}}", text.0));
+    }
+    all.0
 }
 
 fn operation(op: &RequestOp) -> String {

@@ -69,6 +69,19 @@ const COMMANDS: [(&str, &str); 36] = [
     ("put", ""),
 ];
 
+/// A client that measures its bandwidth (grpc-go does) pings between the pieces of a large answer, and is not punished for it.
+pub fn etcdctl_reads_large_values() {
+    let directory = server::directory();
+    let ringd = Server::start(Program::Ringd, directory.path());
+    let endpoint = ringd.endpoint();
+    assert!(etcdctl(&endpoint, &["put", "large"], &"v".repeat(1_400_000)).success);
+    for _ in 0..10 {
+        let printed = etcdctl(&endpoint, &["get", "large", "--print-value-only"], "");
+        assert!(!printed.stderr.contains("GoAway"), "{}", printed.stderr);
+        assert_eq!(printed.stdout.len(), 1_400_001);
+    }
+}
+
 /// The same commands against both: exit code and everything printed, as text and as JSON.
 pub fn etcdctl_prints_the_same() {
     for format in ["simple", "json", "protobuf"] {

@@ -48,7 +48,7 @@ pub fn acknowledged_writes_survive() {
     let rounds = harness::setting("RINGD_CRASH_ROUNDS", ROUNDS);
     let mut random = SmallRng::seed_from_u64(seed);
     let directory = server::directory();
-    let mut writers: Vec<Writer> = (0..WRITERS).map(|number| Writer::new(number, random.random())).collect();
+    let mut writers = writers(random.random());
     let (mut compacted, mut acknowledged) = (0, 0);
     for round in 0..rounds {
         let server = Server::start(Program::Ringd, directory.path());
@@ -72,8 +72,14 @@ pub fn acknowledged_writes_survive() {
     }
 }
 
+/// As many writers as there are in each test.
+pub fn writers(seed: u64) -> Vec<Writer> {
+    let mut random = SmallRng::seed_from_u64(seed);
+    (0..WRITERS).map(|number| Writer::new(number, random.random())).collect()
+}
+
 /// Runs all writers until so many writes are acknowledged, then kills the server under them.
-async fn load(
+pub async fn load(
     server: Server,
     connection: Rc<Connection>,
     writers: Vec<Writer>,
@@ -117,7 +123,8 @@ async fn compact_history(connection: &Connection, writers: &[Writer], compacted:
     revision
 }
 
-struct Writer {
+/// One client with keys of its own, and what they have to be.
+pub struct Writer {
     number: usize,
     random: SmallRng,
     /// What the acknowledged writes amount to.
@@ -190,7 +197,7 @@ impl Writer {
     }
 
     /// Compares what is stored with the model; what was in flight is decided by what is there.
-    async fn check(&mut self, connection: &Connection, compacted: i64) -> Result<(), String> {
+    pub async fn check(&mut self, connection: &Connection, compacted: i64) -> Result<(), String> {
         let (revision, stored) = self.read(connection, 0).await?;
         if revision < self.revision {
             return Err(format!("revision {revision} after {} was acknowledged", self.revision));

@@ -24,7 +24,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use prost::{Message, encode_length_delimiter, encoding::decode_varint};
+use prost::Message;
 use ringd::{
     os::mapping::Mapping,
     pagefile::{PageFile, Violation},
@@ -41,6 +41,7 @@ use crate::{
     harness::{
         self,
         grpc::{Connection, Reply},
+        masked::{decoded, masked},
         reference::{self, Release},
         server::{self, Program, Server},
     },
@@ -102,7 +103,7 @@ pub fn files_agree() {
 }
 
 /// What our page file's checker finds in a file that nobody else has open.
-fn violations(file: &Path) -> Vec<Violation> {
+pub fn violations(file: &Path) -> Vec<Violation> {
     let length = fs::metadata(file).expect("it is there").len();
     let mapping = Mapping::reserve(file, usize::try_from(length).expect("small")).expect("it can be mapped");
     PageFile::open(mapping.page_map(), length).expect("it opens").check()
@@ -342,54 +343,8 @@ fn agree_response(operation: &RequestOp, left: &mut ResponseOp, right: &Response
     }
 }
 
-/// A response without `cluster_id`, `member_id` and `raft_term`. Works on the bytes, so that the encoding is compared too;
-/// in every response, field 1 is the header, or the response that holds it.
-fn masked(message: &Bytes) -> Bytes {
-    let mut out = Vec::with_capacity(message.len());
-    for (tag, field) in fields(message) {
-        if tag != 1 {
-            out.extend_from_slice(field.whole);
-            continue;
-        }
-        let nested = fields(field.content).first().is_some_and(|(_, inner)| inner.length_delimited);
-        let inner: Vec<u8> = if nested {
-            masked(&Bytes::copy_from_slice(field.content)).to_vec()
-        } else {
-            let kept = fields(field.content).into_iter().filter(|(tag, _)| !matches!(tag, 1 | 2 | 4));
-            kept.flat_map(|(_, inner)| inner.whole.to_vec()).collect()
-        };
-        out.push(field.whole[0]);
-        encode_length_delimiter(inner.len(), &mut out).expect("a vector grows");
-        out.extend_from_slice(&inner);
-    }
-    out.into()
-}
-
-struct Field<'a> {
-    /// With tag and length.
-    whole: &'a [u8],
-    content: &'a [u8],
-    length_delimited: bool,
-}
-
-/// The fields of a message, as far as they can be read.
-fn fields(message: &[u8]) -> Vec<(u64, Field<'_>)> {
-    let mut fields = Vec::new();
-    let mut rest = message;
-    while !rest.is_empty() {
-        let start = rest;
-        let Ok(key) = decode_varint(&mut rest) else { break };
-        let length_delimited = key & 7 == 2;
-        let Ok(number) = decode_varint(&mut rest) else { break };
-        let length = if length_delimited { usize::try_from(number).expect("64 bit") } else { 0 };
-        let Some((content, tail)) = rest.split_at_checked(length) else { break };
-        rest = tail;
-        fields.push((key >> 3, Field { whole: &start[..start.len() - rest.len()], content, length_delimited }));
-    }
-    fields
-}
-
-fn header_revision(operation: &Operation, message: &Bytes) -> i64 {
+/// The revision that a response tells.
+pub fn header_revision(operation: &Operation, message: &Bytes) -> i64 {
     #[derive(Clone, PartialEq, Message)]
     struct AnyResponse {
         #[prost(message, optional, tag = "1")]
@@ -402,10 +357,6 @@ fn header_revision(operation: &Operation, message: &Bytes) -> i64 {
         _ => message.clone(),
     };
     decoded::<AnyResponse>(&message).header.map_or(0, |header| header.revision)
-}
-
-fn decoded<M: Message + Default>(bytes: &Bytes) -> M {
-    M::decode(bytes.clone()).expect("both servers send messages")
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {

@@ -8,8 +8,10 @@ const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
 const LINES_MAX: usize = 1000;
 
 /// From the top down. A module may use what stands below it; modules on one line do not know each other.
-const FLOORS: [&[&str]; 21] = [
+const FLOORS: [&[&str]; 22] = [
     &["bin"],
+    // Above ctl, whose flags and formats it shares.
+    &["utl"],
     &["ctl", "load"],
     &["client"],
     &["server"],

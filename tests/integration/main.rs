@@ -7,7 +7,8 @@
 //!   bad_input     what no client would send                 startup   flags, ports, directories
 //!   damage        changed bytes in the data directory       disks     full, in memory, read-only
 //!   fuzz          seeded programs against parsers
-//!   metrics       /metrics beside etcd's
+//!   metrics       /metrics beside etcd's                   lock      locks and elections, by service and by recipe
+//!   metrics       /metrics beside etcd's                        utl       ringutl beside etcdutl, data in both directions
 //! ```
 //!
 //! Some compare with etcd or use its tools (`make reference` builds them). Without those they are reported as ignored,
@@ -23,10 +24,20 @@ mod differential;
 mod disks;
 mod fuzz;
 mod harness;
+mod kubernetes;
 mod layers;
+mod lease;
+mod lock;
+mod maintenance;
+mod maintenance_crash;
 mod metrics;
+mod snapshots;
 mod startup;
 mod traffic;
+mod utl;
+mod watch;
+mod watch_flow;
+mod watch_requests;
 mod wire;
 
 use std::env;
@@ -60,21 +71,78 @@ fn main() {
         test("fuzz::command_lines", fuzz::command_lines),
         with_reference("differential::kv_traffic_agrees", differential::kv_traffic_agrees),
         with_reference_3_7("differential::files_agree", differential::files_agree),
+        with_reference_3_7("watch::history_from_every_revision", watch::history_from_every_revision),
+        with_reference_3_7("watch::live", watch::live),
+        with_reference_3_7("watch_requests::requests_agree", watch_requests::requests_agree),
+        with_reference_3_7(
+            "watch_requests::progress_is_told_when_it_is_true",
+            watch_requests::progress_is_told_when_it_is_true,
+        ),
+        with_reference_3_7("watch_requests::notices", watch_requests::notices),
+        with_reference_3_7("watch_requests::streams_end_alone", watch_requests::streams_end_alone),
+        with_reference_3_7("watch_flow::fragments_agree", watch_flow::fragments_agree),
+        with_reference_3_7("watch_flow::stalled_stream_misses_nothing", watch_flow::stalled_stream_misses_nothing),
+        with_reference_3_7(
+            "watch_flow::stalled_stream_is_compacted_away",
+            watch_flow::stalled_stream_is_compacted_away,
+        ),
+        with_reference_3_7("lease::requests_agree", lease::requests_agree),
+        with_reference_3_7("lease::traffic_agrees", lease::traffic_agrees),
+        with_reference_3_7("lease::keepalives_are_answered_in_order", lease::keepalives_are_answered_in_order),
+        with_reference_3_7("lease::revoked_keys_are_watched", lease::revoked_keys_are_watched),
+        with_reference_3_7("lease::expiry", lease::expiry),
+        with_reference_3_7("maintenance::hashes_agree", maintenance::hashes_agree),
+        with_reference_3_7("maintenance::alarms_agree", maintenance::alarms_agree),
+        with_reference_3_7("maintenance::quota_agrees", maintenance::quota_agrees),
+        with_reference_3_7("maintenance::automatic_compaction_agrees", maintenance::automatic_compaction_agrees),
+        with_reference_3_7("maintenance::automatic_compaction_flags", maintenance::automatic_compaction_flags),
+        with_reference_3_7("maintenance::single_member_answers_agree", maintenance::single_member_answers_agree),
+        with_reference_3_7(
+            "maintenance_crash::acknowledged_writes_survive",
+            maintenance_crash::acknowledged_writes_survive,
+        ),
+        with_reference_3_7("snapshots::restored_by_etcd", snapshots::restored_by_etcd),
+        with_reference_3_7("snapshots::read_slowly", snapshots::read_slowly),
+        with_reference_3_7("snapshots::defragmented_in_use", snapshots::defragmented_in_use),
+        with_reference_3_7("kubernetes::requests_agree", kubernetes::requests_agree),
         with_reference_3_7("wire::transport_agrees", wire::transport_agrees),
         with_reference_3_7("wire::http1_agrees", wire::http1_agrees),
         with_reference_3_7("metrics::families_agree", metrics::families_agree),
         test("metrics::counters_move", metrics::counters_move),
         with_reference("clients::etcdctl_prints_the_same", clients::etcdctl_prints_the_same),
+        with_reference("clients::etcdctl_reads_large_values", clients::etcdctl_reads_large_values),
         with_reference("clients::etcdctl_sees_a_healthy_endpoint", clients::etcdctl_sees_a_healthy_endpoint),
         with_reference_3_7("clients::ringctl_prints_the_same", clients::ringctl_prints_the_same),
         with_reference_3_7("clients::ringctl_sees_what_etcdctl_sees", clients::ringctl_sees_what_etcdctl_sees),
         test("clients::etcd_client_crate", clients::etcd_client_crate),
+        with_reference_3_7("lock::services_agree", lock::services_agree),
+        test("lock::order_of_twenty", lock::order_of_twenty),
+        test("lock::lost_sessions", lock::lost_sessions),
+        test("lock::canceled_waiters", lock::canceled_waiters),
+        test("lock::observers", lock::observers),
+        with_reference_3_7("lock::one_queue_for_all", lock::one_queue_for_all),
+        with_reference_3_7("lock::interrupted_clients", lock::interrupted_clients),
+        test("lock::etcd_client_crate", lock::etcd_client_crate),
         test("bad_input::random_bytes", bad_input::random_bytes),
         test("bad_input::mutated_requests", bad_input::mutated_requests),
         test("bad_input::half_requests", bad_input::half_requests),
         test("bad_input::huge_headers", bad_input::huge_headers),
         test("bad_input::frame_floods", bad_input::frame_floods),
         test("bad_input::oversized_values_and_many_connections", bad_input::oversized_values_and_many_connections),
+        with_reference_3_7("utl::prints_the_same", utl::prints_the_same),
+        with_reference_3_7("utl::restores_a_snapshot", utl::restores_a_snapshot),
+        with_reference_3_7("utl::restores_one_of_several", utl::restores_one_of_several),
+        with_reference_3_7("utl::bumps_the_revision", utl::bumps_the_revision),
+        with_reference_3_7("utl::refuses_damaged_snapshots", utl::refuses_damaged_snapshots),
+        with_reference_3_7("utl::migrates_a_stopped_etcd", utl::migrates_a_stopped_etcd),
+        with_reference_3_7("utl::migrates_a_killed_etcd", utl::migrates_a_killed_etcd),
+        with_reference_3_7("utl::migrates_a_snapshotted_etcd", utl::migrates_a_snapshotted_etcd),
+        with_reference_3_7("utl::migrates_a_member_of_several", utl::migrates_a_member_of_several),
+        with_reference_3_7("utl::refuses_what_it_cannot_apply", utl::refuses_what_it_cannot_apply),
+        with_reference_3_7("utl::refuses_other_directories", utl::refuses_other_directories),
+        with_reference_3_7("utl::defragments", utl::defragments),
+        with_reference_3_7("utl::moves_the_schema", utl::moves_the_schema),
+        with_reference_3_7("utl::etcd_takes_ringds_database", utl::etcd_takes_ringds_database),
         test("crash::acknowledged_writes_survive", crash::acknowledged_writes_survive),
     ];
     announce_what_is_missing();

@@ -4,7 +4,7 @@ mod fields;
 mod json;
 mod protobuf;
 mod simple;
-mod table;
+pub(crate) mod table;
 
 use std::io::Write;
 

@@ -11,7 +11,8 @@ pub fn print(reply: &Reply, output: &mut dyn Write) -> Result<(), Exit> {
     Ok(())
 }
 
-fn draw(head: &[&str], rows: &[Vec<String>]) -> String {
+/// A table of rows that have a cell for every title of the head.
+pub fn draw(head: &[&str], rows: &[Vec<String>]) -> String {
     let head: Vec<String> = head.iter().map(|title| title.to_uppercase().replace('_', " ")).collect();
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());

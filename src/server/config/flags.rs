@@ -54,6 +54,11 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("snapshot-catchup-entries", "5000", "Entries kept in memory for slow followers"),
     flag("warning-apply-duration", "100ms", "Log an apply that takes longer"),
     flag("warning-unary-request-duration", "300ms", "Log a unary call that takes longer"),
+    flag(
+        "watch-progress-notify-interval",
+        "0",
+        "Time between progress notices to watchers that want them [default: 10m]",
+    ),
     flag("metrics", "basic", "basic or extensive"),
     flag("log-level", "info", "debug, info, warn or error"),
     flag("log-format", "json", "json or console"),
@@ -133,7 +138,6 @@ pub(super) const NOT_SERVED: &[&str] = &[
     "tls-min-version",
     "trusted-ca-file",
     "v2-deprecation",
-    "watch-progress-notify-interval",
 ];
 
 pub(super) fn command() -> Command {

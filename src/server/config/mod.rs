@@ -56,6 +56,7 @@ pub struct Config {
     pub snapshot_catchup_entries: u64,
     pub warning_apply: Duration,
     pub warning_unary: Duration,
+    pub watch_progress: Duration,
     pub extensive_metrics: bool,
     pub log_level: tracing::Level,
     pub log_json: bool,

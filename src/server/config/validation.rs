@@ -59,6 +59,7 @@ impl Values {
             snapshot_catchup_entries: self.number("snapshot-catchup-entries")?,
             warning_apply: self.duration("warning-apply-duration")?,
             warning_unary: self.duration("warning-unary-request-duration")?,
+            watch_progress: self.watch_progress()?,
             extensive_metrics: self.one_of("metrics", &["basic", "extensive"])? == "extensive",
             log_level: self.log_level()?,
             log_json: self.one_of("log-format", &["json", "console"])? == "json",
@@ -66,6 +67,16 @@ impl Values {
             wal_buffered: self.boolean("wal-buffered")?,
             cores: self.cores()?,
         })
+    }
+
+    fn watch_progress(&self) -> Result<Duration, Refused> {
+        let name = "watch-progress-notify-interval";
+        let given = or(self.duration(name)?, Duration::from_millis(limits::WATCH_PROGRESS_MS));
+        let least = Duration::from_millis(limits::WATCH_PROGRESS_MS_MIN);
+        if given < least {
+            eprintln!("warning: adjusting watch progress notify interval to minimum period ({least:?})");
+        }
+        Ok(given.max(least))
     }
 
     fn check_choices(&self) -> Result<(), Refused> {

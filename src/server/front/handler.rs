@@ -35,6 +35,10 @@ impl Handler for FrontHandler {
             methods::DELETE_RANGE => front.delete_range(call, &message, responder),
             methods::TXN => front.txn(call, &view, &message, responder),
             methods::COMPACT => front.compact(call, &message, responder),
+            methods::LEASE_GRANT => front.lease_grant(call, &view, message, responder),
+            methods::LEASE_REVOKE => front.lease_revoke(call, &message, responder),
+            methods::LEASE_TIME_TO_LIVE => front.lease_time_to_live(call, message, responder),
+            methods::LEASES => front.lease_leases(message, responder),
             methods::ALARM => {
                 let checked = decode::<AlarmRequest>(message.clone()).map(|_| ());
                 front.propose_if(checked, call, Kind::Alarm, &message, responder)
@@ -46,6 +50,12 @@ impl Handler for FrontHandler {
             methods::MOVE_LEADER => Some(front.move_leader(&view, message)),
             methods::DOWNGRADE => front.downgrade(message, responder),
             methods::MEMBER_LIST => front.member_list(call, &view, message, responder),
+            methods::LOCK => front.lock(message, responder),
+            methods::UNLOCK => front.unlock(message, responder),
+            methods::CAMPAIGN => front.campaign(message, responder),
+            methods::PROCLAIM => front.proclaim(message, responder),
+            methods::LEADER => front.leader(message, responder),
+            methods::RESIGN => front.resign(message, responder),
             methods::HEALTH_CHECK => Some(health(message)),
             other => Some(Err(not_served(other))),
         }
@@ -60,7 +70,10 @@ impl Handler for FrontHandler {
         os::spawn_local(async move {
             let result = match call.method {
                 methods::RANGE_STREAM => front.range_stream(&call, &mut inbound, &mut outbound).await,
+                methods::OBSERVE => front.observe(&mut inbound, &mut outbound).await,
+                methods::WATCH => front.watch(&mut inbound, &mut outbound).await,
                 methods::SNAPSHOT => front.snapshot(&mut inbound, &mut outbound).await,
+                methods::LEASE_KEEP_ALIVE => front.keep_alive(&mut inbound, &mut outbound).await,
                 other => Err(not_served(other)),
             };
             outbound.finish(result);

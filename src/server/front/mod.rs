@@ -11,19 +11,28 @@
 //! | `handler` | from a method's id to the function that serves it |
 //! | `reads` | rounds: what waits until this member may answer a linearizable read |
 //! | `proposals` | what waits until its entry is applied |
+//! | `watch`, `watch_stream`, `watch_gate` | watchers of this core, their streams, and how changes reach them |
+//! | `lock`, `election` | the services that stand on the store, and `store`, what they ask of it |
 //! | `quota` | what is refused because the database is full |
-//! | `kv`, `members`, `maintenance`, `downgrade` | the services |
+//! | `kv`, `lease`, `members`, `maintenance`, `downgrade` | the services |
 //!
-//! Every call that waits is answered within the request timeout.
+//! Every call that waits for consensus is answered within the request timeout.
 
 mod downgrade;
+mod election;
 mod handler;
 mod kv;
+mod lease;
+mod lock;
 mod maintenance;
 mod members;
 mod proposals;
 pub mod quota;
 mod reads;
+mod store;
+mod watch;
+mod watch_gate;
+mod watch_stream;
 
 use std::{
     cell::{Cell, RefCell},
@@ -36,8 +45,14 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use prost::Message;
 
-pub use self::handler::FrontHandler;
-use self::{maintenance::Maintenance, proposals::Proposals, quota::Quota, reads::Reads};
+pub use self::{
+    handler::FrontHandler,
+    watch::{Subscription, SubscriptionEnd},
+    watch_gate::{Admission, WatchShared},
+};
+use self::{
+    lease::LeaseQuestions, maintenance::Maintenance, proposals::Proposals, quota::Quota, reads::Reads, watch::Watching,
+};
 use crate::{
     apply::View,
     base::refusal::Refusal,
@@ -62,6 +77,7 @@ pub struct Shared {
     /// The bound on anything that waits for consensus.
     pub request_timeout: Duration,
     pub meters: Arc<Meters>,
+    pub watch: WatchShared,
 }
 
 /// One core's front.
@@ -75,7 +91,9 @@ pub struct Front {
     next_id: Cell<u64>,
     id_step: u64,
     reads: RefCell<Reads>,
+    leases: RefCell<LeaseQuestions>,
     clients: RefCell<ClientVersions>,
+    watching: Watching,
     maintenance: Maintenance,
     quota: Quota,
 }
@@ -93,7 +111,9 @@ impl Front {
             next_id: Cell::new(first_id + u64::from(id)),
             id_step: count,
             reads: RefCell::default(),
+            leases: RefCell::default(),
             clients: RefCell::default(),
+            watching: Watching::new(id),
             maintenance: Maintenance::default(),
             quota: Quota::default(),
         })
@@ -119,6 +139,7 @@ impl Front {
     pub fn take_requests(&self) -> Vec<Request> {
         let mut requests = std::mem::take(&mut *self.requests.borrow_mut());
         requests.extend(self.begin_round());
+        requests.extend(self.take_questions());
         requests
     }
 
@@ -128,7 +149,10 @@ impl Front {
             Answer::Proposal { id, outcome } => self.on_proposal(id, outcome),
             Answer::ReadConfirmed { context } => self.on_confirmed(context),
             Answer::ReadFailed { context, error } => self.on_read_failed(context, error),
+            Answer::Changes(batch) => self.on_far_changes(&batch),
+            Answer::ChangesLost => self.on_changes_lost(),
             Answer::ChoreDone { id } => self.on_chore_done(id),
+            Answer::Leases { answers } => self.on_lease_answers(answers),
         }
     }
 

@@ -12,7 +12,7 @@ use tokio::{net::TcpStream, task::JoinHandle};
 
 const WINDOW_BYTES: u32 = 64 << 20;
 /// A call that takes longer hangs. The servers themselves give up after 7 s.
-const PATIENCE: Duration = Duration::from_secs(15);
+pub const PATIENCE: Duration = Duration::from_secs(15);
 const PREFIX_BYTES: usize = 5;
 
 /// The headers every gRPC client sends.
@@ -20,7 +20,7 @@ pub const GRPC: [(&str, &str); 2] = [("content-type", "application/grpc"), ("te"
 
 /// One HTTP/2 connection.
 pub struct Connection {
-    sender: SendRequest<Bytes>,
+    pub(super) sender: SendRequest<Bytes>,
     driver: JoinHandle<Result<(), h2::Error>>,
 }
 
@@ -66,11 +66,16 @@ impl fmt::Display for CallError {
 
 impl Connection {
     pub async fn open(port: u16) -> io::Result<Connection> {
+        Connection::open_with_window(port, WINDOW_BYTES).await
+    }
+
+    /// A connection that takes so many bytes from the server before the test has read them.
+    pub async fn open_with_window(port: u16, window_bytes: u32) -> io::Result<Connection> {
         let stream = TcpStream::connect(("127.0.0.1", port)).await?;
         stream.set_nodelay(true)?;
         let (sender, connection) = h2::client::Builder::new()
-            .initial_window_size(WINDOW_BYTES)
-            .initial_connection_window_size(WINDOW_BYTES)
+            .initial_window_size(window_bytes)
+            .initial_connection_window_size(window_bytes)
             .handshake(stream)
             .await
             .map_err(io::Error::other)?;
@@ -155,7 +160,7 @@ impl Reply {
             let chunk = chunk?;
             body.flow_control().release_capacity(chunk.len())?;
             bytes.extend_from_slice(&chunk);
-            self.take_messages(&mut bytes);
+            self.messages.extend(std::iter::from_fn(|| split_message(&mut bytes)));
         }
         if let Some(trailers) = body.trailers().await? {
             self.take_status(&trailers);
@@ -163,21 +168,26 @@ impl Reply {
         Ok(())
     }
 
-    fn take_messages(&mut self, bytes: &mut BytesMut) {
-        while bytes.len() >= PREFIX_BYTES {
-            let length = u32::from_be_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]) as usize;
-            if bytes.len() < PREFIX_BYTES + length {
-                return;
-            }
-            let message = bytes.split_to(PREFIX_BYTES + length).freeze();
-            self.messages.push(message.slice(PREFIX_BYTES..));
-        }
-    }
-
     fn take_status(&mut self, headers: &HeaderMap) {
-        self.code = text(headers, "grpc-status").parse().ok();
-        self.message = percent_decoded(&text(headers, "grpc-message"));
+        (self.code, self.message) = status(headers);
     }
+}
+
+/// `grpc-status` and `grpc-message`.
+pub(super) fn status(headers: &HeaderMap) -> (Option<u32>, String) {
+    (text(headers, "grpc-status").parse().ok(), percent_decoded(&text(headers, "grpc-message")))
+}
+
+/// Takes the first message off what has been received, once it is whole.
+pub(super) fn split_message(bytes: &mut BytesMut) -> Option<Bytes> {
+    if bytes.len() < PREFIX_BYTES {
+        return None;
+    }
+    let length = u32::from_be_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]) as usize;
+    if bytes.len() < PREFIX_BYTES + length {
+        return None;
+    }
+    Some(bytes.split_to(PREFIX_BYTES + length).freeze().slice(PREFIX_BYTES..))
 }
 
 /// A message with its gRPC prefix.

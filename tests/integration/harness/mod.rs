@@ -3,7 +3,11 @@
 //! ```text
 //!   test ──┬── server     starts ringd or etcd in a directory, waits for its log line, stops or kills it
 //!          ├── grpc       any request, also a wrong one, and everything the answer is made of
+//!          ├── stream     a gRPC call that goes on in both directions
+//!          ├── pair       ringd and etcd side by side, asked the same
+//!          ├── watching   a watch stream, and what its watchers were told
 //!          ├── etcdctl    a stock client that no one here wrote
+//!          ├── masked     answers without what follows from the start of a server
 //!          └── reference  where etcd, etcdctl, etcdutl and bbolt are, and what to do without them
 //! ```
 //!
@@ -14,8 +18,12 @@
 
 pub mod etcdctl;
 pub mod grpc;
+pub mod masked;
+pub mod pair;
 pub mod reference;
 pub mod server;
+pub mod stream;
+pub mod watching;
 
 use std::{env, fmt::Display, future::Future, str::FromStr};
 

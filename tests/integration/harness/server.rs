@@ -49,6 +49,11 @@ impl Program {
     }
 }
 
+/// Is it ringd that plays ringd? What only ringd promises is left out when the tests test themselves.
+pub fn subject_is_ringd() -> bool {
+    env::var_os("RINGD_TEST_SUBJECT").is_none()
+}
+
 /// A directory for one test, on the disk that the project is on; removed at the end.
 pub fn directory() -> TempDir {
     TempDir::with_prefix_in("data-", env!("CARGO_TARGET_TMPDIR")).expect("target/tmp is writable")
@@ -59,6 +64,7 @@ pub struct Server {
     pub port: u16,
     program: Program,
     data: PathBuf,
+    flags: Vec<String>,
     process: Process,
 }
 
@@ -80,7 +86,10 @@ impl Server {
             let port = free_port();
             let mut process = Process::spawn(program, &arguments(data, port, free_port(), flags));
             match process.wait_for(READY) {
-                Ok(()) => return Ok(Server { port, program, data: data.into(), process }),
+                Ok(()) => {
+                    let flags = flags.iter().map(|&flag| flag.to_owned()).collect();
+                    return Ok(Server { port, program, data: data.into(), flags, process });
+                }
                 Err(ended) if ended.log.contains(PORT_TAKEN) && attempt < PORT_ATTEMPTS => {
                     attempt += 1;
                 }
@@ -123,18 +132,20 @@ impl Server {
         self.process.wait();
     }
 
-    /// Stops it and starts it again on the same directory.
+    /// Stops it and starts it again on the same directory, with the same flags.
     pub fn restart(self) -> Server {
-        let (program, data) = (self.program, self.data.clone());
-        self.stop();
-        Server::start(program, &data)
+        self.start_again(Server::stop)
     }
 
-    /// Kills it and starts it again on the same directory.
+    /// Kills it and starts it again on the same directory, with the same flags.
     pub fn crash(self) -> Server {
-        let (program, data) = (self.program, self.data.clone());
-        self.kill();
-        Server::start(program, &data)
+        self.start_again(Server::kill)
+    }
+
+    fn start_again(self, end: impl FnOnce(Server)) -> Server {
+        let (program, data, flags) = (self.program, self.data.clone(), self.flags.clone());
+        end(self);
+        Server::start_with(program, &data, &flags.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     /// Has the process ended by itself?

@@ -1,0 +1,153 @@
+//! Connections on one thread: ppoll, read, hand over, write.
+//!
+//! One thread, because the server needs the cores. ppoll, because its timeout is in nanoseconds: a load of a fixed rate
+//! must send on time.
+
+use std::{
+    io::{self, Read, Write},
+    net::TcpStream,
+    time::Instant,
+};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::{
+    AnyError,
+    wire::{Event, Windows, Wire, WireError},
+};
+
+const READ_BYTES: usize = 128 * 1024;
+
+/// What a step tells: the number of the connection, the connection, what happened on it.
+pub type Handler<'a> = dyn FnMut(usize, &mut Wire, Event<'_>) -> Result<(), AnyError> + 'a;
+
+pub struct Pool {
+    pub connections: Vec<Connection>,
+    input: Vec<u8>,
+}
+
+pub struct Connection {
+    pub wire: Wire,
+    /// Off for a client that does not read its socket.
+    pub reading: bool,
+    socket: TcpStream,
+    /// The beginning of a frame whose end has not come.
+    unread: Vec<u8>,
+    open: bool,
+}
+
+impl Pool {
+    /// Returns when the server has sent its settings on every connection.
+    pub fn open(port: u16, count: usize, windows: Windows) -> Result<Pool, AnyError> {
+        let mut pool = Pool { connections: Vec::with_capacity(count), input: vec![0; READ_BYTES] };
+        for _ in 0..count {
+            let socket = TcpStream::connect(("127.0.0.1", port))?;
+            socket.set_nodelay(true)?;
+            socket.set_nonblocking(true)?;
+            let (wire, unread) = (Wire::new(windows), Vec::new());
+            pool.connections.push(Connection { wire, reading: true, socket, unread, open: true });
+        }
+        while !pool.connections.iter().all(|connection| connection.wire.settled()) {
+            pool.step(None, &mut or_closed(|_, _, _| Ok(())))?;
+        }
+        Ok(pool)
+    }
+
+    /// Writes what is to be written, waits until something arrives or the given time, and hands over what arrived.
+    pub fn step(&mut self, until: Option<Instant>, handler: &mut Handler<'_>) -> Result<(), AnyError> {
+        for (number, connection) in self.connections.iter_mut().enumerate() {
+            connection.write().or_else(|error| connection.close(number, &error.to_string(), handler))?;
+        }
+        let ready = self.wait(until)?;
+        for number in ready {
+            let connection = &mut self.connections[number];
+            if let Err(error) = connection.read(number, &mut self.input, handler) {
+                // What the handler refuses ends the program, what the server does is the handler's to judge.
+                if !error.is::<io::Error>() && !error.is::<WireError>() {
+                    return Err(error);
+                }
+                connection.close(number, &error.to_string(), handler)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The connections that can be read.
+    fn wait(&self, until: Option<Instant>) -> io::Result<Vec<usize>> {
+        let mut numbers = Vec::with_capacity(self.connections.len());
+        let mut set = Vec::with_capacity(self.connections.len());
+        for (number, connection) in self.connections.iter().enumerate().filter(|(_, connection)| connection.open) {
+            let mut flags = PollFlags::empty();
+            flags.set(PollFlags::IN, connection.reading);
+            flags.set(PollFlags::OUT, !connection.wire.output.is_empty());
+            numbers.push(number);
+            set.push(PollFd::new(&connection.socket, flags));
+        }
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let timeout = left.map(|left| Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(left.subsec_nanos()),
+        });
+        match poll(&mut set, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let readable = PollFlags::IN | PollFlags::HUP | PollFlags::ERR;
+        let ready = set.iter().zip(numbers).filter(|(entry, _)| entry.revents().intersects(readable));
+        Ok(ready.map(|(_, number)| number).collect())
+    }
+}
+
+impl Connection {
+    fn write(&mut self) -> io::Result<()> {
+        let mut written = 0;
+        while self.open && written < self.wire.output.len() {
+            match self.socket.write(&self.wire.output[written..]) {
+                Ok(length) => written += length,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.wire.output.drain(..written);
+        Ok(())
+    }
+
+    /// One read, so that no connection keeps the others waiting.
+    fn read(&mut self, number: usize, input: &mut [u8], handler: &mut Handler<'_>) -> Result<(), AnyError> {
+        let length = match self.socket.read(input) {
+            Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            Ok(length) => length,
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let mut pass = |wire: &mut Wire, event: Event<'_>| handler(number, wire, event);
+        if self.unread.is_empty() {
+            let done = self.wire.receive(&input[..length], &mut pass)?;
+            self.unread.extend_from_slice(&input[done..length]);
+        } else {
+            self.unread.extend_from_slice(&input[..length]);
+            let done = self.wire.receive(&self.unread, &mut pass)?;
+            self.unread.drain(..done);
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, number: usize, reason: &str, handler: &mut Handler<'_>) -> Result<(), AnyError> {
+        self.open = false;
+        self.wire.output.clear();
+        handler(number, &mut self.wire, Event::Closed { reason: reason.to_owned() })
+    }
+}
+
+/// A handler for which the end of a connection is the end of the program.
+pub fn or_closed<'a>(
+    mut handler: impl FnMut(usize, &mut Wire, Event<'_>) -> Result<(), AnyError> + 'a,
+) -> impl FnMut(usize, &mut Wire, Event<'_>) -> Result<(), AnyError> + 'a {
+    move |number, wire, event| match event {
+        Event::Closed { reason } => Err(format!("connection {number} is gone: {reason}").into()),
+        event => handler(number, wire, event),
+    }
+}

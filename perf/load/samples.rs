@@ -1,0 +1,155 @@
+//! What is measured: latencies and their quantiles, the memory of the server, the time a command takes.
+
+use std::{
+    ffi::OsString,
+    fmt, fs,
+    process::{Child, Command},
+    time::{Duration, Instant},
+};
+
+use crate::AnyError;
+
+/// Latencies in microseconds, and how many calls were refused.
+#[derive(Default)]
+pub struct Samples {
+    microseconds: Vec<u32>,
+    refused: u64,
+}
+
+impl Samples {
+    pub fn add(&mut self, latency: Duration) {
+        self.microseconds.push(u32::try_from(latency.as_micros()).unwrap_or(u32::MAX));
+    }
+
+    pub fn refuse(&mut self) {
+        self.refused += 1;
+    }
+
+    pub fn count(&self) -> usize {
+        self.microseconds.len()
+    }
+
+    pub fn sort(&mut self) {
+        self.microseconds.sort_unstable();
+    }
+
+    /// Of sorted samples; 0 if there are none.
+    fn quantile(&self, part: f64) -> u32 {
+        let position = (self.count() as f64 * part).ceil() as usize;
+        self.microseconds.get(position.max(1) - 1).or(self.microseconds.last()).copied().unwrap_or(0)
+    }
+}
+
+/// `p50 p99 p99.9 longest refused`, of sorted samples.
+impl fmt::Display for Samples {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [p50, p99, p999, longest] = [0.5, 0.99, 0.999, 1.0].map(|part| self.quantile(part));
+        write!(formatter, "{p50} {p99} {p999} {longest} {}", self.refused)
+    }
+}
+
+/// Looks at the anonymous memory of a process from time to time.
+pub struct Memory {
+    process: Option<u32>,
+    next: Instant,
+    pub begin_mb: u64,
+    pub peak_mb: u64,
+}
+
+impl Memory {
+    const INTERVAL: Duration = Duration::from_millis(20);
+
+    /// Of no process: 0.
+    pub fn of(process: Option<u32>) -> Result<Memory, AnyError> {
+        let now_mb = process.map(anonymous_mb).transpose()?.unwrap_or(0);
+        Ok(Memory { process, next: Instant::now(), begin_mb: now_mb, peak_mb: now_mb })
+    }
+
+    pub fn look(&mut self, now: Instant) -> Result<(), AnyError> {
+        if let Some(process) = self.process
+            && now >= self.next
+        {
+            self.next = now + Self::INTERVAL;
+            self.peak_mb = self.peak_mb.max(anonymous_mb(process)?);
+        }
+        Ok(())
+    }
+
+    /// When to look again.
+    pub fn next(&self) -> Instant {
+        match self.process {
+            Some(_) => self.next,
+            None => Instant::now() + Self::INTERVAL,
+        }
+    }
+}
+
+fn anonymous_mb(process: u32) -> Result<u64, AnyError> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).ok_or("no RssAnon in /proc")?;
+    let kilobytes: u64 = line.trim().trim_end_matches("kB").trim_end().parse()?;
+    Ok(kilobytes / 1024)
+}
+
+/// How long a load lasts: a time, or as long as a command runs.
+pub enum Span {
+    Until(Instant),
+    Running { child: Child, begin: Instant, took: Option<Duration> },
+}
+
+impl Span {
+    /// How often a command is looked after.
+    const INTERVAL: Duration = Duration::from_millis(2);
+
+    pub fn begin(seconds: f64, command: &[OsString]) -> Result<Span, AnyError> {
+        let begin = Instant::now();
+        let Some((program, arguments)) = command.split_first() else {
+            return Ok(Span::Until(begin + Duration::from_secs_f64(seconds)));
+        };
+        let child = Command::new(program).args(arguments).spawn()?;
+        Ok(Span::Running { child, begin, took: None })
+    }
+
+    /// A failed command is an error: what was measured beside it means nothing.
+    pub fn over(&mut self, now: Instant) -> Result<bool, AnyError> {
+        match self {
+            Span::Until(end) => Ok(now >= *end),
+            Span::Running { took: Some(_), .. } => Ok(true),
+            Span::Running { child, begin, took } => match child.try_wait()? {
+                None => Ok(false),
+                Some(status) if status.success() => {
+                    *took = Some(begin.elapsed());
+                    Ok(true)
+                }
+                Some(status) => Err(format!("the command ended with {status}").into()),
+            },
+        }
+    }
+
+    /// When to ask again.
+    pub fn next(&self, now: Instant) -> Instant {
+        match self {
+            Span::Until(end) => *end,
+            Span::Running { .. } => now + Self::INTERVAL,
+        }
+    }
+
+    /// Waits for a command that outlasts the load.
+    pub fn finish(self) -> Result<(), AnyError> {
+        match self {
+            Span::Running { mut child, took: None, .. } => {
+                child.wait()?;
+                Err("the load was over before the command".into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Seconds that the command took; 0 without one.
+    pub fn seconds(&self) -> f64 {
+        match self {
+            Span::Running { took: Some(took), .. } => took.as_secs_f64(),
+            _ => 0.0,
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! `__complete`: what may follow on a command line, asked by the shells' scripts. Rules and format are those of Go's cobra library.
+//!
+//! ```text
+//!   words of the line, the last one unfinished
+//!   ──▶ value of a flag:  its known values                                     directive 0
+//!   ──▶ begins with "-":  flags not given yet, long and short                  directive 4
+//!   ──▶ else:             commands below, values of the first argument         directive 4, or 0 if there is no such list
+//! ```
+//!
+//! One candidate per line, a tab before its description, then `:directive`: 4 nothing else may stand here, 0 files may.
+
+use super::ROOT;
+use super::command::{Command, Flag, Kind, Path, find, flags};
+use super::flags::Flags;
+use super::session::{ERROR, Exit, Io};
+
+/// The names under which the scripts ask, and whether they want descriptions.
+const REQUESTS: [(&[u8], bool); 2] = [(b"__complete", true), (b"__completeNoDesc", false)];
+
+const USAGE: &str = "Usage:
+  etcdctl __complete [command-line]
+
+Aliases:
+  __complete, __completeNoDesc
+
+Flags:
+  -h, --help   help for __complete
+";
+
+/// Answers a line that asks for completions; `None` for any other.
+pub fn answer(words: &[Vec<u8>], io: &mut Io) -> Option<Result<(), Exit>> {
+    let (first, line) = words.split_first()?;
+    let (_, describes) = REQUESTS.into_iter().find(|(name, _)| name == first)?;
+    Some(write_answer(line, describes, io))
+}
+
+fn write_answer(line: &[Vec<u8>], describes: bool, io: &mut Io) -> Result<(), Exit> {
+    let Some((last, before)) = line.split_last() else {
+        writeln!(io.errors, "Error: requires at least 1 arg(s), only received 0\n{USAGE}")?;
+        return Err(Exit::silent(ERROR));
+    };
+    let found = complete(before, &String::from_utf8_lossy(last));
+    if let Some(mistake) = &found.mistake {
+        writeln!(io.errors, "[Debug] [Error] {mistake}")?;
+    }
+    for (word, description) in &found.candidates {
+        let description = description.lines().next().unwrap_or_default();
+        let text = if describes { format!("{word}\t{description}") } else { word.clone() };
+        writeln!(io.output, "{}", text.trim())?;
+    }
+    let (number, name) = match found.lists_all {
+        true => (4, "ShellCompDirectiveNoFileComp"),
+        false => (0, "ShellCompDirectiveDefault"),
+    };
+    writeln!(io.output, ":{number}")?;
+    writeln!(io.errors, "Completion ended with directive: {name}")?;
+    Ok(())
+}
+
+#[derive(Default)]
+struct Found {
+    candidates: Vec<(String, String)>,
+    /// Nothing but the candidates may stand here.
+    lists_all: bool,
+    mistake: Option<String>,
+}
+
+fn complete(before: &[Vec<u8>], last: &str) -> Found {
+    let super::command::Found { path, mut rest } = find(&ROOT, before);
+    let command = path[path.len() - 1];
+    if path.len() == 1 && Flags::parse(&path, &rest).is_ok_and(|parsed| !parsed.arguments.is_empty()) {
+        let words: Vec<_> = before.iter().map(|word| String::from_utf8_lossy(word)).collect();
+        return mistake(format!("unable to find a command for arguments: [{}]", words.join(" ")));
+    }
+    let separated = rest.iter().any(|word| word == b"--");
+    let flag = value_flag(&path, &rest, last);
+    if matches!(flag, Ok(Some(_))) && !last.contains('=') {
+        // The flag waits for the word that is not there yet.
+        rest.pop();
+    }
+    let parsed = match Flags::parse(&path, &rest) {
+        Ok(parsed) => parsed,
+        Err(text) => {
+            let words: Vec<_> = rest.iter().map(|word| String::from_utf8_lossy(word)).collect();
+            return mistake(format!("Error while parsing flags from args [{}]: {text}", words.join(" ")));
+        }
+    };
+    let flag = match flag {
+        Ok(flag) => flag,
+        Err(text) if !separated => return mistake(text),
+        Err(_) => None,
+    };
+    if parsed.bool("help") {
+        return Found { lists_all: true, ..Found::default() };
+    }
+    match flag.filter(|_| !separated) {
+        Some(flag) => Found { candidates: plain(flag.values.iter().copied()), ..Found::default() },
+        None if last.starts_with('-') && !last.contains('=') && !separated => {
+            Found { candidates: flag_names(&path, &parsed, last), lists_all: true, mistake: None }
+        }
+        None => first_words(command, &parsed, last),
+    }
+}
+
+fn mistake(text: String) -> Found {
+    Found { mistake: Some(text), ..Found::default() }
+}
+
+/// The flag whose value the last word is.
+fn value_flag(path: &Path, rest: &[Vec<u8>], last: &str) -> Result<Option<&'static Flag>, String> {
+    let (word, has_value) = match last.split_once('=') {
+        Some((word, _)) if last.starts_with('-') => (word.to_owned(), true),
+        _ if last.starts_with('-') => return Ok(None),
+        _ => match rest.last().map(|word| String::from_utf8_lossy(word).into_owned()) {
+            Some(word) if word.starts_with('-') && word.len() > 1 && word != "--" && !word.contains('=') => {
+                (word, false)
+            }
+            _ => return Ok(None),
+        },
+    };
+    let name = word.strip_prefix("--").map(str::to_owned);
+    let letter = word.chars().last();
+    let known = flags(path).find(|flag| match &name {
+        Some(name) => flag.name == name,
+        None => flag.letter.is_some() && flag.letter == letter,
+    });
+    let Some(flag) = known else {
+        let name = name.unwrap_or_else(|| letter.map(String::from).unwrap_or_default());
+        let command = path[path.len() - 1].name;
+        return Err(format!("Subcommand '{command}' does not support flag '{name}'"));
+    };
+    // A switch takes no value but by =.
+    Ok(Some(flag).filter(|flag| has_value || flag.kind != Kind::Bool))
+}
+
+/// Flags that may still be given: those of the commands above, then the command's own. The root's are hidden.
+fn flag_names(path: &Path, parsed: &Flags, last: &str) -> Vec<(String, String)> {
+    let own = path.len() - 1;
+    let above: Vec<&Flag> = path[..own].iter().skip(1).flat_map(|command| command.shared_flags).collect();
+    let mut below: Vec<&Flag> = path[own].flags.iter().collect();
+    if own > 0 {
+        below.extend(path[own].shared_flags);
+        below.push(&super::command::HELP_FLAG);
+    }
+    let mut names = Vec::new();
+    for mut group in [above, below] {
+        group.sort_by_key(|flag| flag.name);
+        for flag in group.into_iter().filter(|flag| !parsed.given(flag.name) || flag.kind == Kind::List) {
+            let help = if flag.name == "help" { format!("help for {}", path[own].name) } else { flag.help.to_owned() };
+            let short = flag.letter.map(|letter| format!("-{letter}"));
+            let long = format!("--{}", flag.name);
+            names.extend(
+                std::iter::once(long)
+                    .chain(short)
+                    .filter(|name| name.starts_with(last))
+                    .map(|name| (name, help.clone())),
+            );
+        }
+    }
+    names
+}
+
+/// Commands below, or values of the first argument.
+fn first_words(command: &'static Command, parsed: &Flags, last: &str) -> Found {
+    let mut found = Found::default();
+    let mut parent = command;
+    let mut is_first = parsed.arguments.is_empty();
+    if command.name == "help" {
+        // It takes the names of commands.
+        let super::command::Found { path, rest } = find(&ROOT, &parsed.arguments);
+        parent = path[path.len() - 1];
+        is_first = rest.is_empty();
+        found.lists_all = true;
+    }
+    let has_own_flag = command.flags.iter().any(|flag| parsed.given(flag.name));
+    if is_first && !has_own_flag && !parent.commands.is_empty() {
+        found.lists_all = true;
+        let mut below: Vec<_> = parent.commands.iter().filter(|below| below.name.starts_with(last)).collect();
+        below.sort_by_key(|below| below.name);
+        found.candidates = below.into_iter().map(|below| (below.name.to_owned(), below.short.to_owned())).collect();
+    }
+    if is_first && !command.values.is_empty() {
+        found.lists_all = true;
+        found.candidates.extend(plain(command.values.iter().copied().filter(|value| value.starts_with(last))));
+    }
+    found
+}
+
+fn plain(words: impl Iterator<Item = &'static str>) -> Vec<(String, String)> {
+    words.map(|word| (word.to_owned(), String::new())).collect()
+}

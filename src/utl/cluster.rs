@@ -1,0 +1,260 @@
+//! `--name`, `--initial-cluster` and their kin: who the members of a restored cluster are, with etcd's rules and words.
+
+use std::{collections::BTreeMap, net::ToSocketAddrs};
+
+use crate::{
+    cluster::{
+        ids::{MemberSalt, cluster_id, member_id},
+        membership::Member,
+    },
+    ctl::go_format::quote,
+};
+
+/// The members that a new cluster begins with, and which of them is ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InitialCluster {
+    pub cluster_id: u64,
+    pub local_id: u64,
+    /// By ascending id.
+    pub members: Vec<Member>,
+}
+
+/// Mistakes in the flags, in etcd's words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClusterError {
+    #[error("parse {0}: first path segment in URL cannot contain colon")]
+    Colon(String),
+    #[error("URL scheme must be http, https, unix, or unixs: {0}")]
+    Scheme(String),
+    #[error("URL address does not have the form \"host:port\": {0}")]
+    HostPort(String),
+    #[error("URL must not contain a path: {0}")]
+    Path(String),
+    #[error("couldn't find local name {0} in the initial cluster configuration")]
+    NoLocal(String),
+    #[error(
+        "--initial-cluster has {missing} but missing from --initial-advertise-peer-urls={advertised} ({difference})"
+    )]
+    Unadvertised { missing: String, advertised: String, difference: String },
+    #[error("--initial-advertise-peer-urls has {missing} but missing from --initial-cluster={cluster}")]
+    Unlisted { missing: String, cluster: String },
+    #[error("failed to resolve {advertised} to match --initial-cluster={cluster} ({difference})")]
+    Unresolved { advertised: String, cluster: String, difference: String },
+    #[error("initial cluster {0} has duplicate url")]
+    Duplicate(String),
+    #[error("member exists with identical ID {0:x}")]
+    SameId(u64),
+    #[error("cannot use 0 as member id")]
+    NoId,
+}
+
+impl InitialCluster {
+    /// From the values of the flags.
+    pub fn parse(name: &str, cluster: &str, token: &str, advertised: &str) -> Result<Self, ClusterError> {
+        let advertised = urls(&advertised.split(',').collect::<Vec<_>>())?;
+        let by_name = members_by_name(cluster)?;
+        let own = by_name.get(name).ok_or_else(|| ClusterError::NoLocal(quote(name.as_bytes())))?;
+        must_be_the_same(name, own, &advertised)?;
+        let mut all: Vec<&String> = by_name.values().flatten().collect();
+        all.sort_unstable();
+        if all.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(ClusterError::Duplicate(by_name_text(&by_name)));
+        }
+        Self::of(&by_name, name, token)
+    }
+
+    /// A cluster of one.
+    pub fn single(name: &str, token: &str, advertised: &str) -> Result<Self, ClusterError> {
+        let urls = urls(&advertised.split(',').collect::<Vec<_>>())?;
+        Self::of(&BTreeMap::from([(name.to_owned(), urls)]), name, token)
+    }
+
+    fn of(by_name: &BTreeMap<String, Vec<String>>, name: &str, token: &str) -> Result<Self, ClusterError> {
+        let mut members: BTreeMap<u64, Member> = BTreeMap::new();
+        let mut local_id = 0;
+        for (of_name, urls) in by_name {
+            let id = member_id(urls, MemberSalt::ClusterToken(token));
+            if id == 0 {
+                return Err(ClusterError::NoId);
+            }
+            if of_name == name {
+                local_id = id;
+            }
+            let member = Member { id, peer_urls: urls.clone(), name: of_name.clone(), ..Member::default() };
+            if members.insert(id, member).is_some() {
+                return Err(ClusterError::SameId(id));
+            }
+        }
+        let ids: Vec<u64> = members.keys().copied().collect();
+        Ok(Self { cluster_id: cluster_id(&ids), local_id, members: members.into_values().collect() })
+    }
+}
+
+/// `name=url,name=url`; a name may come several times.
+fn members_by_name(text: &str) -> Result<BTreeMap<String, Vec<String>>, ClusterError> {
+    let mut given: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for item in text.split(',').filter(|item| !item.is_empty()) {
+        let (name, url) = item.split_once('=').unwrap_or((item, ""));
+        given.entry(name).or_default().push(url);
+    }
+    given.into_iter().map(|(name, of_name)| Ok((name.to_owned(), urls(&of_name)?))).collect()
+}
+
+fn by_name_text(by_name: &BTreeMap<String, Vec<String>>) -> String {
+    let mut pairs: Vec<String> =
+        by_name.iter().flat_map(|(name, urls)| urls.iter().map(move |url| format!("{name}={url}"))).collect();
+    pairs.sort_unstable();
+    pairs.join(",")
+}
+
+/// Valid URLs, sorted.
+fn urls(given: &[&str]) -> Result<Vec<String>, ClusterError> {
+    let mut urls = given.iter().map(|text| url(text.trim())).collect::<Result<Vec<_>, _>>()?;
+    urls.sort_unstable();
+    Ok(urls)
+}
+
+/// The URL as it was given: ids are made of its text.
+fn url(text: &str) -> Result<String, ClusterError> {
+    let scheme_end = text.find(':').unwrap_or(0);
+    let (scheme, rest) = text.split_at(scheme_end);
+    if scheme_end > 0 && !scheme.starts_with(|first: char| first.is_ascii_alphabetic()) {
+        return Err(ClusterError::Colon(quote(text.as_bytes())));
+    }
+    let scheme = scheme.to_ascii_lowercase();
+    match (scheme.as_str(), rest.strip_prefix("://")) {
+        ("http" | "https", Some(address)) => {
+            let (host, path) = address.split_once('/').map_or((address, None), |(host, path)| (host, Some(path)));
+            if !is_host_port(host) {
+                return Err(ClusterError::HostPort(text.to_owned()));
+            }
+            if path.is_some() {
+                return Err(ClusterError::Path(text.to_owned()));
+            }
+        }
+        ("http" | "https", None) => return Err(ClusterError::HostPort(text.to_owned())),
+        ("unix" | "unixs", _) => {}
+        _ => return Err(ClusterError::Scheme(text.to_owned())),
+    }
+    Ok(format!("{scheme}{rest}"))
+}
+
+/// One colon before the port, or an IPv6 address in brackets.
+fn is_host_port(host: &str) -> bool {
+    let Some((name, _port)) = host.rsplit_once(':') else { return false };
+    match name.strip_prefix('[') {
+        Some(address) => address.strip_suffix(']').is_some_and(|address| !address.contains(['[', ']'])),
+        None => !name.contains([':', '[', ']']),
+    }
+}
+
+fn must_be_the_same(name: &str, own: &[String], advertised: &[String]) -> Result<(), ClusterError> {
+    if own == advertised || (own.len() == advertised.len() && resolved(own) == resolved(advertised)) {
+        return Ok(());
+    }
+    let quoted = |urls: &[String]| urls.iter().map(|url| quote(url.as_bytes())).collect::<Vec<_>>().join(" ");
+    let difference = if own.len() == advertised.len() {
+        let differing = own.iter().zip(advertised).find(|(own, advertised)| own != advertised);
+        let (own, advertised) = differing.expect("they are not equal");
+        format!("resolved urls: {} != {}", quote(advertised.as_bytes()), quote(own.as_bytes()))
+    } else {
+        format!("len([{}]) != len([{}])", quoted(advertised), quoted(own))
+    };
+    let only = |these: &[String], others: &[String]| -> Vec<String> {
+        these.iter().filter(|url| !others.contains(url)).cloned().collect()
+    };
+    let missing = only(own, advertised);
+    if !missing.is_empty() {
+        let missing: Vec<String> = missing.iter().map(|url| format!("{name}={url}")).collect();
+        let missing = missing.join(",");
+        return Err(ClusterError::Unadvertised { missing, advertised: advertised.join(","), difference });
+    }
+    let named: Vec<String> = advertised.iter().map(|url| format!("{name}={url}")).collect();
+    let missing = only(advertised, own);
+    if !missing.is_empty() {
+        return Err(ClusterError::Unlisted { missing: missing.join(","), cluster: named.join(",") });
+    }
+    Err(ClusterError::Unresolved { advertised: advertised.join(","), cluster: named.join(","), difference })
+}
+
+/// Each URL with its host's first address in place of the name; `localhost` stays, as in etcd.
+fn resolved(urls: &[String]) -> Vec<String> {
+    let mut resolved: Vec<String> = urls.iter().map(|url| resolve(url).unwrap_or_else(|| url.clone())).collect();
+    resolved.sort_unstable();
+    resolved
+}
+
+fn resolve(url: &str) -> Option<String> {
+    let (scheme, address) = url.split_once("://").filter(|(scheme, _)| scheme.starts_with("http"))?;
+    if address.starts_with("localhost:") {
+        return None;
+    }
+    let found = address.to_socket_addrs().ok()?.next()?;
+    Some(format!("{scheme}://{found}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOCAL: &str = "http://localhost:2380";
+
+    fn mistake(cluster: &str) -> String {
+        InitialCluster::parse("default", cluster, "etcd-cluster", LOCAL).expect_err(cluster).to_string()
+    }
+
+    #[test]
+    fn the_default_is_etcds_default_member() {
+        let cluster = InitialCluster::parse("default", &format!("default={LOCAL}"), "etcd-cluster", LOCAL);
+        let cluster = cluster.expect("valid");
+        assert_eq!((cluster.local_id, cluster.cluster_id), (0x8e9e_05c5_2164_694d, 0xcdf8_1819_4e3a_8c32));
+        assert_eq!(cluster.members.len(), 1);
+        assert_eq!(Ok(cluster), InitialCluster::single("default", "etcd-cluster", LOCAL));
+    }
+
+    #[test]
+    fn members_are_in_order_of_id() {
+        let cluster = "a=http://127.0.0.1:1,b=http://127.0.0.1:2,c=http://127.0.0.1:3,a=http://127.0.0.1:4";
+        let parsed = InitialCluster::parse("a", cluster, "t", "http://127.0.0.1:4, http://127.0.0.1:1").expect("valid");
+        assert_eq!(parsed.members.len(), 3);
+        assert!(parsed.members.windows(2).all(|pair| pair[0].id < pair[1].id));
+        let own = parsed.members.iter().find(|member| member.id == parsed.local_id).expect("there");
+        assert_eq!((own.name.as_str(), own.peer_urls.len()), ("a", 2));
+    }
+
+    /// Recorded from etcdutl 3.7.1.
+    #[test]
+    fn mistakes_have_etcds_words() {
+        assert_eq!(
+            mistake("default=http://127.0.0.1:2381"),
+            "--initial-cluster has default=http://127.0.0.1:2381 but missing from \
+             --initial-advertise-peer-urls=http://localhost:2380 \
+             (resolved urls: \"http://localhost:2380\" != \"http://127.0.0.1:2381\")"
+        );
+        assert_eq!(
+            mistake("default=127.0.0.1:2380"),
+            "parse \"127.0.0.1:2380\": first path segment in URL cannot contain colon"
+        );
+        assert_eq!(mistake("default=localhost:2380"), "URL scheme must be http, https, unix, or unixs: localhost:2380");
+        assert_eq!(
+            mistake("default=http://localhost"),
+            "URL address does not have the form \"host:port\": http://localhost"
+        );
+        assert_eq!(
+            mistake("default=http://localhost:2380/foo"),
+            "URL must not contain a path: http://localhost:2380/foo"
+        );
+        assert_eq!(mistake("default"), "URL scheme must be http, https, unix, or unixs: ");
+        assert_eq!(mistake(""), "couldn't find local name \"default\" in the initial cluster configuration");
+        assert_eq!(
+            mistake("default=http://localhost:2380,b=http://localhost:2380"),
+            "initial cluster b=http://localhost:2380,default=http://localhost:2380 has duplicate url"
+        );
+        assert_eq!(
+            mistake("default=http://localhost:2380,default=http://localhost:2390"),
+            "--initial-cluster has default=http://localhost:2390 but missing from \
+             --initial-advertise-peer-urls=http://localhost:2380 \
+             (len([\"http://localhost:2380\"]) != len([\"http://localhost:2380\" \"http://localhost:2390\"]))"
+        );
+    }
+}

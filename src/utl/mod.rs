@@ -1,0 +1,156 @@
+//! `ringutl`: what is done to files while no server runs. It prints what etcdutl 3.7.1 prints, byte for byte, and works on ringd's
+//! files and on etcd's, which have the same database in them.
+//!
+//! ```text
+//!   words ─▶ ctl::command, ctl::flags ─▶ snapshot_status, hashkv ──────▶ database (shared lock, read only) ─▶ printer
+//!                                     ├▶ defrag ───────────────────────▶ database (lock) ─▶ snapshot::StateCopy ─▶ new file, rename
+//!                                     ├▶ snapshot_restore ─▶ cluster ─▶ founding: copy ─▶ page file changed ─▶ log founded
+//!                                     └▶ migrate ─▶ etcd_dir ─▶ etcd_wal ─▶ tail, applied by apply::Applier ──▶ founding
+//! ```
+//!
+//! Invariants
+//!
+//! 1. A source is never written: what is restored or migrated is a copy.
+//! 2. A data directory is founded page file first, log last: without a log it is no member, so a tool that dies half-way leaves
+//!    nothing that a server would serve.
+//! 3. A database that a server has open is not touched: both lock it.
+//! 4. Nothing that was committed is left out silently: what this version cannot carry over is refused, with what to do instead.
+//! 5. Plain reads and writes, no io_uring: a tool works where only the server's kernel settings are missing.
+//! 6. Exit status as etcdutl: 0 good, 1 error, 4 unsupported format, 128 bad arguments.
+//!
+//! Deliberately different from etcdutl: `migrate --from` takes over a data directory of etcd; a database that cannot be opened or
+//! locked is an error with a reason (etcdutl panics); `hashkv` and `snapshot status` never write to their file; a restore that
+//! fails takes away what it made.
+
+mod cluster;
+mod completion;
+mod database;
+mod defrag;
+mod etcd_dir;
+mod etcd_wal;
+mod founding;
+mod hashkv;
+mod help;
+mod migrate;
+mod printer;
+mod schema;
+mod session;
+mod snapshot;
+mod snapshot_restore;
+mod snapshot_status;
+mod tail;
+mod version;
+
+use std::io::Write;
+
+use crate::ctl::{
+    Io,
+    command::{self, Flag, Kind},
+    flags::Flags,
+    go_format::quote,
+    session::{ERROR, Exit},
+};
+use session::{Run, Session};
+
+type Command = command::Command<Run>;
+type Path = command::Path<Run>;
+
+static ROOT: Command = Command {
+    name: "etcdutl",
+    short: "An administrative command line tool for etcd3.",
+    shared_flags: &[
+        Flag::new(
+            "timeout",
+            Kind::Duration,
+            "10s",
+            "time to wait to obtain a file lock on db file, 0 to block indefinitely",
+        ),
+        Flag::text("write-out", "simple", "set the output format (fields, json, protobuf, simple, table)").letter('w'),
+    ],
+    commands: &[
+        &defrag::COMMAND,
+        &snapshot::COMMAND,
+        &hashkv::COMMAND,
+        &version::COMMAND,
+        &completion::COMMAND,
+        &migrate::COMMAND,
+        &HELP,
+    ],
+    ..Command::EMPTY
+};
+
+static HELP: Command = Command {
+    name: "help",
+    arguments: "[command]",
+    short: "Help about any command",
+    run: Some(show_help),
+    ..Command::EMPTY
+};
+
+/// Carries out one command line (without the program's name) and returns the exit status.
+pub fn run(words: &[Vec<u8>], mut io: Io) -> i32 {
+    let outcome = carry_out(words, &mut io);
+    let flushed = io.output.flush();
+    match outcome {
+        Ok(()) if flushed.is_ok() => 0,
+        Ok(()) => ERROR,
+        Err(exit) => {
+            if let Some(message) = exit.message {
+                // There is no one else to tell that stderr is closed.
+                let _closed = writeln!(io.errors, "Error: {message}");
+            }
+            exit.code
+        }
+    }
+}
+
+fn carry_out(words: &[Vec<u8>], io: &mut Io) -> Result<(), Exit> {
+    let command::Found { path, rest } = command::find(&ROOT, words);
+    let last = path[path.len() - 1];
+    if path.len() == 1
+        && let Some(word) = rest.iter().find(|word| !word.starts_with(b"-"))
+    {
+        let message = format!("unknown command {} for {}", quote(word), quote(ROOT.name.as_bytes()));
+        writeln!(io.errors, "Error: {message}\nRun '{} --help' for usage.", ROOT.name)?;
+        return Err(Exit::new(ERROR, message));
+    }
+    let flags = match Flags::parse(&path, &rest) {
+        Ok(flags) => flags,
+        Err(mistake) => return Err(misuse(&path, io.errors, &mistake)),
+    };
+    let run = match last.run {
+        Some(run) if !flags.bool("help") => run,
+        _ => {
+            io.output.write_all(help::usage(&path).as_bytes())?;
+            return Ok(());
+        }
+    };
+    let io = Io {
+        input: std::mem::replace(&mut io.input, Box::new(std::io::empty())),
+        output: io.output,
+        errors: io.errors,
+        shares_streams: io.shares_streams,
+        interrupt: std::mem::replace(&mut io.interrupt, Box::pin(std::future::pending())),
+    };
+    run(&mut Session { path, flags, io })
+}
+
+/// A mistake in flags or arguments: the message, the usage, and the message once more.
+fn misuse(path: &Path, errors: &mut dyn Write, message: &str) -> Exit {
+    let written = writeln!(errors, "Error: {message}\n{}", help::usage(path));
+    match written {
+        Ok(()) => Exit::new(ERROR, message),
+        Err(error) => error.into(),
+    }
+}
+
+fn show_help(session: &mut Session) -> Result<(), Exit> {
+    let command::Found { path, rest } = command::find(&ROOT, &session.flags.arguments);
+    if path.len() == 1 && !rest.is_empty() {
+        let words: Vec<String> = rest.iter().map(|word| format!("`{}`", String::from_utf8_lossy(word))).collect();
+        write!(session.io.errors, "Unknown help topic [{}]\n{}", words.join(" "), help::usage_before_parsing(&path))?;
+        return Ok(());
+    }
+    session.io.output.write_all(help::usage(&path).as_bytes())?;
+    Ok(())
+}

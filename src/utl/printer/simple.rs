@@ -1,0 +1,8 @@
+//! Cells with commas between.
+
+use super::{Reply, row};
+
+pub fn text(reply: &Reply) -> String {
+    let (_, cells) = row(reply);
+    format!("{}\n", cells.join(", "))
+}

@@ -1,0 +1,54 @@
+//! Watch: changes find their watchers, and watchers that are behind find their changes.
+//!
+//! ```text
+//!                        ┌─ index: keys by hash, ranges by interval tree ─▶ one chunk per group of like watchers ─┐
+//!   apply ─ batch ─▶ hub ┤                                                                                        ▼
+//!                        └─ no room: behind, at the first revision missed          stream: a bounded queue of responses
+//!   newest view ─ slice of history, when the queue is empty ─▶ run ───────────────────────────────────────────────┘
+//! ```
+//!
+//! Every front core has a [`Hub`] of its own and nothing of it is shared. What happens to a watcher:
+//!
+//! | state | transition | by |
+//! |---|---|---|
+//! | (none) | start revision in the future or none: synced; in the past: behind | [`Hub::create`] |
+//! | synced | its stream has no room for a chunk, or the revision is too large to be shown at once: behind | [`Hub::on_batch`] |
+//! | behind | its run has read up to the newest view: synced | [`Hub::read`] |
+//! | behind | what it needs is compacted: gone, with the compact revision as answer | [`Hub::read`] |
+//! | any | canceled, or its stream ends: gone | [`Hub::cancel`], [`Hub::close`] |
+//!
+//! Invariants
+//!
+//! 1. A watcher gets every event of its span at or above its start, in revision order, each once; a revision's events in one response.
+//! 2. What waits for one client is bounded: a queue ([`limits::WATCH_QUEUE_BYTES_MAX`] and one chunk), as much handed out, and one
+//!    slice; a revision larger than that is made when it is that watcher's turn to read it.
+//! 3. A watcher that is behind costs nobody anything until its client takes what it was sent.
+//! 4. Progress at a revision is queued behind every event up to it.
+//!
+//! Costs. An event: one hash, one walk down the tree, and per group of like watchers one copy of the record; per watcher a response
+//! of [`limits::WATCH_RESPONSE_COST`] bytes that refers to the shared ones. An idle watcher: about 240 bytes, and if nobody else
+//! watches its span, about 300 more and the span itself; an idle stream about 250.
+//!
+//! Deliberately absent: tasks, sockets, time (ticks are calls), permissions (the caller asks before it creates).
+//!
+//! On the write path: between the published view and the answers. [`limits::WATCH_QUEUE_BYTES_MAX`]: crate::base::limits
+
+mod batch;
+mod catch_up;
+mod chunk;
+mod hub;
+mod index;
+mod run;
+mod span;
+mod stream;
+mod watcher;
+
+#[cfg(test)]
+mod model_tests;
+
+pub use self::{
+    batch::Batch,
+    hub::{Counts, Hub},
+    stream::{NO_WATCHER, Response, ResponseKind},
+    watcher::StreamKey,
+};

@@ -1,0 +1,135 @@
+//! Reading history in slices.
+//!
+//! A [`Reading`] is a position and hardly more: every slice reads from the newest view, so no old state is kept alive for a client
+//! that does not read. A slice ends where a revision ends; only a revision larger than a slice keeps its reader, and what it
+//! found, until the next.
+//!
+//! A [`Run`] is a reading for watchers of one stream that are behind. Watchers that are further skip what they have.
+
+use slab::Slab;
+
+use super::{
+    index::{Delivery, Feed, Index},
+    watcher::{Watcher, WatcherKey},
+};
+use crate::{
+    base::limits,
+    mvcc::{EventReader, Failure, View},
+};
+
+#[derive(Debug)]
+pub(super) struct Reading {
+    /// Everything below was delivered.
+    pub position: i64,
+    /// A revision larger than a slice: the reader in the midst of it, and the last revision it reads.
+    midst: Option<(EventReader, i64)>,
+}
+
+#[derive(Debug)]
+pub(super) struct Run {
+    pub id: u64,
+    pub reading: Reading,
+    pub index: Index,
+}
+
+/// What one slice found.
+pub(super) struct Slice {
+    pub deliveries: Vec<Delivery>,
+    /// The reading has everything of the view.
+    pub is_caught_up: bool,
+}
+
+impl Reading {
+    pub(super) fn new(position: i64) -> Self {
+        Self { position, midst: None }
+    }
+
+    /// Reads a slice for the watchers of `index`. Nothing of it may be compacted.
+    pub(super) fn read(
+        &mut self,
+        index: &mut Index,
+        is_live: bool,
+        view: &View,
+        watchers: &Slab<Watcher>,
+    ) -> Result<Slice, Failure> {
+        assert!(self.position >= view.compact_revision(), "what is compacted was given up");
+        let feed = Feed { floor: self.position, is_live };
+        let (mut reader, last) =
+            self.midst.take().unwrap_or_else(|| (EventReader::new(view, self.position), view.revision()));
+        let (mut records, mut bytes, mut budget) = (0, 0, limits::WATCH_SLICE_RECORDS_FIRST);
+        let is_done = loop {
+            let mut failed = None;
+            let is_done = reader.step(view, budget, &mut |event| {
+                if failed.is_none() {
+                    match index.feed(&event, feed, view, watchers) {
+                        Ok(added) => bytes += added,
+                        Err(failure) => failed = Some(failure),
+                    }
+                }
+            })?;
+            if let Some(failure) = failed {
+                return Err(failure);
+            }
+            records += budget;
+            if is_done || records >= limits::WATCH_SLICE_RECORDS || bytes >= limits::WATCH_CHUNK_BYTES {
+                break is_done;
+            }
+            // Large records fill a slice before many of them were read.
+            budget = (budget * 2).min(limits::WATCH_SLICE_RECORDS - records);
+        };
+        Ok(self.end_slice(index, reader, last, is_done, view))
+    }
+
+    fn end_slice(&mut self, index: &mut Index, reader: EventReader, last: i64, is_done: bool, view: &View) -> Slice {
+        let at = reader.position();
+        let (position, incomplete) = match at.sub {
+            _ if is_done => (self.position.max(last + 1), None),
+            0 => (at.main, None),
+            _ => (at.main, Some(at.main)),
+        };
+        if incomplete.is_some() && position == self.position {
+            self.midst = Some((reader, last));
+            return Slice { deliveries: Vec::new(), is_caught_up: false };
+        }
+        self.position = position;
+        let mut deliveries = index.finish(incomplete);
+        let is_caught_up = position > view.revision();
+        if is_caught_up {
+            let last_chunks = deliveries.iter_mut().filter_map(|delivery| delivery.built.chunks.last_mut());
+            last_chunks.for_each(|chunk| chunk.revision = view.revision());
+        }
+        Slice { deliveries, is_caught_up }
+    }
+}
+
+impl Run {
+    pub(super) fn new(id: u64, position: i64) -> Self {
+        Self { id, reading: Reading::new(position), index: Index::default() }
+    }
+
+    /// Whether a watcher that misses events from `next` on can join without making the others wait.
+    pub(super) fn suits(&self, next: i64) -> bool {
+        let position = self.reading.position;
+        self.reading.midst.is_none() && (position..=position + limits::WATCH_RUN_REVISIONS).contains(&next)
+    }
+
+    /// Makes room for a watcher that misses events from `next` on.
+    pub(super) fn admit(&mut self, next: i64) {
+        if self.reading.midst.take().is_some() {
+            // What was read of that revision does not know the watcher: it is read again.
+            self.index.forget();
+        }
+        self.reading.position = self.reading.position.min(next);
+    }
+
+    /// Gives up what was compacted; the answer is the watchers that needed it.
+    pub(super) fn skip_compacted(&mut self, view: &View, watchers: &Slab<Watcher>) -> Vec<WatcherKey> {
+        let compacted = view.compact_revision();
+        if self.reading.position >= compacted {
+            return Vec::new();
+        }
+        self.reading = Reading::new(compacted);
+        self.index.forget();
+        self.index.members().into_iter().filter(|key| watchers[*key].next < compacted).collect()
+    }
+}
