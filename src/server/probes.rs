@@ -168,9 +168,10 @@ pub(super) async fn health(front: &Front, request: &WebRequest) -> WebResponse {
 }
 
 async fn reason(front: &Front, serializable: bool, excluded: &[String]) -> Option<String> {
-    if let Some(alarm) = alarm(&front.shared().view.load(), excluded) {
+    if let Some((member_id, kind)) = alarm(&front.shared().view.load(), excluded) {
+        let alarm = format!("memberID:{member_id} alarm:{kind}");
         tracing::warn!(alarm, "serving /health false due to an alarm");
-        return Some(format!("ALARM {alarm}"));
+        return Some(format!("ALARM {kind}"));
     }
     if !serializable && front.shared().view.load().raft.leader == 0 {
         tracing::warn!("serving /health false; no leader");
@@ -182,13 +183,13 @@ async fn reason(front: &Front, serializable: bool, excluded: &[String]) -> Optio
     Some(format!("RANGE ERROR:{error}"))
 }
 
-/// The name of the first active alarm that is not excluded.
-fn alarm(view: &View, excluded: &[String]) -> Option<&'static str> {
-    let names = view.alarms.members().map(|alarm| match AlarmType::try_from(alarm.alarm) {
-        Ok(kind @ (AlarmType::Nospace | AlarmType::Corrupt)) => kind.as_str_name(),
-        _ => "UNKNOWN",
+/// The first active alarm that is not excluded: whose, and its name.
+fn alarm(view: &View, excluded: &[String]) -> Option<(u64, &'static str)> {
+    let named = view.alarms.members().map(|alarm| match AlarmType::try_from(alarm.alarm) {
+        Ok(kind @ (AlarmType::Nospace | AlarmType::Corrupt)) => (alarm.member_id, kind.as_str_name()),
+        _ => (alarm.member_id, "UNKNOWN"),
     });
-    names.into_iter().find(|name| !excluded.iter().any(|other| other == name))
+    named.into_iter().find(|(_, name)| !excluded.iter().any(|other| other == name))
 }
 
 /// The values of a parameter that are not empty.

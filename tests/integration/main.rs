@@ -7,8 +7,8 @@
 //!   bad_input     what no client would send                 startup   flags, ports, directories
 //!   damage        changed bytes in the data directory       disks     full, in memory, read-only
 //!   fuzz          seeded programs against parsers
-//!   metrics       /metrics beside etcd's                   lock      locks and elections, by service and by recipe
-//!   metrics       /metrics beside etcd's                        utl       ringutl beside etcdutl, data in both directions
+//!   metrics       /metrics beside etcd's                    lock      locks and elections, by service and by recipe
+//!   pages         the other pages beside etcd's             utl       ringutl beside etcdutl, data in both directions
 //! ```
 //!
 //! Some compare with etcd or use its tools (`make reference` builds them). Without those they are reported as ignored,
@@ -31,6 +31,7 @@ mod lock;
 mod maintenance;
 mod maintenance_crash;
 mod metrics;
+mod pages;
 mod snapshots;
 mod startup;
 mod traffic;
@@ -107,6 +108,8 @@ fn main() {
         with_reference_3_7("kubernetes::requests_agree", kubernetes::requests_agree),
         with_reference_3_7("wire::transport_agrees", wire::transport_agrees),
         with_reference_3_7("wire::http1_agrees", wire::http1_agrees),
+        with_reference_3_7("pages::pages_agree", pages::pages_agree),
+        with_reference_3_7("pages::reports_agree", pages::reports_agree),
         with_reference_3_7("metrics::families_agree", metrics::families_agree),
         test("metrics::counters_move", metrics::counters_move),
         with_reference("clients::etcdctl_prints_the_same", clients::etcdctl_prints_the_same),
