@@ -49,7 +49,7 @@ use crate::{
         log_entry::{ConfState, EntryKind, LogEntry},
         refusal::Refusal,
     },
-    cluster::membership::{Member, Membership},
+    cluster::membership::{Downgrade, Member, Membership},
     lease::Lessor,
     mvcc::{self, Change, Committed, CompactStep, Store},
     pagefile::CommitError,
@@ -57,6 +57,7 @@ use crate::{
         etcdserverpb::{
             CompactionRequest, CompactionResponse, DeleteRangeRequest, PutRequest, ResponseHeader, TxnRequest,
         },
+        membershippb::DowngradeInfoSetRequest,
         raftpb,
     },
 };
@@ -258,6 +259,11 @@ impl Applier {
                 self.set_cluster_version(&set.ver);
                 Ok(Done::Now(Response::Empty))
             }
+            Operation::DowngradeInfoSet(set) => {
+                self.set_downgrade(set);
+                Ok(Done::Now(Response::Empty))
+            }
+            Operation::DowngradeVersionTest => Ok(Done::Now(Response::Empty)),
             Operation::ClusterMemberAttrSet(set) => {
                 let attributes = set.member_attributes.clone().unwrap_or_default();
                 self.set_attributes(set.member_id, attributes.name, attributes.client_urls);
@@ -420,10 +426,18 @@ impl Applier {
     fn set_cluster_version(&mut self, version: &str) {
         Arc::make_mut(&mut self.membership).version = Some(version.to_owned());
         state::put_cluster_version(&mut self.backend, version);
-        if self.storage_version.is_none() {
-            state::put_storage_version(&mut self.backend);
-            self.storage_version = Some(crate::base::version::STORAGE.to_owned());
+        // The schema follows. It has had the same content since etcd 3.6, which wrote its version down first.
+        if self.storage_version.as_deref() != Some(version) && !matches!(version, "3.0.0" | "3.4.0" | "3.5.0") {
+            state::put_storage_version(&mut self.backend, version);
+            self.storage_version = Some(version.to_owned());
         }
+    }
+
+    fn set_downgrade(&mut self, set: &DowngradeInfoSetRequest) {
+        let target_version = if set.enabled { set.ver.clone() } else { String::new() };
+        let downgrade = Downgrade { target_version, enabled: set.enabled };
+        state::put_downgrade(&mut self.backend, &downgrade);
+        Arc::make_mut(&mut self.membership).downgrade = downgrade;
     }
 
     fn set_attributes(&mut self, id: u64, name: String, client_urls: Vec<String>) {

@@ -18,7 +18,7 @@ use crate::proto::{
         AlarmRequest, CompactionRequest, DeleteRangeRequest, LeaseCheckpointRequest, LeaseGrantRequest,
         LeaseRevokeRequest, PutRequest, RequestHeader, TxnRequest,
     },
-    membershippb::{ClusterMemberAttrSetRequest, ClusterVersionSetRequest},
+    membershippb::{ClusterMemberAttrSetRequest, ClusterVersionSetRequest, DowngradeInfoSetRequest},
 };
 
 const HEADER: u32 = 100;
@@ -37,6 +37,7 @@ pub enum Kind {
     LeaseCheckpoint = 11,
     ClusterVersionSet = 1300,
     ClusterMemberAttrSet = 1301,
+    DowngradeInfoSet = 1302,
 }
 
 /// One entry's request.
@@ -60,6 +61,9 @@ pub enum Operation {
     LeaseCheckpoint(LeaseCheckpointRequest),
     ClusterVersionSet(ClusterVersionSetRequest),
     ClusterMemberAttrSet(ClusterMemberAttrSetRequest),
+    DowngradeInfoSet(DowngradeInfoSetRequest),
+    /// What etcd's own tests write to see that nobody minds.
+    DowngradeVersionTest,
     /// A field this version does not know.
     Unknown(u32),
 }
@@ -130,6 +134,8 @@ impl Operation {
             11 => Self::LeaseCheckpoint(LeaseCheckpointRequest::decode(field)?),
             1300 => Self::ClusterVersionSet(ClusterVersionSetRequest::decode(field)?),
             1301 => Self::ClusterMemberAttrSet(ClusterMemberAttrSetRequest::decode(field)?),
+            1302 => Self::DowngradeInfoSet(DowngradeInfoSetRequest::decode(field)?),
+            9900 => Self::DowngradeVersionTest,
             other => Self::Unknown(other),
         })
     }

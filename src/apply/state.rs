@@ -6,6 +6,7 @@
 //! | meta | `confState` | JSON `{"voters":[..],"learners":[..],"auto_leave":false}` |
 //! | meta | `storageVersion` | `3.7.0` |
 //! | cluster | `clusterVersion` | `3.7.0` |
+//! | cluster | `downgrade` | JSON `{"target-version":"3.6.0","enabled":true}`, once one was asked for |
 //! | members | id in hexadecimal | the member's JSON |
 //! | members_removed | id in hexadecimal | `removed` |
 //! | alarm | marshalled AlarmMember | nothing |
@@ -18,8 +19,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     apply::Alarms,
     backend::{Backend, Bucket, ReadView},
-    base::{log_entry::ConfState, version},
-    cluster::membership::{Member, Membership},
+    base::log_entry::ConfState,
+    cluster::membership::{Downgrade, Member, Membership},
     pagefile::Corrupt,
     proto::leasepb::Lease,
 };
@@ -29,6 +30,7 @@ const TERM: &[u8] = b"term";
 const CONF_STATE: &[u8] = b"confState";
 const STORAGE_VERSION: &[u8] = b"storageVersion";
 const CLUSTER_VERSION: &[u8] = b"clusterVersion";
+const DOWNGRADE: &[u8] = b"downgrade";
 
 /// What the small buckets held at start.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +41,7 @@ pub struct Restored {
     pub conf_state: Option<ConfState>,
     pub storage_version: Option<String>,
     pub cluster_version: Option<String>,
+    pub downgrade: Downgrade,
     pub members: Vec<Member>,
     pub removed: Vec<u64>,
     pub alarms: Alarms,
@@ -90,8 +93,10 @@ pub fn restore(records: &ReadView) -> Result<Restored, StateError> {
         _ => Ok(()),
     })?;
     visit(records, Bucket::Cluster, &mut |key, value| {
-        if key == CLUSTER_VERSION {
-            restored.cluster_version = Some(String::from_utf8_lossy(value).into_owned());
+        match key {
+            CLUSTER_VERSION => restored.cluster_version = Some(String::from_utf8_lossy(value).into_owned()),
+            DOWNGRADE => restored.downgrade = parse_json("cluster", key, value)?,
+            _ => {}
         }
         Ok(())
     })?;
@@ -142,6 +147,7 @@ impl Restored {
             membership.restore_removed(*id);
         }
         membership.version.clone_from(&self.cluster_version);
+        membership.downgrade.clone_from(&self.downgrade);
         membership
     }
 }
@@ -196,9 +202,18 @@ pub fn put_cluster_version(backend: &mut Backend, version: &str) {
 }
 
 /// Writes the schema version of the page file.
-pub fn put_storage_version(backend: &mut Backend) {
-    let value = Bytes::from_static(version::STORAGE.as_bytes());
+pub fn put_storage_version(backend: &mut Backend, version: &str) {
+    let value = Bytes::copy_from_slice(version.as_bytes());
     backend.put(Bucket::Meta, Bytes::from_static(STORAGE_VERSION), value);
+}
+
+/// Writes which downgrade is asked for.
+///
+/// # Panics
+/// Never: a string and a flag always serialize.
+pub fn put_downgrade(backend: &mut Backend, downgrade: &Downgrade) {
+    let json = serde_json::to_vec(downgrade).expect("a string and a flag serialize");
+    backend.put(Bucket::Cluster, Bytes::from_static(DOWNGRADE), json.into());
 }
 
 impl From<StoredConfState> for ConfState {

@@ -46,12 +46,15 @@ impl DatabaseHash {
     pub fn step(&mut self, budget: usize) -> Result<Option<u32>, Corrupt> {
         let mut left = budget.max(1);
         while left > 0 {
-            left -= 1;
-            match std::mem::replace(&mut self.place, Place::Done) {
+            let done = match std::mem::replace(&mut self.place, Place::Done) {
                 Place::Done => return Ok(Some(self.crc)),
-                Place::Bucket(from) => self.enter(&from)?,
-                Place::Record { bucket, key } => left -= self.add_records(bucket, &key, left)?,
-            }
+                Place::Bucket(from) => {
+                    self.enter(&from)?;
+                    1
+                }
+                Place::Record { bucket, key } => self.add_records(bucket, &key, left)?,
+            };
+            left -= done.max(1);
         }
         Ok(None)
     }

@@ -62,6 +62,9 @@ refusals! {
     BadLeaderTransferee = FailedPrecondition, "etcdserver: bad leader transferee";
     WrongDowngradeVersionFormat = InvalidArgument, "etcdserver: wrong downgrade target version format";
     InvalidDowngradeTargetVersion = InvalidArgument, "etcdserver: invalid downgrade target version";
+    ClusterVersionUnavailable = FailedPrecondition, "etcdserver: cluster version not found during downgrade";
+    DowngradeInProcess = FailedPrecondition, "etcdserver: cluster has a downgrade job in progress";
+    NoInflightDowngrade = FailedPrecondition, "etcdserver: no inflight downgrade job";
     Canceled = Canceled, "etcdserver: request canceled";
     DeadlineExceeded = DeadlineExceeded, "context deadline exceeded";
     ProposalDropped = Unknown, "raft proposal dropped";

@@ -40,6 +40,16 @@ impl Member {
     }
 }
 
+/// A downgrade that was asked for, in etcd's JSON: the value of `downgrade` in bucket `cluster`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Downgrade {
+    /// As `3.6.0`; empty if there is none.
+    #[serde(rename = "target-version", default)]
+    pub target_version: String,
+    #[serde(default)]
+    pub enabled: bool,
+}
+
 /// The members of the cluster at one applied index.
 #[derive(Clone, Debug, Default)]
 pub struct Membership {
@@ -49,6 +59,7 @@ pub struct Membership {
     removed: BTreeSet<u64>,
     /// The cluster version (`3.7.0`) once decided.
     pub version: Option<String>,
+    pub downgrade: Downgrade,
 }
 
 impl Membership {

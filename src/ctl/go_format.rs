@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::base::go_duration;
+
 /// `strconv.Quote`: what `%q` prints.
 pub fn quote(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() + 2);
@@ -182,45 +184,7 @@ pub fn parse_bool(text: &str) -> Result<bool, String> {
 
 /// `time.ParseDuration`; a negative duration becomes zero.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let invalid = || format!("time: invalid duration {}", quote(text.as_bytes()));
-    let (negative, mut rest) = match text.as_bytes() {
-        [b'-', ..] => (true, &text[1..]),
-        [b'+', ..] => (false, &text[1..]),
-        _ => (false, text),
-    };
-    if rest == "0" {
-        return Ok(Duration::ZERO);
-    }
-    if rest.is_empty() {
-        return Err(invalid());
-    }
-    let mut seconds = 0.0;
-    while !rest.is_empty() {
-        let digits = rest.find(|char: char| !char.is_ascii_digit() && char != '.').unwrap_or(rest.len());
-        let value: f64 = rest[..digits].parse().map_err(|_| invalid())?;
-        rest = &rest[digits..];
-        let letters = rest.find(|char: char| char.is_ascii_digit() || char == '.').unwrap_or(rest.len());
-        let unit = &rest[..letters];
-        rest = &rest[letters..];
-        let scale = match unit {
-            "ns" => 1e-9,
-            "us" | "µs" | "μs" => 1e-6,
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            "" => return Err(format!("time: missing unit in duration {}", quote(text.as_bytes()))),
-            unit => {
-                let unit = quote(unit.as_bytes());
-                return Err(format!("time: unknown unit {unit} in duration {}", quote(text.as_bytes())));
-            }
-        };
-        seconds += value * scale;
-    }
-    if negative {
-        return Ok(Duration::ZERO);
-    }
-    Duration::try_from_secs_f64(seconds).map_err(|_| invalid())
+    go_duration::parse(text).map_err(|error| error.to_string())
 }
 
 /// `time.Duration.String`: `1.5s`, `2.490521ms`, `1h0m3s`.

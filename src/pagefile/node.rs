@@ -165,17 +165,17 @@ impl Node {
     /// Entries that the next page takes, from entry `from` on, when `remaining` bytes (without header) are left.
     ///
     /// bbolt's rule: all if they fit, else as many as fill the page to `fill`. A branch keeps two at least on both sides; a leaf
-    /// one, so that a few very large values are not rewritten together.
+    /// one, so that a few very large values are not rewritten together, but two wherever they fit in one page.
     pub(super) fn piece(&self, from: usize, remaining: usize, page_size: usize, fill: Fill) -> usize {
         let count = self.content.count();
         let least = if self.level == 0 { 1 } else { 2 };
         if HEADER_BYTES + remaining <= page_size || count - from < 2 * least {
             return count - from;
         }
-        let threshold = fill.of(page_size);
         let mut size = HEADER_BYTES;
         for index in from..count - least {
             let entry = self.content.entry_bytes(index);
+            let threshold = if index - from < 2 { page_size } else { fill.of(page_size) };
             if index - from >= least && size + entry > threshold {
                 return index - from;
             }

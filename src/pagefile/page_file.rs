@@ -133,7 +133,10 @@ impl PageFile {
     fn moves(&mut self) -> Result<Moves, Corrupt> {
         let base = self.read();
         match &mut self.shrink {
-            Some(shrink) => shrink.moves(&base, self.space.free.pages_below(shrink.limit)),
+            Some(shrink) => {
+                shrink.follow(self.used_pages);
+                shrink.moves(&base, self.space.free.pages_below(shrink.limit))
+            }
             None => Ok(Moves::new()),
         }
     }

@@ -5,7 +5,8 @@
 //! | Moving | rewrites some leaves that lie at or above the limit; copy-on-write puts them, and the branches above them, on the lowest free pages | every leaf was looked at, or there is no room below the limit |
 //! | Settling | lowers the high-water mark over free pages at the end, and cuts the file once no root needs them | a few commits have passed |
 //!
-//! The limit is the number of pages in use when it began: with all of them below, the rest is free. A few commits of settling
+//! The limit is the number of pages in use and a little more, and follows what is written meanwhile: with all of them below, the
+//! rest is free. The little more is room to work with, without which the last leaves would find no place. A few commits of settling
 //! are needed because pages are freed only when the last two roots do not see them; a reader that stays longer than that keeps
 //! its part of the file. Leaves that became small are joined on the way, as after a deletion.
 //!
@@ -28,6 +29,9 @@ const SETTLING_COMMITS: u32 = 6;
 const STARVED_COMMITS_MAX: u32 = 4;
 /// Times that all leaves are looked at.
 const PASSES_MAX: u32 = 3;
+/// Pages above those in use that stay in the file, and the part of those in use.
+const SLACK_PAGES: u64 = 64;
+const SLACK_PART: u64 = 64;
 /// Room that a moved leaf may need for the branches above it.
 const BRANCHES_PER_MOVE: u64 = 2;
 
@@ -68,7 +72,12 @@ struct Visit {
 impl Shrink {
     pub(super) fn new(used_pages: u64) -> Shrink {
         let phase = Phase::Moving { bucket: Key::new(), key: Key::new(), starved_commits: 0 };
-        Shrink { limit: PageId(used_pages), phase, passes_left: PASSES_MAX - 1 }
+        Shrink { limit: limit(used_pages), phase, passes_left: PASSES_MAX - 1 }
+    }
+
+    /// So many pages are in use now.
+    pub(super) fn follow(&mut self, used_pages: u64) {
+        self.limit = limit(used_pages);
     }
 
     /// After a pass: another one, if the file is still clearly longer than what is in it. Pages with overflow may have found no
@@ -128,6 +137,10 @@ impl Shrink {
     }
 }
 
+fn limit(used_pages: u64) -> PageId {
+    PageId(used_pages + used_pages / SLACK_PART + SLACK_PAGES)
+}
+
 /// The first bucket with a tree of its own whose name is not below `name`.
 fn next_bucket(base: &ReadTxn, name: &[u8]) -> Result<Option<(Key, BucketRoot)>, Corrupt> {
     let mut cursor = base.cursor(base.root_bucket());
@@ -167,3 +180,4 @@ fn visit(window: &Window, root: &BucketRoot, key: &[u8]) -> Result<Visit, Corrup
 }
 
 const _: () = assert!(SHRINK_PAGES_MOVED_MAX > TREE_DEPTH_MAX as u64);
+const _: () = assert!(SLACK_PAGES > TREE_DEPTH_MAX as u64);

@@ -459,6 +459,64 @@ fn the_end_of_the_file_is_given_back() {
     }
 }
 
+/// What compaction leaves behind: the newest records, at the end of the file, each half a page; and writing goes on.
+#[test]
+fn the_newest_records_move_to_the_front() {
+    let (mut world, mut model) = (World::new(4096), Model::new());
+    let record = |number: u64| (number.to_be_bytes().to_vec(), Some(vec![number as u8; 1900]));
+    let mut commit = |world: &mut World, records: BTreeMap<Vec<u8>, Option<Vec<u8>>>| {
+        let buckets = vec![changes("key", Fill::APPEND, &records)];
+        apply(&mut model, &buckets);
+        world.commit(buckets, 100);
+    };
+    for round in 0..60 {
+        commit(&mut world, (round * 100..round * 100 + 100).map(record).collect());
+    }
+    let (size, in_use) = (world.file.size_bytes(), world.file.in_use_bytes());
+    assert!(in_use < 6000 * 4096 * 11 / 20, "two records fit in a page: {in_use} in use");
+    commit(&mut world, (0..5400).map(|number| (record(number).0, None)).collect());
+    world.file.start_shrink();
+    let mut next = 6000;
+    while world.file.is_shrinking() {
+        commit(&mut world, (next..next + 5).map(record).collect());
+        next += 5;
+        assert!(next < 7000, "does not end");
+    }
+    let (shrunk, left) = (world.file.size_bytes(), world.file.in_use_bytes());
+    println!("{size} ({in_use} in use) became {shrunk} ({left} in use)");
+    assert!(shrunk < left + left / 10 + 100 * 4096 && (world.file_len as u64) < size / 4);
+    assert_eq!(world.file.check(), []);
+    assert!(dump(&world.file.read()).expect("sound") == model);
+}
+
+/// Pages in use fill the beginning of the file as far as there are any, so that the last record, at the end, finds no room
+/// among them: a little more room is allowed for, and the end goes all the same.
+#[test]
+fn the_end_is_given_back_behind_a_full_beginning() {
+    let mut world = World::new(4096);
+    let put = |from: u64, to: u64, value: Option<Vec<u8>>| {
+        let records = (from..to).map(|number| (revision(number), value.clone())).collect();
+        vec![changes("key", Fill::APPEND, &records)]
+    };
+    for number in 0..300 {
+        world.commit(put(number, number + 1, Some(vec![7; 8192])), 1000);
+    }
+    world.commit(put(20, 299, None), 1000);
+    let size = world.file.size_bytes();
+    world.file.start_shrink();
+    for commits in 0.. {
+        world.commit(Vec::new(), 1000);
+        if !world.file.is_shrinking() {
+            break;
+        }
+        assert!(commits < 100, "does not end");
+    }
+    assert_eq!(world.file.check(), []);
+    let (after, in_use) = (world.file.size_bytes(), world.file.in_use_bytes());
+    println!("{size} bytes became {after}, {in_use} in use");
+    assert!(after < in_use * 2, "{size} bytes became {after}, {in_use} in use");
+}
+
 /// bbolt's own tool finds nothing wrong with our files, and we read and continue what it writes (with a stored freelist).
 #[test]
 fn bbolt_agrees() {

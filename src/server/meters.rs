@@ -71,7 +71,7 @@ pub enum RequestKind {
 }
 
 /// `op` of `etcd_server_apply_duration_seconds`, by field of the request.
-const OPERATIONS: [(u32, &str); 11] = [
+const OPERATIONS: [(u32, &str); 13] = [
     (Kind::Put as u32, "Put"),
     (Kind::DeleteRange as u32, "DeleteRange"),
     (Kind::Txn as u32, "Txn"),
@@ -82,6 +82,8 @@ const OPERATIONS: [(u32, &str); 11] = [
     (Kind::Alarm as u32, "Alarm"),
     (Kind::ClusterVersionSet as u32, "ClusterVersionSet"),
     (Kind::ClusterMemberAttrSet as u32, "ClusterMemberAttrSet"),
+    (Kind::DowngradeInfoSet as u32, "DowngradeInfoSet"),
+    (9900, "DowngradeVersionTest"),
     (0, "unknown"),
 ];
 

@@ -17,13 +17,16 @@
 //! | `lessor` | questions about leases, revocation of expired ones |
 //! | `log_files` | the log's files |
 //! | `front` | what a call means, what it waits for |
+//! | `auto_compaction` | old revisions go by themselves |
+//! | `version_monitor` | the cluster's version follows the servers' and a downgrade |
 //! | `mailbox` | what crosses between cores |
 //! | `methods` | the method table |
 //! | `meters`, `apply_watch`, `request_log` | what is counted, by whom, and what is logged as slow |
-//! | `web`, `exposition` | HTTP/1 pages |
+//! | `web`, `probes`, `exposition` | HTTP/1 pages |
 //! | `log`, `notify`, `stop` | log lines, wake-ups, the end |
 
 pub mod apply_watch;
+pub mod auto_compaction;
 pub mod bootstrap;
 pub mod config;
 pub mod cores;
@@ -39,8 +42,10 @@ pub mod meters;
 pub mod methods;
 pub mod node;
 pub mod notify;
+pub mod probes;
 pub mod request_log;
 pub mod stop;
+pub mod version_monitor;
 pub mod web;
 
 use std::{convert::Infallible, io, net::TcpListener, rc::Rc, sync::Arc, time::Duration};
@@ -266,6 +271,12 @@ fn start_front(config: &Config, front: Rc<Front>, listeners: Vec<TcpListener>) -
         slow_request: config.warning_unary,
     };
     os::spawn_local(node::expire_calls(Rc::clone(&front), config.heartbeat));
+    if front.id() == 0 {
+        os::spawn_local(version_monitor::run(Rc::clone(&front)));
+    }
+    if let (0, Some(policy)) = (front.id(), config.retention) {
+        os::spawn_local(auto_compaction::run(Rc::clone(&front), policy));
+    }
     let server = Server::new(methods::METHODS, FrontHandler(Rc::clone(&front)), settings);
     front.meter().connect(server.counters());
     let web = Web { front };

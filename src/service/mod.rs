@@ -7,16 +7,20 @@
 //! | file | holds |
 //! |---|---|
 //! | `check` | static checks of requests, in etcd's order |
+//! | `downgrade` | the versions of a cluster |
 //! | `election`, `lock` | who leads, who holds a name: what is asked of the store, and what its answers mean |
 //! | `kv` | Range, RangeStream, read-only Txn: from a view to bytes |
 //! | `queue` | the queue of keys behind a lock and an election |
 //! | `request_text` | requests in words for the log |
+//! | `retention` | which revisions may go by themselves |
 //! | `status` | Status, MemberList |
 
 pub mod check;
+pub mod downgrade;
 pub mod election;
 pub mod kv;
 pub mod lock;
 pub mod queue;
 pub mod request_text;
+pub mod retention;
 pub mod status;

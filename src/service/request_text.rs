@@ -111,6 +111,12 @@ pub fn entry(request: &RaftRequest) -> String {
             text.set("member_ID", set.member_id);
             ("cluster_member_attr_set", text.0)
         }
+        Operation::DowngradeInfoSet(set) => {
+            let mut text = Fields::default();
+            text.flag("enabled", set.enabled).bytes("ver", set.ver.as_bytes());
+            ("downgrade_info_set", text.0)
+        }
+        Operation::DowngradeVersionTest => ("downgrade_version_test", String::new()),
         Operation::Unknown(field) => ("unknown", field.to_string()),
     };
     format!("header:{{ID:{id}}} {name}:{{{text}}}")

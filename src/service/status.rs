@@ -31,7 +31,10 @@ pub fn status(view: &View, quota_bytes: i64) -> StatusResponse {
         is_learner: view.membership.local_is_learner(),
         storage_version: view.storage_version.clone().unwrap_or_default(),
         db_size_quota: quota_bytes,
-        downgrade_info: Some(DowngradeInfo::default()),
+        downgrade_info: Some(DowngradeInfo {
+            enabled: view.membership.downgrade.enabled,
+            target_version: view.membership.downgrade.target_version.clone(),
+        }),
     }
 }
 

@@ -287,7 +287,7 @@ fn keys(backend: &Backend, bucket: Bucket) -> Result<Vec<Bytes>, Corrupt> {
 
 /// The file is of this release from now on, and so are all members of its cluster.
 fn raise_versions(backend: &mut Backend) -> Result<(), FileFailure> {
-    state::put_storage_version(backend);
+    state::put_storage_version(backend, version::STORAGE);
     if state::restore(&backend.view())?.cluster_version.is_some() {
         state::put_cluster_version(backend, version::CLUSTER);
     }

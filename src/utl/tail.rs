@@ -4,7 +4,7 @@
 //! |---|---|
 //! | request on keys, leases, alarms | applied by `apply::Applier`, as at a member |
 //! | conf change, attributes of a member | a change of [`Members`]; the new directory has one member only |
-//! | cluster version | nothing: the new directory is of our version |
+//! | cluster version, downgrade | nothing: the new directory is of our version |
 //! | read that went through the log, nothing at all | nothing |
 //! | request of the v2 API (3.4) | members' attributes as above; keys of that API are counted and left out, they were never in the database |
 //! | anything that this version does not know | a refusal that names the remedy |
@@ -229,7 +229,7 @@ fn translate(
             members.set_attributes(set.member_id, attributes.name, attributes.client_urls);
             Ok(empty)
         }
-        Operation::ClusterVersionSet(_) => Ok(empty),
+        Operation::ClusterVersionSet(_) | Operation::DowngradeInfoSet(_) | Operation::DowngradeVersionTest => Ok(empty),
         Operation::Unknown(field) if CHANGES_NOTHING.contains(&field) => Ok(empty),
         Operation::Unknown(field) => Err(TailError::Unknown { index: entry.index, field }),
         Operation::Alarm(_) | Operation::LeaseCheckpoint(_) => Ok(entry),

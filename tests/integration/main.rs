@@ -2,13 +2,15 @@
 //!
 //! ```text
 //!   layers        reads src/ and fails on an import that points up
-//!   differential  the same traffic to ringd and etcd        wire      the same for what is below the messages
-//!   clients       stock etcdctl and the etcd-client crate   crash     kill -9 under load
-//!   bad_input     what no client would send                 startup   flags, ports, directories
-//!   damage        changed bytes in the data directory       disks     full, in memory, read-only
+//!   differential  the same traffic to ringd and etcd        wire       the same for what is below the messages
+//!   watch, watch_requests, watch_flow, lease, maintenance   the same for those services
+//!   kubernetes    the request shapes of kube-apiserver      lock       locks and elections, by service and by recipe
+//!   clients       stock etcdctl and the etcd-client crate   crash      kill -9 under load
+//!   snapshots, utl    data in both directions               maintenance_crash   kill -9 and full disks during maintenance
+//!   bad_input     what no client would send                 startup    flags, ports, directories
+//!   damage        changed bytes in the data directory       disks      full, in memory, read-only
+//!   metrics       /metrics beside etcd's                    pages      the other pages beside etcd's
 //!   fuzz          seeded programs against parsers
-//!   metrics       /metrics beside etcd's                   lock      locks and elections, by service and by recipe
-//!   metrics       /metrics beside etcd's                        utl       ringutl beside etcdutl, data in both directions
 //! ```
 //!
 //! Some compare with etcd or use its tools (`make reference` builds them). Without those they are reported as ignored,
@@ -31,6 +33,7 @@ mod lock;
 mod maintenance;
 mod maintenance_crash;
 mod metrics;
+mod pages;
 mod snapshots;
 mod startup;
 mod traffic;
@@ -107,6 +110,8 @@ fn main() {
         with_reference_3_7("kubernetes::requests_agree", kubernetes::requests_agree),
         with_reference_3_7("wire::transport_agrees", wire::transport_agrees),
         with_reference_3_7("wire::http1_agrees", wire::http1_agrees),
+        with_reference_3_7("pages::pages_agree", pages::pages_agree),
+        with_reference_3_7("pages::reports_agree", pages::reports_agree),
         with_reference_3_7("metrics::families_agree", metrics::families_agree),
         test("metrics::counters_move", metrics::counters_move),
         with_reference("clients::etcdctl_prints_the_same", clients::etcdctl_prints_the_same),

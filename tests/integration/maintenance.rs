@@ -26,8 +26,6 @@ use crate::{
 
 const PUT: &str = "/etcdserverpb.KV/Put";
 const RANGE: &str = "/etcdserverpb.KV/Range";
-const DELETE_RANGE: &str = "/etcdserverpb.KV/DeleteRange";
-const TXN: &str = "/etcdserverpb.KV/Txn";
 const COMPACT: &str = "/etcdserverpb.KV/Compact";
 const ALARM: &str = "/etcdserverpb.Maintenance/Alarm";
 const STATUS: &str = "/etcdserverpb.Maintenance/Status";
@@ -122,7 +120,7 @@ pub fn alarms_agree() {
             }
             blocked += battery(&pair, Compared::All).await;
             let errors = status(&pair).await.errors;
-            assert_eq!(errors.is_empty(), position < 3 || position >= 16, "{position}: {errors:?}");
+            assert_eq!(errors.is_empty(), !(3..16).contains(&position), "{position}: {errors:?}");
         }
         assert!(blocked > 10, "only {blocked} requests were refused");
         if server::subject_is_ringd() {
@@ -173,9 +171,9 @@ async fn battery(pair: &Pair, compared: Compared) -> usize {
         Operation::Range(range("battery", false)),
         Operation::Range(range("battery", true)),
         Operation::RangeStream(range("battery", false)),
-        txn(&[range_op.clone()], &[]),
+        txn(std::slice::from_ref(&range_op), &[]),
         txn(&[put_op("battery")], &[]),
-        txn(&[range_op.clone()], &[put_op("battery")]),
+        txn(std::slice::from_ref(&range_op), &[put_op("battery")]),
         txn(&[RequestOp { request: Some(Request::RequestTxn(nested)) }], &[]),
         txn(&[delete_op], &[range_op]),
         txn(&[], &[]),

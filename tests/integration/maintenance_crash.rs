@@ -217,7 +217,7 @@ async fn compact(connection: &Connection, progress: &Progress) -> bool {
         return true;
     }
     progress.compaction_asked.set(revision);
-    let request = CompactionRequest { revision, physical: progress.done.get() % 2 == 0 };
+    let request = CompactionRequest { revision, physical: progress.done.get().is_multiple_of(2) };
     if !succeeded::<_, CompactionResponse>(connection, "/etcdserverpb.KV/Compact", &request).await {
         return false;
     }

@@ -43,6 +43,13 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("backend-batch-limit", "0", "Most changes between commits of the page file [default: 10000]"),
     flag("compaction-batch-limit", "0", "Revisions per slice of a compaction [default: 1000]"),
     flag("compaction-sleep-interval", "0", "Pause between slices of a compaction [default: 10ms]"),
+    flag("auto-compaction-mode", "periodic", "What --auto-compaction-retention means: periodic or revision"),
+    flag(
+        "auto-compaction-retention",
+        "0",
+        "History that is kept when old revisions are compacted by themselves: a time (hours without a unit), or a number of \
+         revisions; 0 is off",
+    ),
     flag("snapshot-count", "10000", "For compatibility: the log is released at every commit of the database"),
     flag("snapshot-catchup-entries", "5000", "Entries kept in memory for slow followers"),
     flag("warning-apply-duration", "100ms", "Log an apply that takes longer"),
@@ -71,8 +78,6 @@ pub(super) const FLAGS: &[Flag] = &[
 pub(super) const NOT_SERVED: &[&str] = &[
     "auth-token",
     "auth-token-ttl",
-    "auto-compaction-mode",
-    "auto-compaction-retention",
     "auto-tls",
     "backend-bbolt-freelist-type",
     "bcrypt-cost",

@@ -22,6 +22,7 @@ use self::{
     flags::{NOT_SERVED, command, go_style, refused_by_clap},
     values::Values,
 };
+use crate::service::retention::Policy;
 
 /// Everything a member is started with.
 #[derive(Clone, Debug)]
@@ -50,6 +51,8 @@ pub struct Config {
     pub commit_changes_max: usize,
     pub compaction_batch: usize,
     pub compaction_pause: Duration,
+    /// When old revisions are compacted by themselves; `None`: never.
+    pub retention: Option<Policy>,
     pub snapshot_catchup_entries: u64,
     pub warning_apply: Duration,
     pub warning_unary: Duration,
@@ -191,6 +194,27 @@ mod tests {
         assert!(refusal(&["stray"], &[]).text.contains("not a valid flag"));
         assert!(refusal(&["--socket-reuse-port"], &[]).text.contains("does not share"));
         assert!(refusal(&["--initial-election-tick-advance=false"], &[]).text.contains("at once"));
+    }
+
+    #[test]
+    fn retention_is_a_time_or_a_number() {
+        let policy = |mode: &str, text: &str| {
+            let flags = [format!("--auto-compaction-mode={mode}"), format!("--auto-compaction-retention={text}")];
+            parse(&[&flags[0], &flags[1]], &[]).map(|config| config.retention).map_err(|refused| refused.text)
+        };
+        let hour = 3_600_000_000_000;
+        assert_eq!(policy("periodic", "0"), Ok(None));
+        assert_eq!(policy("periodic", "2"), Ok(Some(Policy::Periodic { period_ns: 2 * hour })));
+        assert_eq!(policy("periodic", "30m"), Ok(Some(Policy::Periodic { period_ns: hour / 2 })));
+        assert_eq!(policy("revision", "1000"), Ok(Some(Policy::Revision { keep: 1000 })));
+        assert_eq!(policy("revision", "1us"), Ok(Some(Policy::Revision { keep: 1000 })));
+        assert_eq!(policy("hourly", "1").expect_err("refused"), r#"unknown auto-compaction-mode "hourly""#);
+        assert_eq!(policy("", "1").expect_err("refused"), "undefined auto-compaction-mode");
+        assert_eq!(
+            policy("periodic", "-5").expect_err("refused"),
+            r#"error parsing CompactionRetention: time: missing unit in duration "-5""#
+        );
+        assert!(policy("periodic", "-5m").expect_err("refused").contains("negative"));
     }
 
     #[test]

@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{Config, Cores, Refused, invalid, refuse, values::Values};
-use crate::base::limits;
+use crate::{
+    base::{go_duration, limits},
+    service::retention::Policy,
+};
 
 impl Values {
     pub(super) fn config(&self) -> Result<Config, Refused> {
@@ -52,6 +55,7 @@ impl Values {
                 self.duration("compaction-sleep-interval")?,
                 Duration::from_millis(limits::COMPACTION_PAUSE_MS),
             ),
+            retention: self.retention()?,
             snapshot_catchup_entries: self.number("snapshot-catchup-entries")?,
             warning_apply: self.duration("warning-apply-duration")?,
             warning_unary: self.duration("warning-unary-request-duration")?,
@@ -180,6 +184,38 @@ impl Values {
             addresses.push(SocketAddr::new(host, url.port_or_known_default().unwrap_or(2379)));
         }
         if addresses.is_empty() { Err(invalid(name, "", "at least one URL is expected")) } else { Ok(addresses) }
+    }
+
+    /// As etcd reads it: a number of 0 or more counts hours or revisions, anything else is a duration.
+    fn retention(&self) -> Result<Option<Policy>, Refused> {
+        let (mode, text) = (self.text("auto-compaction-mode"), self.text("auto-compaction-retention"));
+        if !matches!(mode, "periodic" | "revision") {
+            let undefined = "undefined auto-compaction-mode".to_owned();
+            return Err(refuse(
+                1,
+                if mode.is_empty() { undefined } else { format!("unknown auto-compaction-mode {mode:?}") },
+            ));
+        }
+        let number = text.parse::<i64>().ok().filter(|number| *number >= 0);
+        let nanoseconds = match number {
+            Some(number) if mode == "revision" => Some(number),
+            Some(number) => number.checked_mul(3_600_000_000_000),
+            None if text.starts_with('-') && go_duration::parse(text).is_ok() => {
+                return Err(refuse(1, format!("--auto-compaction-retention must not be negative (set to {text})")));
+            }
+            None => {
+                let parsed = go_duration::parse(text);
+                let parsed =
+                    parsed.map_err(|error| refuse(1, format!("error parsing CompactionRetention: {error}")))?;
+                i64::try_from(parsed.as_nanos()).ok()
+            }
+        };
+        let too_long = || invalid("auto-compaction-retention", text, "less than 292 years is expected");
+        Ok(match (mode, nanoseconds.ok_or_else(too_long)?) {
+            (_, 0) => None,
+            ("revision", keep) => Some(Policy::Revision { keep }),
+            (_, period) => Some(Policy::Periodic { period_ns: period.unsigned_abs() }),
+        })
     }
 
     fn log_level(&self) -> Result<tracing::Level, Refused> {

@@ -9,6 +9,7 @@ use super::{
     flags::{FLAGS, NOT_SERVED},
     invalid, refuse,
 };
+use crate::base::go_duration;
 
 /// Flag values by name, and which of them somebody set.
 pub(super) struct Values {
@@ -77,7 +78,7 @@ impl Values {
 
     pub(super) fn duration(&self, name: &str) -> Result<Duration, Refused> {
         let text = self.text(name);
-        go_duration(text).ok_or_else(|| invalid(name, text, "a duration like 100ms, 5s or 2h45m is expected"))
+        go_duration::parse(text).map_err(|_| invalid(name, text, "a duration like 100ms, 5s or 2h45m is expected"))
     }
 
     pub(super) fn list(&self, name: &str) -> Vec<String> {
@@ -88,46 +89,5 @@ impl Values {
         let text = self.text(name);
         let found = choices.iter().find(|choice| **choice == text);
         found.copied().ok_or_else(|| invalid(name, text, &format!("one of {} is expected", choices.join(", "))))
-    }
-}
-
-/// Parses Go's durations: `300ms`, `1.5h`, `2h45m`; a bare `0` too.
-pub(super) fn go_duration(text: &str) -> Option<Duration> {
-    if text == "0" {
-        return Some(Duration::ZERO);
-    }
-    let mut total = 0.0;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').filter(|length| *length > 0)?;
-        let number: f64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let unit_length = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        total += number
-            * match &rest[..unit_length] {
-                "ns" => 1e-9,
-                "us" | "µs" => 1e-6,
-                "ms" => 1e-3,
-                "s" => 1.0,
-                "m" => 60.0,
-                "h" => 3600.0,
-                _ => return None,
-            };
-        rest = &rest[unit_length..];
-    }
-    (!text.is_empty()).then(|| Duration::try_from_secs_f64(total).ok()).flatten()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_gos() {
-        assert_eq!(go_duration("2h45m"), Some(Duration::from_secs(9900)));
-        assert_eq!(go_duration("1.5s"), Some(Duration::from_millis(1500)));
-        assert_eq!(go_duration("100ms"), Some(Duration::from_millis(100)));
-        assert_eq!(go_duration("5"), None);
-        assert_eq!(go_duration(""), None);
     }
 }

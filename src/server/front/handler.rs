@@ -48,6 +48,7 @@ impl Handler for FrontHandler {
             methods::HASH_KV => front.hash_kv(&view, message, responder),
             methods::DEFRAGMENT => front.defragment(message, responder),
             methods::MOVE_LEADER => Some(front.move_leader(&view, message)),
+            methods::DOWNGRADE => front.downgrade(message, responder),
             methods::MEMBER_LIST => front.member_list(call, &view, message, responder),
             methods::LOCK => front.lock(message, responder),
             methods::UNLOCK => front.unlock(message, responder),

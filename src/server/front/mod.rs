@@ -14,10 +14,11 @@
 //! | `watch`, `watch_stream`, `watch_gate` | watchers of this core, their streams, and how changes reach them |
 //! | `lock`, `election` | the services that stand on the store, and `store`, what they ask of it |
 //! | `quota` | what is refused because the database is full |
-//! | `kv`, `lease`, `members`, `maintenance` | the services |
+//! | `kv`, `lease`, `members`, `maintenance`, `downgrade` | the services |
 //!
 //! Every call that waits for consensus is answered within the request timeout.
 
+mod downgrade;
 mod election;
 mod handler;
 mod kv;

@@ -21,7 +21,7 @@ pub struct Pair {
     pub connections: [Connection; 2],
     servers: [Option<Server>; 2],
     // Last, so that the servers end before their directories go.
-    directories: [TempDir; 2],
+    _directories: [TempDir; 2],
 }
 
 impl Pair {
@@ -33,7 +33,7 @@ impl Pair {
         Pair {
             connections: [ringd.connect().await, etcd.connect().await],
             servers: [Some(ringd), Some(etcd)],
-            directories,
+            _directories: directories,
         }
     }
 
@@ -49,12 +49,6 @@ impl Pair {
     /// Both, ringd first.
     pub fn servers(&self) -> [&Server; 2] {
         self.servers.each_ref().map(|server| server.as_ref().expect("always there between calls"))
-    }
-
-    /// Stops both and gives back their directories.
-    pub fn stop(self) -> [TempDir; 2] {
-        self.servers.into_iter().flatten().for_each(Server::stop);
-        self.directories
     }
 
     /// Asks both at the same time.

@@ -20,10 +20,7 @@ use ringd::proto::{
     mvccpb::Event,
 };
 
-use super::{
-    grpc::Connection,
-    stream::{End, Stream},
-};
+use super::{grpc::Connection, stream::Stream};
 
 const WATCH: &str = "/etcdserverpb.Watch/Watch";
 /// The id of answers that are about no watcher, or about all.
@@ -148,16 +145,6 @@ impl Watching {
     pub async fn read(&mut self) {
         let response = self.stream.next::<WatchResponse>().await;
         self.take(response.unwrap_or_else(|end| panic!("the watch stream ends: {end}")));
-    }
-
-    /// How the stream ends; what comes before is taken.
-    pub async fn read_to_end(&mut self) -> End {
-        loop {
-            match self.stream.next::<WatchResponse>().await {
-                Ok(response) => self.take(response),
-                Err(end) => return end,
-            }
-        }
     }
 
     pub fn cancel_stream(self) {

@@ -1,0 +1,137 @@
+//! The pages over HTTP/1 beside etcd's: status, every header, every byte of the body.
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use ringd::proto::etcdserverpb::{AlarmRequest, AlarmResponse, AlarmType, alarm_request::AlarmAction};
+
+use crate::harness::{
+    self,
+    server::{self, Program, Server},
+};
+
+/// Requests that every server answers with the same bytes.
+const REQUESTS: [(&str, &str); 40] = [
+    ("GET", "/version"),
+    ("POST", "/version"),
+    ("HEAD", "/version"),
+    ("OPTIONS", "/version"),
+    ("GET", "/health"),
+    ("POST", "/health"),
+    ("HEAD", "/health"),
+    ("DELETE", "/health"),
+    ("GET", "/health?serializable=true"),
+    ("GET", "/health?exclude=NOSPACE"),
+    ("GET", "/health?exclude=NOSPACE&exclude=CORRUPT"),
+    ("GET", "/health?exclude=&exclude=none"),
+    ("GET", "/health/"),
+    ("GET", "/livez"),
+    ("GET", "/livez?verbose"),
+    ("GET", "/livez?verbose=false"),
+    ("GET", "/livez?exclude=serializable_read&verbose"),
+    ("GET", "/livez?exclude=nothing"),
+    ("GET", "/livez/serializable_read?verbose"),
+    ("GET", "/livez/serializable_read?exclude=serializable_read&verbose"),
+    ("GET", "/livez/linearizable_read"),
+    ("GET", "/livez/"),
+    ("PUT", "/livez"),
+    ("GET", "/readyz"),
+    ("GET", "/readyz/data_corruption?verbose"),
+    ("GET", "/readyz/serializable_read?verbose"),
+    ("GET", "/readyz/linearizable_read?verbose"),
+    ("GET", "/readyz/non_learner?verbose"),
+    ("GET", "/readyz?exclude=data_corruption&exclude=linearizable_read&exclude=non_learner&verbose"),
+    ("POST", "/readyz/non_learner"),
+    ("GET", "/readyz/nothing"),
+    ("GET", "/"),
+    ("GET", "/nothing/here"),
+    ("POST", "/nothing/here"),
+    ("GET", "//health?serializable=true&x=<y>"),
+    ("POST", "/a/../health"),
+    ("GET", "/./nothing//"),
+    ("POST", "/debug/vars"),
+    ("GET", "/debug/pprof/"),
+    ("GET", "/debug/requests"),
+];
+/// The same but for the body, whose length may be announced or not.
+const HEADS: [(&str, &str); 3] = [("GET", "/metrics"), ("POST", "/metrics"), ("GET", "/debug/vars")];
+
+/// On a member that is well, and with each alarm.
+pub fn pages_agree() {
+    let directories = [server::directory(), server::directory()];
+    let ringd = Server::start(Program::Ringd, directories[0].path());
+    let etcd = Server::start(Program::Etcd, directories[1].path());
+    for alarm in [None, Some(AlarmType::Nospace), Some(AlarmType::Corrupt)] {
+        for server in [&ringd, &etcd] {
+            alarm.inspect(|alarm| harness::run(set_alarm(server, *alarm, AlarmAction::Activate)));
+        }
+        for (method, path) in REQUESTS {
+            let answers = [&ringd, &etcd].map(|server| harness::run(ask(server.port, method, path)));
+            assert_eq!(answers[0], answers[1], "{method} {path} with {alarm:?}: ringd, then etcd");
+        }
+        for (method, path) in HEADS {
+            let [ringd, etcd] = [&ringd, &etcd].map(|server| harness::run(ask(server.port, method, path)));
+            assert_eq!((ringd.status, ringd.headers), (etcd.status, etcd.headers), "{method} {path}");
+        }
+        for server in [&ringd, &etcd] {
+            alarm.inspect(|alarm| harness::run(set_alarm(server, *alarm, AlarmAction::Deactivate)));
+        }
+    }
+}
+
+/// The checks of a page come in any order in etcd; one line each, and then the verdict.
+pub fn reports_agree() {
+    let directories = [server::directory(), server::directory()];
+    let ringd = Server::start(Program::Ringd, directories[0].path());
+    let etcd = Server::start(Program::Etcd, directories[1].path());
+    let corrupt = |server| harness::run(set_alarm(server, AlarmType::Corrupt, AlarmAction::Activate));
+    [&ringd, &etcd].into_iter().for_each(corrupt);
+    for path in ["/readyz?verbose", "/readyz", "/readyz?exclude=data_corruption&verbose"] {
+        let [ringd, etcd] = [&ringd, &etcd].map(|server| {
+            let page = harness::run(ask(server.port, "GET", path));
+            let mut lines: Vec<String> = page.body.lines().map(str::to_owned).collect();
+            lines.sort();
+            (page.status, page.headers, lines)
+        });
+        assert_eq!(ringd, etcd, "{path}: ringd, then etcd");
+    }
+}
+
+async fn set_alarm(server: &Server, alarm: AlarmType, action: AlarmAction) {
+    let request = AlarmRequest { action: action as i32, member_id: 7, alarm: alarm as i32 };
+    let path = "/etcdserverpb.Maintenance/Alarm";
+    let answer: AlarmResponse = server.connect().await.unary(path, &request).await.unwrap();
+    assert_eq!(answer.alarms.len(), 1);
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Page {
+    status: String,
+    /// Names in lower case, sorted; without the date and how the length is told.
+    headers: Vec<String>,
+    body: String,
+}
+
+async fn ask(port: u16, method: &str, path: &str) -> Page {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).await.unwrap();
+    let text = String::from_utf8_lossy(&bytes);
+    let (head, body) = text.split_once("\r\n\r\n").expect("an HTTP answer");
+    let mut lines = head.lines();
+    let status = lines.next().expect("a status line").to_owned();
+    let named = |line: &str| {
+        let (name, value) = line.split_once(':').expect("a header");
+        (name.to_ascii_lowercase(), value.trim().to_owned())
+    };
+    let left_out = ["date", "content-length", "transfer-encoding", "connection"];
+    let headers = lines.map(named).filter(|(name, _)| !left_out.contains(&name.as_str()));
+    let mut headers: Vec<String> = headers.map(|(name, value)| format!("{name}: {value}")).collect();
+    headers.sort();
+    Page { status, headers, body: body.to_owned() }
+}
