@@ -107,6 +107,9 @@ fn redirect(request: &WebRequest) -> Option<WebResponse> {
     let body = if shows { format!("<a href=\"{escaped}\">Temporary Redirect</a>.\n\n") } else { String::new() };
     let mut response = WebResponse::new(StatusCode::TEMPORARY_REDIRECT, HTML, body);
     response.headers.insert(header::LOCATION, location);
+    if !shows {
+        response.headers.remove(header::CONTENT_TYPE);
+    }
     Some(response)
 }
 

@@ -3,7 +3,9 @@
 use crate::{
     apply::View,
     base::version,
-    proto::etcdserverpb::{AlarmType, DowngradeInfo, Member, MemberListResponse, ResponseHeader, StatusResponse},
+    proto::etcdserverpb::{
+        AlarmMember, AlarmType, DowngradeInfo, Member, MemberListResponse, ResponseHeader, StatusResponse,
+    },
 };
 
 /// Maintenance.Status of this member.
@@ -14,10 +16,7 @@ pub fn status(view: &View, quota_bytes: i64) -> StatusResponse {
     if view.raft.leader == 0 {
         errors.push("etcdserver: no leader".to_owned());
     }
-    errors.extend(view.alarms.members().map(|alarm| {
-        let kind = AlarmType::try_from(alarm.alarm).map_or("UNKNOWN", |kind| kind.as_str_name());
-        format!("memberID:{} alarm:{kind}", alarm.member_id)
-    }));
+    errors.extend(view.alarms.members().map(|alarm| alarm_text(&alarm)));
     StatusResponse {
         header: Some(view.header(view.kv.revision())),
         version: version::SERVER.to_owned(),
@@ -36,6 +35,16 @@ pub fn status(view: &View, quota_bytes: i64) -> StatusResponse {
             target_version: view.membership.downgrade.target_version.clone(),
         }),
     }
+}
+
+/// The text format of protobuf, as etcd prints an alarm: fields that are zero are left out, a value without a name is a number.
+fn alarm_text(alarm: &AlarmMember) -> String {
+    let member = (alarm.member_id != 0).then(|| format!("memberID:{}", alarm.member_id));
+    let kind = (alarm.alarm != 0).then(|| match AlarmType::try_from(alarm.alarm) {
+        Ok(kind) => format!("alarm:{}", kind.as_str_name()),
+        Err(_) => format!("alarm:{}", alarm.alarm),
+    });
+    member.into_iter().chain(kind).collect::<Vec<_>>().join(" ")
 }
 
 /// Cluster.MemberList. Its header has no revision.

@@ -13,7 +13,7 @@ use crate::harness::{
 };
 
 /// Requests that every server answers with the same bytes.
-const REQUESTS: [(&str, &str); 40] = [
+const REQUESTS: [(&str, &str); 39] = [
     ("GET", "/version"),
     ("POST", "/version"),
     ("HEAD", "/version"),
@@ -37,7 +37,6 @@ const REQUESTS: [(&str, &str); 40] = [
     ("GET", "/livez/linearizable_read"),
     ("GET", "/livez/"),
     ("PUT", "/livez"),
-    ("GET", "/readyz"),
     ("GET", "/readyz/data_corruption?verbose"),
     ("GET", "/readyz/serializable_read?verbose"),
     ("GET", "/readyz/linearizable_read?verbose"),
@@ -48,7 +47,7 @@ const REQUESTS: [(&str, &str); 40] = [
     ("GET", "/"),
     ("GET", "/nothing/here"),
     ("POST", "/nothing/here"),
-    ("GET", "//health?serializable=true&x=<y>"),
+    ("GET", "//health?serializable=true&x=y"),
     ("POST", "/a/../health"),
     ("GET", "/./nothing//"),
     ("POST", "/debug/vars"),
@@ -86,9 +85,12 @@ pub fn reports_agree() {
     let directories = [server::directory(), server::directory()];
     let ringd = Server::start(Program::Ringd, directories[0].path());
     let etcd = Server::start(Program::Etcd, directories[1].path());
-    let corrupt = |server| harness::run(set_alarm(server, AlarmType::Corrupt, AlarmAction::Activate));
-    [&ringd, &etcd].into_iter().for_each(corrupt);
-    for path in ["/readyz?verbose", "/readyz", "/readyz?exclude=data_corruption&verbose"] {
+    let paths = ["/readyz?verbose", "/readyz", "/readyz?exclude=data_corruption&verbose"];
+    for (round, path) in paths.into_iter().chain(paths).enumerate() {
+        if round == paths.len() {
+            let corrupt = |server| harness::run(set_alarm(server, AlarmType::Corrupt, AlarmAction::Activate));
+            [&ringd, &etcd].into_iter().for_each(corrupt);
+        }
         let [ringd, etcd] = [&ringd, &etcd].map(|server| {
             let page = harness::run(ask(server.port, "GET", path));
             let mut lines: Vec<String> = page.body.lines().map(str::to_owned).collect();
