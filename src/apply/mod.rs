@@ -92,7 +92,7 @@ pub enum Applied {
     /// The encoded response, or why not.
     Answered { id: u64, outcome: Result<Bytes, Refusal> },
     /// The answer follows from [`Applier::compact_step`].
-    Deferred,
+    Deferred { id: u64 },
     /// Applied in part: [`Applier::go_on`] does the next slice, before anything else is applied.
     Unfinished,
 }
@@ -236,7 +236,7 @@ impl Applier {
                 }
                 Ok(self.encode(response, raft))
             }
-            Ok(Done::Later) => return Ok(Applied::Deferred),
+            Ok(Done::Later) => return Ok(Applied::Deferred { id }),
             Ok(Done::Unfinished) => return Ok(Applied::Unfinished),
             Err(Stop::Refused(refusal)) => Err(refusal),
             Err(Stop::Failed(failure)) => return Err(failure),

@@ -84,6 +84,8 @@ pub const TURN_REQUESTS_MAX: usize = 256;
 pub const STREAM_SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// A large answer is produced in pieces of this size.
 pub const ANSWER_PIECE_BYTES: usize = 32 * 1024;
+/// Records of one message of a RangeStream, unless a single one is larger.
+pub const RANGE_STREAM_PIECE_BYTES: usize = 128 * 1024;
 /// Largest message a server sends (etcd: 2^31 - 1).
 pub const SEND_BYTES_MAX: u64 = i32::MAX as u64;
 /// A connection that failed has this long to take the last bytes.

@@ -58,7 +58,7 @@ pub use self::{
     event::{Change, ChangeKind, EventReader, EventRecord},
     hash::{HashReader, HashResult, KeyValueHash},
     key_index::KeyVersion,
-    range::{Measured, RangeOptions, RangeReader, RangeResult, collect},
+    range::{Measured, Piece, RangeOptions, RangeReader, RangeResult, collect},
     record::{BadRecord, RecordFields},
     restore::{Attachment, Restore},
     revision::{BadRevisionKey, RecordKey, Revision},

@@ -86,6 +86,16 @@ pub struct RangeResult {
     pub revision: i64,
 }
 
+/// A part of an answer that is not measured first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Piece {
+    pub kvs: u64,
+    /// The key to go on with, if the range does not end here.
+    pub next: Option<Bytes>,
+    /// Whether the limit ends the answer here.
+    pub cut_off: bool,
+}
+
 /// One range over one view, on its way out.
 #[derive(Debug)]
 pub struct RangeReader {
@@ -381,6 +391,35 @@ impl RangeReader {
             }
             fits
         })
+    }
+
+    /// Appends the first `kvs` fields of an answer in key order: those of about `budget` keys that fit into `room` bytes, but one
+    /// at least if there is one. Nothing is measured or counted, and the rest is to be asked for again. To be called first.
+    ///
+    /// # Panics
+    /// If the answer has filters or another order.
+    pub fn first_piece(&mut self, out: &mut BytesMut, mut budget: usize, room: usize) -> Result<Piece, Failure> {
+        assert!(matches!(self.plan, Plan::Forwards) && !self.options.has_filters(), "key by key");
+        let start = out.len();
+        let kvs_max = self.options.kvs_max();
+        let mut piece = Piece::default();
+        let mut walked = 0;
+        let done = self.visit(&mut walked, &mut budget, &mut |entry, version, _| {
+            let body = self.body(entry, version)?;
+            piece.cut_off = piece.kvs == kvs_max;
+            if piece.cut_off || (piece.kvs > 0 && out.len() - start + body.field_len() > room) {
+                piece.next = Some(Bytes::copy_from_slice(entry.key()));
+                return Ok(false);
+            }
+            body.append_field(out);
+            piece.kvs += 1;
+            Ok(true)
+        })?;
+        if !done {
+            let entry = self.view.index.cursor_at_rank(self.first + walked).next();
+            piece.next = entry.map(|entry| Bytes::copy_from_slice(entry.key()));
+        }
+        Ok(piece)
     }
 
     /// Gives bodies to `sink` in the order of the answer until it does not take one; `true` when all were taken.

@@ -451,11 +451,15 @@ impl Engine {
             self.applier.lessor().promote();
         }
         match applied {
-            Applied::Nothing | Applied::Deferred | Applied::Unfinished => {}
+            Applied::Nothing | Applied::Unfinished => {}
             Applied::ConfChange { change, .. } => {
                 if let Some(conf_state) = self.consensus.apply_conf_change(entry.index, &change)? {
                     self.applier.set_conf_state(&conf_state);
                 }
+            }
+            Applied::Deferred { id } => {
+                let front = self.proposers.get(&id);
+                self.output.answers.extend(front.map(|front| (*front, Answer::ProposalDeferred { id })));
             }
             Applied::Answered { id, outcome } => self.answer(id, outcome),
         }

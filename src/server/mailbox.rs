@@ -44,6 +44,8 @@ pub enum Chore {
 pub enum Answer {
     /// The proposal was applied (the encoded response without its gRPC frame) or refused.
     Proposal { id: u64, outcome: Result<Bytes, Refusal> },
+    /// The proposal was applied, and its outcome comes when what it asked for is done, however long that takes.
+    ProposalDeferred { id: u64 },
     /// The view published last is at least as new as the read index.
     ReadConfirmed { context: u64 },
     /// The round failed.

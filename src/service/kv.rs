@@ -17,15 +17,13 @@ use prost::{
 use crate::{
     apply::{View, txn},
     base::{limits, refusal::Refusal},
-    mvcc::{self, Failure, KeyRange, Measured, RangeOptions, RangeReader},
-    proto::etcdserverpb::{
-        RangeRequest, RangeResponse, RangeStreamResponse, ResponseHeader, TxnRequest, range_request::SortTarget,
-    },
+    mvcc::{self, Failure, Measured, RangeOptions, RangeReader},
+    proto::etcdserverpb::{RangeRequest, ResponseHeader, TxnRequest, range_request::SortTarget},
 };
 
-const HEADER_TAG: u8 = 0x0a;
-const MORE_TAG: u8 = 0x18;
-const COUNT_TAG: u8 = 0x20;
+pub(super) const HEADER_TAG: u8 = 0x0a;
+pub(super) const MORE_TAG: u8 = 0x18;
+pub(super) const COUNT_TAG: u8 = 0x20;
 
 /// Why a read gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -144,7 +142,7 @@ impl RangeJob {
         let mut head = BytesMut::new();
         put_header(&self.header, &mut head);
         self.head = head.freeze();
-        self.tail = tail(measured);
+        self.tail = tail(measured.more, measured.count);
         self.phase = Phase::Head;
         Ok(true)
     }
@@ -208,19 +206,20 @@ impl RangeJob {
     }
 }
 
-fn tail(measured: Measured) -> Bytes {
+/// What comes behind the keys and values.
+pub(super) fn tail(more: bool, count: i64) -> Bytes {
     let mut out = BytesMut::new();
-    if measured.more {
+    if more {
         out.put_slice(&[MORE_TAG, 1]);
     }
-    if measured.count != 0 {
+    if count != 0 {
         out.put_u8(COUNT_TAG);
-        encode_varint(measured.count.cast_unsigned(), &mut out);
+        encode_varint(count.cast_unsigned(), &mut out);
     }
     out.freeze()
 }
 
-fn put_header(header: &ResponseHeader, out: &mut BytesMut) {
+pub(super) fn put_header(header: &ResponseHeader, out: &mut BytesMut) {
     let length = header.encoded_len();
     out.reserve(1 + encoded_len_varint(length as u64) + length);
     out.put_u8(HEADER_TAG);
@@ -236,82 +235,4 @@ pub fn read_txn(view: &View, request: &TxnRequest) -> Result<Bytes, ReadStop> {
     let mut response = txn::read(&view.kv, request)?;
     response.header = Some(view.header(view.kv.revision()));
     Ok(response.encode_to_vec().into())
-}
-
-/// A RangeStream on its way: pieces of about one request's size, all of one revision.
-///
-/// Every piece is read from the view that is newest by then, so a slow client pins nothing; what it asks for is the revision
-/// of the first piece, and a compaction past that ends the stream, as in etcd.
-pub struct RangeStreamJob {
-    request: RangeRequest,
-    header: Option<ResponseHeader>,
-    limit: i64,
-    sent: i64,
-    target_bytes: usize,
-}
-
-/// Keys in the first piece; later ones adapt to their size.
-const FIRST_PIECE_KEYS: i64 = 10;
-
-impl RangeStreamJob {
-    /// Of a checked request; `target_bytes` is `--max-request-bytes`.
-    #[must_use]
-    pub fn new(mut request: RangeRequest, target_bytes: usize) -> Self {
-        let limit = if request.limit > 0 { request.limit } else { i64::MAX };
-        request.limit = FIRST_PIECE_KEYS.min(limit);
-        Self { request, header: None, limit, sent: 0, target_bytes }
-    }
-
-    /// The next message, and whether it is the last.
-    ///
-    /// # Errors
-    /// The revision is not there (any more), or the database is damaged.
-    pub fn next(&mut self, view: &View) -> Result<(Bytes, bool), ReadStop> {
-        let options = RangeOptions::from_request(&self.request).ok_or(Refusal::InvalidSortOption)?;
-        let found = mvcc::collect(&view.kv, &options)?;
-        let header = *self.header.get_or_insert_with(|| view.header(found.revision));
-        if self.request.count_only {
-            let response = RangeResponse { header: Some(header), count: found.count, ..RangeResponse::default() };
-            return Ok((stream_message(response), true));
-        }
-        if self.request.revision == 0 {
-            self.request.revision = header.revision;
-        }
-        self.sent += i64::try_from(found.kvs.len()).expect("fits");
-        let last = !found.more || self.sent == self.limit;
-        let next_key = found.kvs.last().map(|kv| [&kv.key[..], &[0]].concat()).unwrap_or_default();
-        // etcd counts what follows the last key sent, also where a sort target put that key out of order.
-        let rest = match found.more {
-            true => view.kv.count(KeyRange::new(&next_key, &self.request.range_end), self.request.revision),
-            false => Ok(0),
-        };
-        let total = self.sent + i64::try_from(rest.map_err(Refusal::from)?).expect("fits");
-        let mut response = RangeResponse { kvs: found.kvs, ..RangeResponse::default() };
-        let size = response.encoded_len();
-        if last {
-            response.header = Some(header);
-            response.more = found.more;
-            response.count = total;
-        } else {
-            self.request.key = next_key.into();
-            self.request.limit = self.adapted(size).min(self.limit - self.sent);
-        }
-        Ok((stream_message(response), last))
-    }
-
-    /// Doubles or halves the piece when it was far from the target.
-    fn adapted(&self, size: usize) -> i64 {
-        let keys = self.request.limit;
-        if size < self.target_bytes / 2 {
-            keys.saturating_mul(2)
-        } else if size > self.target_bytes * 2 {
-            (keys / 2).max(1)
-        } else {
-            keys
-        }
-    }
-}
-
-fn stream_message(response: RangeResponse) -> Bytes {
-    RangeStreamResponse { range_response: Some(response) }.encode_to_vec().into()
 }

@@ -9,8 +9,9 @@
 //! | `check` | static checks of requests, in etcd's order |
 //! | `downgrade` | the versions of a cluster |
 //! | `election`, `lock` | who leads, who holds a name: what is asked of the store, and what its answers mean |
-//! | `kv` | Range, RangeStream, read-only Txn: from a view to bytes |
+//! | `kv` | Range, read-only Txn: from a view to bytes |
 //! | `queue` | the queue of keys behind a lock and an election |
+//! | `range_stream` | RangeStream: a range in pieces |
 //! | `request_text` | requests in words for the log |
 //! | `retention` | which revisions may go by themselves |
 //! | `status` | Status, MemberList |
@@ -21,6 +22,7 @@ pub mod election;
 pub mod kv;
 pub mod lock;
 pub mod queue;
+pub mod range_stream;
 pub mod request_text;
 pub mod retention;
 pub mod status;

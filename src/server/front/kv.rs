@@ -17,7 +17,8 @@ use crate::{
     },
     service::{
         check,
-        kv::{self, RangeAnswer, RangeJob, RangeStreamJob, ReadStop},
+        kv::{self, RangeAnswer, RangeJob, ReadStop},
+        range_stream::RangeStreamJob,
     },
 };
 
@@ -117,9 +118,11 @@ impl Front {
         }
         let mut job = RangeStreamJob::new(request, self.shared.request_bytes_max);
         loop {
-            let (message, last) = job.next(&self.shared.view.load()).map_err(ended)?;
-            outbound.send(message).await?;
-            if last {
+            let piece = job.next(&self.shared.view.load()).map_err(ended)?;
+            if let Some(message) = piece.message {
+                outbound.send(message).await?;
+            }
+            if piece.last {
                 return Ok(());
             }
             os::yield_now().await;

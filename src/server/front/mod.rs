@@ -147,6 +147,7 @@ impl Front {
     pub fn on_answer(self: &Rc<Self>, answer: Answer) {
         match answer {
             Answer::Proposal { id, outcome } => self.on_proposal(id, outcome),
+            Answer::ProposalDeferred { id } => self.on_deferred(id),
             Answer::ReadConfirmed { context } => self.on_confirmed(context),
             Answer::ReadFailed { context, error } => self.on_read_failed(context, error),
             Answer::Changes(batch) => self.on_far_changes(&batch),

@@ -28,6 +28,8 @@ struct Proposal {
     kind: Kind,
     waiter: Waiter,
     since: Instant,
+    /// Applied: what it asked for is being done, and may take its time.
+    deferred: bool,
 }
 
 pub(super) enum Waiter {
@@ -73,7 +75,7 @@ impl Front {
         if data.len() > self.shared.request_bytes_max {
             return Err(Refusal::RequestTooLarge);
         }
-        self.proposals.borrow_mut().waiting.insert(id, Proposal { kind, waiter, since });
+        self.proposals.borrow_mut().waiting.insert(id, Proposal { kind, waiter, since, deferred: false });
         self.meter().sheet.change(Name::ServerProposalsPending, 1);
         self.tell_engine(Request::Propose { id, data });
         Ok(())
@@ -99,10 +101,18 @@ impl Front {
         }
     }
 
+    /// A proposal was applied and waits for what it asked for.
+    pub(super) fn on_deferred(&self, id: u64) {
+        if let Some(proposal) = self.proposals.borrow_mut().waiting.get_mut(&id) {
+            proposal.deferred = true;
+        }
+    }
+
     pub(super) fn expire_proposals(&self, now: Instant) {
         let expired: Vec<Proposal> = {
             let waiting = &mut self.proposals.borrow_mut().waiting;
-            waiting.extract_if(|_, proposal| self.is_late(now, proposal.since)).map(|(_, proposal)| proposal).collect()
+            let late = |proposal: &Proposal| !proposal.deferred && self.is_late(now, proposal.since);
+            waiting.extract_if(|_, proposal| late(proposal)).map(|(_, proposal)| proposal).collect()
         };
         for proposal in expired {
             self.count_proposal(&proposal, now, Some(Refusal::Timeout));
