@@ -143,6 +143,8 @@ pub const PAGE_WRITE_BYTES_MAX: usize = 256 * 1024;
 
 /// A page file of this size or more grows in steps of this; a smaller one doubles.
 pub const PAGE_FILE_GROW_BYTES: u64 = 16 << 20;
+/// And is cut in steps of this.
+pub const PAGE_FILE_CUT_BYTES: u64 = 16 << 20;
 
 /// Levels of a tree beyond which the file is taken for damaged (two children per branch make 2^40 leaves).
 pub const TREE_DEPTH_MAX: usize = 40;
@@ -269,6 +271,8 @@ pub const KEEP_ALIVE_PAUSE_MS_MAX: u64 = 500;
 pub const LEASE_CHECKPOINTS_PER_ENTRY_MAX: usize = 1000;
 /// Revocations of expired leases whose outcome is remembered for.
 pub const LEASE_REVOKES_WAITING_MAX: usize = 16_384;
-/// While tasks are ready without end, sockets, disks and timers are looked at this often (glommio's own default: 100). Yielding
-/// between slices lets others run, but only after this does anything arrive for them.
+/// While tasks yield and are ready again, sockets, disks and timers are looked at this often. Yielding between slices lets others
+/// run, but only after this does anything arrive for them.
 pub const IO_LOOK_MS: u64 = 1;
+/// An executor never sleeps longer than this.
+pub const PULSE_MS: u64 = 50;

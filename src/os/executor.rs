@@ -2,7 +2,7 @@
 
 use std::{future::Future, io, time::Duration};
 
-use glommio::{LocalExecutorBuilder, Placement};
+use glommio::{LocalExecutorBuilder, Placement, timer::Timer};
 
 use crate::base::limits;
 
@@ -26,7 +26,23 @@ const RING_DEPTH: usize = 256;
 /// The kernel refuses the rings or the CPU; `probe::explain` turns that into words.
 pub fn run<T>(seat: &Seat, future: impl Future<Output = T>) -> io::Result<T> {
     let executor = builder(seat).make().map_err(io::Error::from)?;
-    Ok(executor.run(future))
+    Ok(executor.run(async {
+        let pulse = glommio::spawn_local(pulse()).detach();
+        let output = future.await;
+        pulse.cancel();
+        output
+    }))
+}
+
+/// Bounds how long an executor can sleep beside work.
+///
+/// glommio 0.9 goes to sleep with tasks that are ready if something arrives in its latency ring (the preempt timer, the wake-up of
+/// another thread) after it looked at I/O and before it runs the first task: its `run_task_queues` then says that nothing ran.
+/// Whatever comes next wakes it; where nothing would, this does.
+async fn pulse() {
+    loop {
+        Timer::new(Duration::from_millis(limits::PULSE_MS)).await;
+    }
 }
 
 /// Starts a thread that runs the future made by `make`, and returns its handle.
@@ -50,7 +66,6 @@ fn builder(seat: &Seat) -> LocalExecutorBuilder {
         .io_memory(REGISTERED_BYTES)
         .ring_depth(RING_DEPTH)
         .spin_before_park(seat.spin)
-        .preempt_timer(Duration::from_millis(limits::IO_LOOK_MS))
 }
 
 /// CPUs this process may run on, ascending.

@@ -217,12 +217,18 @@ impl PagedFile {
         self.file.pre_allocate(length, false).await.map_err(|error| failure("allocate", &self.path, error))
     }
 
-    /// Cuts the file to `length`.
+    /// Cuts the file to `length`, `step` bytes at a time: the kernel lets nobody touch the file meanwhile.
     ///
     /// # Errors
     /// The kernel's.
-    pub async fn cut(&self, length: u64) -> Result<(), FileError> {
-        self.file.truncate(length).await.map_err(|error| failure("truncate", &self.path, error))
+    pub async fn cut(&self, length: u64, step: u64) -> Result<(), FileError> {
+        let failed = |error| failure("truncate", &self.path, error);
+        let mut size = self.file.file_size().await.map_err(failed)?;
+        while size > length {
+            size = size.saturating_sub(step).max(length);
+            self.file.truncate(size).await.map_err(failed)?;
+        }
+        Ok(())
     }
 }
 

@@ -325,7 +325,7 @@ impl Node {
         self.shared.view.store(view);
         self.queue_actions(actions);
         if let Some(length) = truncate_to {
-            or_stop(self.pages.cut(length).await);
+            or_stop(self.pages.cut(length, limits::PAGE_FILE_CUT_BYTES).await);
         }
         self.wake.notify();
     }
