@@ -5,24 +5,23 @@
 //!
 //! ```text
 //! programs   bin/       ringd, ringctl, ringutl: parse arguments, call the library
+//!            ctl/       ringctl: one file per command, one per printer
 //!            utl/       ringutl: one file per command on files, one per printer
-//!            ctl/       one file per command, one per printer
 //!            client/    endpoints, balance, retry
-//! shell      server/    flags, bootstrap, cores, the engine's tasks, carrying out effects, shutdown
+//! shell      server/    flags, bootstrap, cores, the engine's tasks, the fronts, carrying out effects, shutdown
 //! (async)    frontend/  listener, connection, routing, interceptors, HTTP/1
 //!            rpc/       gRPC on h2, ignorant of etcd
 //!            os/        the only door to the kernel and glommio
 //! core       service/   the meaning of each RPC as functions
 //! (sync,     consensus/ Raft as a pure machine: inputs in, effects out
 //! determi-   apply/     one committed entry becomes a change of state
-//! nistic)    cluster/   ids and membership
-//!            lease/     keys that end unless somebody renews their lease
 //! nistic)    watch/     changes find their watchers
+//!            lease/     keys that end unless somebody renews their lease
 //!            cluster/   ids and membership
 //!            mvcc/      revisions, key index, tree index, range, write, compact, hash, restore
 //!            snapshot/  a whole state as a stream of chunks
 //!            backend/   buckets over pages: read buffer, read view, write batch
-//!            pagefile/  bbolt's file format: pages, nodes, cursors, commits as data, check
+//!            pagefile/  bbolt's file format: pages, nodes, cursors, commits as data, check, shrinking
 //!            wal/       the log: records, segments, append as data, replay, repair
 //! ground     proto/ metrics/ base/ (the one table of refusals, every limit)
 //! beside     sim/       the disk with faults that drives the core in tests
@@ -48,8 +47,19 @@
 //! server/engine         all proposals that wait become one batch
 //! consensus/ -> wal/    entries -> aligned blocks -> one durable O_DIRECT write, several in flight
 //! consensus/ -> apply/  committed: mvcc/write, backend/write_batch, the answer
-//! server/engine         publish the new view, deliver the answers, one wake per connection
+//! server/engine         publish the new view
+//! watch/hub             each front core finds the watchers of what changed, and queues for them
+//! server/engine         deliver the answers, one wake per connection
 //! server/node           later, off the path: the batch becomes pages, sync, meta page, sync; the log lets go of it
+//! ```
+//!
+//! # A watch
+//!
+//! ```text
+//! server/front/watch_*  create, cancel and progress requests of one stream
+//! watch/hub             a watcher with everything is synced and stands in the index; one without is behind
+//! watch/run             behind: slices of history from the newest view, as fast as its client takes them
+//! watch/chunk           events encoded once for all watchers that are alike, into the stream's bounded queue
 //! ```
 //!
 //! # Glossary

@@ -274,5 +274,7 @@ pub const LEASE_REVOKES_WAITING_MAX: usize = 16_384;
 /// While tasks yield and are ready again, sockets, disks and timers are looked at this often. Yielding between slices lets others
 /// run, but only after this does anything arrive for them.
 pub const IO_LOOK_MS: u64 = 1;
+/// glommio's own look at I/O while tasks are ready: long, see `os::executor`.
+pub const PREEMPT_MS: u64 = 10_000;
 /// An executor never sleeps longer than this.
 pub const PULSE_MS: u64 = 50;

@@ -38,7 +38,8 @@ pub fn run<T>(seat: &Seat, future: impl Future<Output = T>) -> io::Result<T> {
 ///
 /// glommio 0.9 goes to sleep with tasks that are ready if something arrives in its latency ring (the preempt timer, the wake-up of
 /// another thread) after it looked at I/O and before it runs the first task: its `run_task_queues` then says that nothing ran.
-/// Whatever comes next wakes it; where nothing would, this does.
+/// Whatever comes next wakes it; where nothing would, this does. Before the first task has run there is no pulse either, so
+/// the preempt timer has to be long; [`super::yield_now`] does its work.
 async fn pulse() {
     loop {
         Timer::new(Duration::from_millis(limits::PULSE_MS)).await;
@@ -66,6 +67,7 @@ fn builder(seat: &Seat) -> LocalExecutorBuilder {
         .io_memory(REGISTERED_BYTES)
         .ring_depth(RING_DEPTH)
         .spin_before_park(seat.spin)
+        .preempt_timer(Duration::from_millis(limits::PREEMPT_MS))
 }
 
 /// CPUs this process may run on, ascending.
