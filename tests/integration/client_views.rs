@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use etcd_client::{AlarmAction, AlarmOptions, AlarmType, Client};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -28,7 +29,7 @@ const FORMATS: [&str; 2] = ["simple", "json"];
 const PROGRAMS: [Program; 2] = [Program::Ringd, Program::Etcd];
 
 /// Revisions 2 to 7; every watch of these tests sees the last.
-const HISTORY: [&str; 6] = ["put a 1", "put a 2", "put ab 3", "del a", "put b 4", "put a mark"];
+const HISTORY: [&str; 6] = ["put a 1", "put a 2", "put ab 3", "del a", "put b 4", "put a mark0"];
 
 const MAINTENANCE: [&str; 60] = [
     "endpoint hashkv",
@@ -173,7 +174,7 @@ pub fn watches_print_the_same() {
         same_transcripts(|program| {
             let mut view = View::start(program, format, &[]);
             let mut said = view.all(&HISTORY);
-            said.extend(WATCHES.map(|command| view.watch(command)));
+            said.extend(WATCHES.iter().enumerate().map(|(number, command)| view.watch(number, command)));
             said.extend(view.all(&["watch", "watch --", "watch a --", "watch a b --prefix", "watch a --from-key"]));
             said.extend(view.all(&["compaction 5"]));
             said.extend(view.all(&["watch a --rev=3", "watch a --prefix --rev=4 -- echo seen"]));
@@ -409,27 +410,17 @@ impl View {
         [format!("--write-out={}", self.format)].into_iter().chain(command.split(' ').map(word)).collect()
     }
 
-    /// A watch of what has happened, then of what happens.
-    fn watch(&mut self, command: &str) -> Said {
+    /// A watch of what has happened, then of what happens. The history ends with the mark of this number.
+    fn watch(&mut self, number: usize, command: &str) -> Said {
         let mut watching = self.start_running(command);
-        let shown = |text: &'static str, base64: &'static str, hex: &'static str| {
-            move |line: &str| line.trim_matches('"') == text || line.contains(base64) || line == hex
-        };
         let executed = command.contains(" -- ");
-        let ends_with = |text: &'static str| move |line: &str| line.ends_with(&format!("\"{text}\""));
-        let mut until = |text, base64, hex| {
-            if executed { watching.until(ends_with(text)) } else { watching.until(shown(text, base64, hex)) }
-        };
-        let mut lines = until("mark", "bWFyaw==", r"\x6d\x61\x72\x6b");
-        for (command, text, base64, hex) in [
-            ("put a live", "live", "bGl2ZQ==", r"\x6c\x69\x76\x65"),
-            ("del a", "a", "\"type\":1", r"\x61"),
-            ("put a mark", "mark", "bWFyaw==", r"\x6d\x61\x72\x6b"),
-        ] {
-            self.run(command, "");
-            // A deletion ends in an empty value.
-            if command != "del a" {
-                lines.extend(until(text, base64, hex));
+        let mut lines = watching.until(|line| shows(line, &format!("mark{number}"), executed));
+        let next = [format!("live{}", number + 1), format!("mark{}", number + 1)];
+        for value in &next {
+            self.run(&format!("put a {value}"), "");
+            lines.extend(watching.until(|line| shows(line, value, executed)));
+            if *value == next[0] {
+                self.run("del a", "");
             }
         }
         watching.interrupt();
@@ -468,6 +459,7 @@ impl View {
                 text = text.replace(&format!("{lease:016x}"), &name).replace(&lease.to_string(), &name);
             }
             text = text.replace(&format!("{:x}", self.member), "MEMBER").replace(&self.member.to_string(), "MEMBER");
+            text = with_sorted_keys(&text);
             text = without_number_after(&without_number_after(&text, "remaining("), "\"ttl\":");
             if command.starts_with("endpoint status") {
                 // Go's text form of a message has one blank or two.
@@ -490,6 +482,15 @@ impl View {
     }
 }
 
+/// Does a line show this value: as text, as JSON, in hexadecimal, or by the command that a watch executes?
+fn shows(line: &str, value: &str, executed: bool) -> bool {
+    if executed {
+        return line.ends_with(&format!("\"{value}\""));
+    }
+    let hex: String = value.bytes().map(|byte| format!("\\x{byte:x}")).collect();
+    line == value || line == hex || line.contains(&BASE64_STANDARD.encode(value))
+}
+
 /// The id in the answer to `lease grant`.
 fn granted(stdout: &str) -> u64 {
     let json: Option<Value> = serde_json::from_str(stdout).ok();
@@ -503,6 +504,21 @@ fn without_number_after(text: &str, mark: &str) -> String {
     let mut pieces = text.split(mark);
     let first = pieces.next().unwrap_or_default().to_owned();
     pieces.fold(first, |all, piece| all + mark + "#" + piece.trim_start_matches(|letter: char| letter.is_ascii_digit()))
+}
+
+/// The keys of a lease come in no order.
+fn with_sorted_keys(text: &str) -> String {
+    let sorted = |text: &str, start: &str, between: &str, end: &str| {
+        let Some((before, (keys, after))) =
+            text.split_once(start).and_then(|(before, rest)| Some((before, rest.split_once(end)?)))
+        else {
+            return text.to_owned();
+        };
+        let mut keys: Vec<&str> = keys.split(between).collect();
+        keys.sort_unstable();
+        format!("{before}{start}{}{end}{after}", keys.join(between))
+    };
+    sorted(&sorted(text, "attached keys([", " ", "])"), "\"keys\":[", ",", "]")
 }
 
 /// A line of `endpoint status`: sizes and positions in the log differ.
