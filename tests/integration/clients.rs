@@ -11,23 +11,9 @@ use serde_json::Value;
 use crate::harness::{
     self,
     etcdctl::{Printed, etcdctl, ringctl},
+    printed::{MASKED, masked, without_ids, without_variables},
     server::{self, Program, Server},
 };
-
-/// What differs from one start to the next, or from one server to the other.
-const MASKED: [&str; 11] = [
-    "cluster_id",
-    "member_id",
-    "raft_term",
-    "raftTerm",
-    "raftIndex",
-    "raftAppliedIndex",
-    "leader",
-    "dbSize",
-    "dbSizeInUse",
-    "dbSizeQuota",
-    "took",
-];
 
 /// Commands in order, each with what is typed into it.
 const COMMANDS: [(&str, &str); 36] = [
@@ -267,33 +253,6 @@ async fn deletes_and_compaction(client: &mut Client) {
     assert_eq!(client.get("k", Some(GetOptions::new().with_revision(revision))).await.unwrap().count(), 1);
 }
 
-fn masked(printed: Printed, server: &Server) -> Printed {
-    let stdout = match serde_json::from_str::<Value>(&printed.stdout) {
-        Ok(mut value) => {
-            mask(&mut value);
-            value.to_string()
-        }
-        Err(_) => without_ids(&printed.stdout),
-    };
-    Printed { stdout, stderr: without_variables(&printed.stderr, server), ..printed }
-}
-
-fn mask(value: &mut Value) {
-    match value {
-        Value::Object(fields) => {
-            for (name, field) in fields {
-                if MASKED.contains(&name.as_str()) {
-                    *field = Value::Null;
-                } else {
-                    mask(field);
-                }
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(mask),
-        _ => (),
-    }
-}
-
 /// JSON as it is, but for the numbers of `MASKED`.
 fn without_id_values(text: &str) -> String {
     MASKED.iter().fold(text.to_owned(), |text, name| {
@@ -311,22 +270,6 @@ fn without_time(text: &str) -> String {
         line[..end.unwrap_or(line.len())].to_owned() + "\n"
     };
     text.lines().map(cut).collect()
-}
-
-/// `--write-out=fields` prints the header line by line.
-fn without_ids(text: &str) -> String {
-    let masked = ["\"ClusterID\"", "\"MemberID\"", "\"RaftTerm\""];
-    text.lines()
-        .filter(|line| !masked.iter().any(|name| line.starts_with(name)))
-        .fold(String::new(), |all, line| all + line + "\n")
-}
-
-/// etcdctl's own log lines carry times and addresses.
-fn without_variables(text: &str, server: &Server) -> String {
-    text.lines()
-        .filter(|line| !line.starts_with('{'))
-        .map(|line| line.replace(&server.endpoint(), "ENDPOINT"))
-        .fold(String::new(), |all, line| all + &line + "\n")
 }
 
 fn parsed(json: &str) -> Value {

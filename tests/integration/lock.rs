@@ -2,11 +2,7 @@
 //!
 //! The tests say what etcd does; `RINGD_TEST_SUBJECT` with etcd in it proves them against it, and [`services_agree`] compares.
 
-use std::{
-    io::{BufRead, BufReader, Read},
-    process::{Child, ChildStdout, Command, Stdio},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ringd::{
@@ -19,11 +15,12 @@ use ringd::{
     },
     service::queue,
 };
-use rustix::process::{Pid, Signal, kill_process};
 use tokio::task::JoinHandle;
 
 use crate::harness::{
-    self, reference,
+    self,
+    etcdctl::Running,
+    reference,
     server::{self, Program, Server},
 };
 
@@ -235,9 +232,9 @@ pub fn observers() {
 pub fn one_queue_for_all() {
     let directory = server::directory();
     let server = Server::start(Program::Ringd, directory.path());
-    let mut etcdctl = Contender::start(reference::tool("etcdctl").as_os_str(), &server, &["lock", "name"]);
-    etcdctl.expect_key("name/");
-    let mut ringctl = Contender::start(ringctl(), &server, &["lock", "name"]);
+    let mut etcdctl = Running::start(reference::tool("etcdctl").as_os_str(), &server.endpoint(), &["lock", "name"]);
+    expect_key(&mut etcdctl, "name/");
+    let mut ringctl = Running::start(ringctl(), &server.endpoint(), &["lock", "name"]);
     harness::run(async {
         let client = connect(server.endpoint()).await;
         wait_for_keys(&client, "name/", 2).await;
@@ -253,7 +250,7 @@ pub fn one_queue_for_all() {
         });
         wait_for_keys(&client, "name/", 4).await;
         assert_eq!(etcdctl.interrupt(), Some(0));
-        ringctl.expect_key("name/");
+        expect_key(&mut ringctl, "name/");
         assert!(!service.is_finished());
         assert_eq!(ringctl.interrupt(), Some(0));
         let (_, key) = service.await.unwrap().unwrap();
@@ -271,13 +268,13 @@ pub fn interrupted_clients() {
     let directory = server::directory();
     let server = Server::start(Program::Ringd, directory.path());
     let ends = [reference::tool("etcdctl").as_os_str(), ringctl()].map(|program| {
-        let start = |arguments: &[&str]| Contender::start(program, &server, arguments);
+        let start = |arguments: &[&str]| Running::start(program, &server.endpoint(), arguments);
         let mut observer = start(&["elect", "-l", "vote"]);
         let mut leader = start(&["elect", "vote", "first"]);
-        leader.expect_key("vote/");
-        leader.expect_line("first");
-        observer.expect_key("vote/");
-        observer.expect_line("first");
+        expect_key(&mut leader, "vote/");
+        assert_eq!(leader.line(), "first");
+        expect_key(&mut observer, "vote/");
+        assert_eq!(observer.line(), "first");
         let mut waiter = start(&["elect", "vote", "second"]);
         harness::run(async {
             let client = connect(server.endpoint()).await;
@@ -285,12 +282,12 @@ pub fn interrupted_clients() {
         });
         let mut ends = vec![waiter.interrupt(), leader.interrupt()];
         let mut leader = start(&["elect", "vote", "third"]);
-        leader.expect_key("vote/");
-        observer.expect_key("vote/");
-        observer.expect_line("third");
+        expect_key(&mut leader, "vote/");
+        expect_key(&mut observer, "vote/");
+        assert_eq!(observer.line(), "third");
         ends.push(observer.interrupt());
         let mut holder = start(&["lock", "name"]);
-        let key = holder.expect_key("name/");
+        let key = expect_key(&mut holder, "name/");
         let mut waiter = start(&["lock", "name"]);
         harness::run(async {
             let client = connect(server.endpoint()).await;
@@ -305,7 +302,7 @@ pub fn interrupted_clients() {
         });
         ends.push(holder.wait());
         ends.push(leader.interrupt());
-        let said = [&mut waiter, &mut holder, &mut leader].map(Contender::errors);
+        let said = [&mut waiter, &mut holder, &mut leader].map(Running::errors);
         (ends, said)
     });
     assert_eq!(ends[0], ends[1], "etcdctl, then ringctl");
@@ -401,72 +398,12 @@ fn ringctl() -> &'static std::ffi::OsStr {
     std::ffi::OsStr::new(env!("CARGO_BIN_EXE_ringctl"))
 }
 
-/// A command line client that waits, holds or leads.
-struct Contender {
-    child: Child,
-    output: BufReader<ChildStdout>,
-}
-
-impl Contender {
-    fn start(program: &std::ffi::OsStr, server: &Server, arguments: &[&str]) -> Contender {
-        let mut child = Command::new(program)
-            .args(["--endpoints", &server.endpoint()])
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("it starts");
-        let output = BufReader::new(child.stdout.take().expect("piped"));
-        Contender { child, output }
+/// Waits for a line with a key under `prefix`. A lock's key has an empty value, which is a line too.
+fn expect_key(running: &mut Running, prefix: &str) -> String {
+    let mut line = running.line();
+    if line.is_empty() {
+        line = running.line();
     }
-
-    /// Waits for a line with a key under `prefix`. A lock's key has an empty value, which is a line too.
-    fn expect_key(&mut self, prefix: &str) -> String {
-        let mut line = self.line();
-        if line.is_empty() {
-            line = self.line();
-        }
-        assert!(line.starts_with(prefix), "{line:?} is no key under {prefix}");
-        line
-    }
-
-    fn expect_line(&mut self, expected: &str) {
-        assert_eq!(self.line(), expected);
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.output.read_line(&mut line).expect("text");
-        assert!(line.ends_with('\n'), "it ended: {:?}", self.errors());
-        line.trim_end().to_owned()
-    }
-
-    /// SIGINT, and how it ends then.
-    fn interrupt(&mut self) -> Option<i32> {
-        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process id");
-        kill_process(id, Signal::INT).expect("our own child");
-        self.wait()
-    }
-
-    fn wait(&mut self) -> Option<i32> {
-        self.child.wait().expect("our own child").code()
-    }
-
-    /// What it says of its end, without log lines.
-    fn errors(&mut self) -> String {
-        let mut text = String::new();
-        if let Some(errors) = &mut self.child.stderr {
-            errors.read_to_string(&mut text).expect("text");
-        }
-        text.lines().filter(|line| !line.starts_with('{')).map(|line| line.to_owned() + "\n").collect()
-    }
-}
-
-impl Drop for Contender {
-    fn drop(&mut self) {
-        // One that has ended already need not be told.
-        let _gone = self.child.kill();
-        let _reaped = self.child.wait();
-    }
+    assert!(line.starts_with(prefix), "{line:?} is no key under {prefix}");
+    line
 }

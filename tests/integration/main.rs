@@ -6,6 +6,7 @@
 //!   watch, watch_requests, watch_flow, lease, maintenance   the same for those services
 //!   kubernetes    the request shapes of kube-apiserver      lock       locks and elections, by service and by recipe
 //!   clients       stock etcdctl and the etcd-client crate   crash      kill -9 under load
+//!   client_views, client_crate   the same two, for everything but KV
 //!   snapshots, utl    data in both directions               maintenance_crash   kill -9 and full disks during maintenance
 //!   bad_input     what no client would send                 startup    flags, ports, directories
 //!   damage        changed bytes in the data directory       disks      full, in memory, read-only
@@ -19,6 +20,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
+mod client_crate;
+mod client_views;
 mod clients;
 mod crash;
 mod damage;
@@ -120,6 +123,25 @@ fn main() {
         with_reference_3_7("clients::ringctl_prints_the_same", clients::ringctl_prints_the_same),
         with_reference_3_7("clients::ringctl_sees_what_etcdctl_sees", clients::ringctl_sees_what_etcdctl_sees),
         test("clients::etcd_client_crate", clients::etcd_client_crate),
+        with_reference_3_7("client_views::maintenance_prints_the_same", client_views::maintenance_prints_the_same),
+        with_reference_3_7("client_views::leases_print_the_same", client_views::leases_print_the_same),
+        with_reference_3_7("client_views::watches_print_the_same", client_views::watches_print_the_same),
+        with_reference_3_7("client_views::watches_begin_now", client_views::watches_begin_now),
+        with_reference_3_7(
+            "client_views::interactive_watches_print_the_same",
+            client_views::interactive_watches_print_the_same,
+        ),
+        with_reference_3_7(
+            "client_views::progress_notices_print_the_same",
+            client_views::progress_notices_print_the_same,
+        ),
+        with_reference_3_7("client_views::snapshots_hold_the_same", client_views::snapshots_hold_the_same),
+        with_reference_3_7("client_views::mirrors_follow", client_views::mirrors_follow),
+        with_reference_3_7("client_views::datascale_passes", client_views::datascale_passes),
+        with_reference_3_7("client_views::perf_is_interrupted", client_views::perf_is_interrupted),
+        test("client_crate::watches", client_crate::watches),
+        test("client_crate::leases", client_crate::leases),
+        test("client_crate::maintenance", client_crate::maintenance),
         with_reference_3_7("lock::services_agree", lock::services_agree),
         test("lock::order_of_twenty", lock::order_of_twenty),
         test("lock::lost_sessions", lock::lost_sessions),

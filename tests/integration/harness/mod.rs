@@ -6,7 +6,8 @@
 //!          ├── stream     a gRPC call that goes on in both directions
 //!          ├── pair       ringd and etcd side by side, asked the same
 //!          ├── watching   a watch stream, and what its watchers were told
-//!          ├── etcdctl    a stock client that no one here wrote
+//!          ├── etcdctl    a stock client that no one here wrote, for one command or for as long as it is wanted
+//!          ├── printed    what such clients print, without what differs between servers
 //!          ├── masked     answers without what follows from the start of a server
 //!          └── reference  where etcd, etcdctl, etcdutl and bbolt are, and what to do without them
 //! ```
@@ -20,6 +21,7 @@ pub mod etcdctl;
 pub mod grpc;
 pub mod masked;
 pub mod pair;
+pub mod printed;
 pub mod reference;
 pub mod server;
 pub mod stream;
