@@ -23,30 +23,38 @@ pub async fn sleep(duration: Duration) {
 }
 
 thread_local! {
-    /// When a task of this core last waited for the executor to look at I/O.
+    /// When a task of this core last was ready again after a look at I/O.
     static LAST_LOOK: Cell<Instant> = Cell::new(Instant::now());
 }
 
 /// Goes to the back of this core's run queue once.
 ///
-/// The executor does not look at sockets, disks and timers while tasks are ready. So now and then a task waits for a timer that has
-/// already run down: it is ready again after such a look.
+/// The executor does not look at sockets, disks and timers while tasks are ready. So when the last look is some time
+/// ago, every task that yields waits for a timer instead, the shortest there is: all are ready again after a look.
 pub async fn yield_now() {
-    let now = Instant::now();
-    if now.duration_since(LAST_LOOK.get()) >= Duration::from_millis(limits::IO_LOOK_MS) {
-        Timer::new(Duration::ZERO).await;
-        LAST_LOOK.set(Instant::now());
-        return;
-    }
-    let yielded = Cell::new(false);
+    let is_due = LAST_LOOK.get().elapsed() >= Duration::from_millis(limits::IO_LOOK_MS);
+    let mut look = is_due.then(|| Timer::new(Duration::from_micros(1)));
+    let mut yielded = false;
     poll_fn(|context| {
-        if yielded.replace(true) {
+        if let Some(timer) = &mut look {
+            match Pin::new(timer).poll(context) {
+                Poll::Ready(_) => look = None,
+                Poll::Pending => {
+                    yielded = true;
+                    return Poll::Pending;
+                }
+            }
+        }
+        if std::mem::replace(&mut yielded, true) {
             return Poll::Ready(());
         }
         context.waker().wake_by_ref();
         Poll::Pending
     })
     .await;
+    if is_due {
+        LAST_LOOK.set(Instant::now());
+    }
 }
 
 /// The result of `future`, or `None` if it takes longer than `duration`.
