@@ -78,6 +78,8 @@ pub struct Node {
     commit_wake: Notify,
     /// Rounds of the committer, with or without something to commit.
     commit_rounds: Cell<u64>,
+    /// The commit under way waits for room on the disk.
+    lacks_room: Cell<bool>,
     compaction_wake: Notify,
     chores: Chores,
     /// Revokes expired leases.
@@ -109,6 +111,7 @@ impl Node {
             held: RefCell::default(),
             commit_wake: Notify::default(),
             commit_rounds: Cell::new(0),
+            lacks_room: Cell::new(false),
             compaction_wake: Notify::default(),
             chores: Chores::default(),
             expiry: Expiry::default(),
@@ -342,8 +345,10 @@ impl Node {
     async fn write_commit(&self, commit: Commit) -> Result<(), FileError> {
         if let Some(length) = commit.grow_to {
             while let Err(error) = self.pages.grow(length).await {
+                self.lacks_room.set(error.is_full());
                 wait_for_room(error).await?;
             }
+            self.lacks_room.set(false);
             self.pages.sync().await?;
         }
         for write in commit.pages {
@@ -436,10 +441,15 @@ impl Node {
         }
     }
 
-    /// The last commit before the end, so that the next start has little to replay.
+    /// The last commit before the end, so that the next start has little to replay. A full disk does not hold up the end: the log
+    /// has what the page file lacks.
     pub async fn finish(self: &Rc<Self>) {
         self.is_stopping.set(true);
-        self.force_commit().await;
+        let enough = self.commit_rounds.get() + 2;
+        while self.commit_rounds.get() < enough && !self.lacks_room.get() {
+            self.commit_wake.notify();
+            os::sleep(Duration::from_millis(limits::COMMIT_POLL_MS)).await;
+        }
     }
 }
 

@@ -6,7 +6,8 @@
 //!   watch, watch_requests, watch_flow, lease, maintenance   the same for those services
 //!   kubernetes    the request shapes of kube-apiserver      lock       locks and elections, by service and by recipe
 //!   clients       stock etcdctl and the etcd-client crate   crash      kill -9 under load
-//!   snapshots, utl    data in both directions               maintenance_crash   kill -9 and full disks during maintenance
+//!   snapshots, utl    data in both directions               maintenance_crash   kill -9 during maintenance
+//!   maintenance_disks   disks that get full during maintenance  utl_disks  the same, and kill -9, under ringutl
 //!   bad_input     what no client would send                 startup    flags, ports, directories
 //!   damage        changed bytes in the data directory       disks      full, in memory, read-only
 //!   metrics       /metrics beside etcd's                    pages      the other pages beside etcd's
@@ -32,6 +33,7 @@ mod lease;
 mod lock;
 mod maintenance;
 mod maintenance_crash;
+mod maintenance_disks;
 mod metrics;
 mod pages;
 mod snapshots;
@@ -104,6 +106,11 @@ fn main() {
             "maintenance_crash::acknowledged_writes_survive",
             maintenance_crash::acknowledged_writes_survive,
         ),
+        with_mounts_and_reference("maintenance_disks::compaction", maintenance_disks::compaction),
+        with_mounts_and_reference("maintenance_disks::defragmentation", maintenance_disks::defragmentation),
+        with_mounts_and_reference("maintenance_disks::revocation", maintenance_disks::revocation),
+        with_mounts_and_reference("maintenance_disks::snapshot", maintenance_disks::snapshot),
+        with_mounts_and_reference("maintenance_disks::ended_and_started", maintenance_disks::ended_and_started),
         with_reference_3_7("snapshots::restored_by_etcd", snapshots::restored_by_etcd),
         with_reference_3_7("snapshots::read_slowly", snapshots::read_slowly),
         with_reference_3_7("snapshots::defragmented_in_use", snapshots::defragmented_in_use),
@@ -179,6 +186,14 @@ fn with_mounts(name: &'static str, body: fn()) -> Trial {
     }
     let must = in_ci() && rustix::process::geteuid().is_root();
     test(name, || panic!("root cannot mount here")).with_ignored_flag(!must)
+}
+
+/// Both: a small disk, and etcd's tools to judge what is on it.
+fn with_mounts_and_reference(name: &'static str, body: fn()) -> Trial {
+    match disks::may_mount() {
+        true => with_reference_3_7(name, body),
+        false => with_mounts(name, body),
+    }
 }
 
 fn in_ci() -> bool {
