@@ -40,6 +40,7 @@ mod snapshots;
 mod startup;
 mod traffic;
 mod utl;
+mod utl_disks;
 mod watch;
 mod watch_flow;
 mod watch_requests;
@@ -155,6 +156,8 @@ fn main() {
         with_reference_3_7("utl::defragments", utl::defragments),
         with_reference_3_7("utl::moves_the_schema", utl::moves_the_schema),
         with_reference_3_7("utl::etcd_takes_ringds_database", utl::etcd_takes_ringds_database),
+        with_mounts_and_reference("utl_disks::full_disk", utl_disks::full_disk),
+        with_reference_3_7("utl_disks::killed", utl_disks::killed),
         test("crash::acknowledged_writes_survive", crash::acknowledged_writes_survive),
     ];
     announce_what_is_missing();
