@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | pump | a request, a finished write, a tick | turns of the engine until nothing waits |
 //! | one per batch of the log | its write ends | tells the engine what is durable |
-//! | keeper | an action | prepares and retires segments, one after the other |
+//! | keeper | an action | prepares and retires segments, one after the other; retires first when there is no room to prepare |
 //! | committer | every 100 ms, or 10,000 changes | one commit of the page file: pages, sync, meta, sync |
 //! | compactor | a compaction begins | slices of it, with pauses |
 //! | defragmenter | a front asks for it | commits until the page file has given back its end |
@@ -17,6 +17,7 @@ mod chores;
 
 use std::{
     cell::{Cell, RefCell},
+    collections::VecDeque,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -71,7 +72,7 @@ pub struct Node {
     pace: Pace,
     /// The front of this core, and the ways to the others.
     fronts: RefCell<Vec<FrontLink>>,
-    actions: RefCell<Vec<Action>>,
+    actions: RefCell<VecDeque<Action>>,
     actions_wake: Notify,
     /// Batches for a segment that is still being prepared.
     held: RefCell<Vec<IssuedBatch>>,
@@ -282,10 +283,11 @@ impl Node {
     async fn keeper(self: Rc<Self>) {
         loop {
             self.actions_wake.wait().await;
-            for action in self.actions.take() {
+            while let Some(mut action) = self.next_action() {
                 let done = loop {
                     match self.files.carry_out(&action).await {
                         Ok(done) => break done,
+                        Err(error) if error.is_full() && self.reuse(&mut action).await => {}
                         Err(error) => or_stop(wait_for_room(error).await),
                     }
                 };
@@ -296,6 +298,35 @@ impl Node {
                 }
             }
         }
+    }
+
+    fn next_action(&self) -> Option<Action> {
+        self.actions.borrow_mut().pop_front()
+    }
+
+    /// For a preparation that lacks room: lets go of all segments that the log does not need any more, and has it take one of
+    /// them, if need be from the next preparation. False: there is none.
+    async fn reuse(&self, action: &mut Action) -> bool {
+        let Action::Prepare(prepare) = action else { return false };
+        if prepare.spare.is_some() {
+            return false;
+        }
+        // Nothing of what is let go of can be the segment that is still to be prepared.
+        let (later, releases): (VecDeque<_>, VecDeque<_>) =
+            self.actions.take().into_iter().partition(|next| matches!(next, Action::Prepare(_)));
+        *self.actions.borrow_mut() = later;
+        for release in releases {
+            or_stop(self.files.carry_out(&release).await);
+        }
+        for next in &mut *self.actions.borrow_mut() {
+            if let Action::Prepare(next) = next
+                && prepare.spare.is_none()
+                && prepare.size_bytes == next.size_bytes
+            {
+                prepare.spare = next.spare.take();
+            }
+        }
+        prepare.spare.is_some() || self.engine.borrow_mut().reuse_segment(prepare)
     }
 
     async fn committer(self: Rc<Self>) {

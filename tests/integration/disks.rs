@@ -28,6 +28,10 @@ const VALUE_BYTES: usize = 1 << 20;
 const PUTS_MAX: usize = 300;
 /// Each waits as long as the server does before it gives a request up.
 pub const ATTEMPTS_AFTER_ROOM: usize = 5;
+/// Segments of 4, 64 and 64 MiB.
+const LOG_DISK: &str = "160M";
+const PUTS_ON_LOG_DISK: usize = 250;
+const KEYS_ON_LOG_DISK: usize = 8;
 /// A disk with less room than this is full.
 const UNFILLED_BYTES_MAX: u64 = 32 << 10;
 
@@ -66,6 +70,29 @@ pub fn full_disk() {
     harness::run(async {
         let connection = server.connect().await;
         for &number in &written {
+            check(&connection, number, false).await;
+        }
+    });
+    server.stop();
+}
+
+/// A log on a disk of its own that has room for what it holds at a time, but not for a new segment while the last are still
+/// needed: it goes on with those, once the database has what is in them.
+pub fn full_log_disk() {
+    let (disk, data) = (Mount::ext4(LOG_DISK), server::directory());
+    let log = disk.path().join("log");
+    let server = Server::start_with(Program::Ringd, data.path(), &["--wal-dir", text(&log)]);
+    harness::run(async {
+        let connection = server.connect().await;
+        for number in 0..PUTS_ON_LOG_DISK {
+            put(&connection, number % KEYS_ON_LOG_DISK).await.unwrap_or_else(|error| panic!("put {number}: {error}"));
+        }
+        server.must_log("the disk is full: writes wait until there is room").await;
+    });
+    let server = server.crash();
+    harness::run(async {
+        let connection = server.connect().await;
+        for number in 0..KEYS_ON_LOG_DISK {
             check(&connection, number, false).await;
         }
     });

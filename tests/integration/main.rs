@@ -71,6 +71,7 @@ fn main() {
         test("damage::page_file_metas", damage::page_file_metas),
         test("damage::page_file_pages", damage::page_file_pages),
         with_mounts("disks::full_disk", disks::full_disk),
+        with_mounts("disks::full_log_disk", disks::full_log_disk),
         with_mounts("disks::in_memory", disks::in_memory),
         with_mounts("disks::read_only", disks::read_only),
         test("fuzz::raft_requests", fuzz::raft_requests),
