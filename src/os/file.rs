@@ -6,6 +6,7 @@
 
 use std::{
     io,
+    os::fd::AsRawFd,
     path::{Path, PathBuf},
 };
 
@@ -258,6 +259,27 @@ async fn probe_polling_of(path: &Path) -> Result<(), FileError> {
         Err(error) => Err(error),
     };
     closed.map_err(|error| failure("probe", path, error))
+}
+
+/// Makes a file that plain reads and writes are done on `length` bytes long, with its blocks allocated where the file system can do
+/// that. Without room it stays as long as it was.
+///
+/// # Errors
+/// The kernel's.
+pub fn grow(file: &std::fs::File, length: u64) -> io::Result<()> {
+    let before = file.metadata()?.len();
+    let wanted = libc::off_t::try_from(length).map_err(io::Error::other)?;
+    // SAFETY: the descriptor is open for the length of the call.
+    if unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, wanted) } == 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    if error.raw_os_error() == Some(libc::EOPNOTSUPP) {
+        return file.set_len(length);
+    }
+    // What it got before the room ended; the failure to report is the first.
+    let _cut = file.set_len(before);
+    Err(error)
 }
 
 /// Makes names created, renamed or removed in `directory` durable.

@@ -36,7 +36,7 @@ use crate::{
         lessor,
         mailbox::{Answer, Chore, Request},
     },
-    wal::{Action, IssuedBatch, Wal},
+    wal::{Action, IssuedBatch, Prepare, Wal},
 };
 
 /// Where an answer goes: the number of a front core.
@@ -178,6 +178,11 @@ impl Engine {
     #[must_use]
     pub fn is_segment_ready(&self, segment: crate::wal::SegmentId) -> bool {
         self.wal.is_ready(segment)
+    }
+
+    /// Has a preparation take a released segment instead of a new file. False: there is none.
+    pub fn reuse_segment(&mut self, prepare: &mut Prepare) -> bool {
+        self.wal.reuse(prepare)
     }
 
     /// Changes that the page file does not have yet.

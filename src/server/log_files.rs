@@ -103,7 +103,15 @@ impl LogFiles {
                 file.close().await?;
                 path
             }
-            None => self.write_through(prepare).await?,
+            None => {
+                let path = self.directory.join(prepare.segment.temporary_name());
+                if let Err(error) = self.write_through(prepare, &path).await {
+                    // What a full disk has taken of it is room that the page file may need meanwhile.
+                    let _absent = fs::remove_file(&path);
+                    return Err(error);
+                }
+                path
+            }
         };
         let renamed = fs::rename(&source, &name);
         renamed.map_err(|error| FileError { operation: "rename", path: source, source: error })?;
@@ -112,9 +120,8 @@ impl LogFiles {
     }
 
     /// Writes a new segment from end to end, so that later writes never change its extents.
-    async fn write_through(&self, prepare: &Prepare) -> Result<PathBuf, FileError> {
-        let path = self.directory.join(prepare.segment.temporary_name());
-        let file = LogFile::create_for_filling(&path, self.mode, prepare.size_bytes).await?;
+    async fn write_through(&self, prepare: &Prepare, path: &Path) -> Result<(), FileError> {
+        let file = LogFile::create_for_filling(path, self.mode, prepare.size_bytes).await?;
         file.write(&prepare.header, 0).await?;
         let zeros = vec![0u8; limits::WAL_FILL_BYTES];
         let mut offset = prepare.header.len() as u64;
@@ -124,8 +131,7 @@ impl LogFiles {
             offset += length;
         }
         file.sync().await?;
-        file.close().await?;
-        Ok(path)
+        file.close().await
     }
 
     fn retire(&self, segment: SegmentId, fate: Fate) -> Result<(), FileError> {

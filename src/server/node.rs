@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | pump | a request, a finished write, a tick | turns of the engine until nothing waits |
 //! | one per batch of the log | its write ends | tells the engine what is durable |
-//! | keeper | an action | prepares and retires segments, one after the other |
+//! | keeper | an action | prepares and retires segments, one after the other; retires first when there is no room to prepare |
 //! | committer | every 100 ms, or 10,000 changes | one commit of the page file: pages, sync, meta, sync |
 //! | compactor | a compaction begins | slices of it, with pauses |
 //! | defragmenter | a front asks for it | commits until the page file has given back its end |
@@ -17,6 +17,7 @@ mod chores;
 
 use std::{
     cell::{Cell, RefCell},
+    collections::VecDeque,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -71,13 +72,15 @@ pub struct Node {
     pace: Pace,
     /// The front of this core, and the ways to the others.
     fronts: RefCell<Vec<FrontLink>>,
-    actions: RefCell<Vec<Action>>,
+    actions: RefCell<VecDeque<Action>>,
     actions_wake: Notify,
     /// Batches for a segment that is still being prepared.
     held: RefCell<Vec<IssuedBatch>>,
     commit_wake: Notify,
     /// Rounds of the committer, with or without something to commit.
     commit_rounds: Cell<u64>,
+    /// The commit under way waits for room on the disk.
+    lacks_room: Cell<bool>,
     compaction_wake: Notify,
     chores: Chores,
     /// Revokes expired leases.
@@ -109,6 +112,7 @@ impl Node {
             held: RefCell::default(),
             commit_wake: Notify::default(),
             commit_rounds: Cell::new(0),
+            lacks_room: Cell::new(false),
             compaction_wake: Notify::default(),
             chores: Chores::default(),
             expiry: Expiry::default(),
@@ -279,10 +283,11 @@ impl Node {
     async fn keeper(self: Rc<Self>) {
         loop {
             self.actions_wake.wait().await;
-            for action in self.actions.take() {
+            while let Some(mut action) = self.next_action() {
                 let done = loop {
                     match self.files.carry_out(&action).await {
                         Ok(done) => break done,
+                        Err(error) if error.is_full() && self.reuse(&mut action).await => {}
                         Err(error) => or_stop(wait_for_room(error).await),
                     }
                 };
@@ -293,6 +298,35 @@ impl Node {
                 }
             }
         }
+    }
+
+    fn next_action(&self) -> Option<Action> {
+        self.actions.borrow_mut().pop_front()
+    }
+
+    /// For a preparation that lacks room: lets go of all segments that the log does not need any more, and has it take one of
+    /// them, if need be from the next preparation. False: there is none.
+    async fn reuse(&self, action: &mut Action) -> bool {
+        let Action::Prepare(prepare) = action else { return false };
+        if prepare.spare.is_some() {
+            return false;
+        }
+        // Nothing of what is let go of can be the segment that is still to be prepared.
+        let (later, releases): (VecDeque<_>, VecDeque<_>) =
+            self.actions.take().into_iter().partition(|next| matches!(next, Action::Prepare(_)));
+        *self.actions.borrow_mut() = later;
+        for release in releases {
+            or_stop(self.files.carry_out(&release).await);
+        }
+        for next in &mut *self.actions.borrow_mut() {
+            if let Action::Prepare(next) = next
+                && prepare.spare.is_none()
+                && prepare.size_bytes == next.size_bytes
+            {
+                prepare.spare = next.spare.take();
+            }
+        }
+        prepare.spare.is_some() || self.engine.borrow_mut().reuse_segment(prepare)
     }
 
     async fn committer(self: Rc<Self>) {
@@ -342,8 +376,10 @@ impl Node {
     async fn write_commit(&self, commit: Commit) -> Result<(), FileError> {
         if let Some(length) = commit.grow_to {
             while let Err(error) = self.pages.grow(length).await {
+                self.lacks_room.set(error.is_full());
                 wait_for_room(error).await?;
             }
+            self.lacks_room.set(false);
             self.pages.sync().await?;
         }
         for write in commit.pages {
@@ -436,10 +472,15 @@ impl Node {
         }
     }
 
-    /// The last commit before the end, so that the next start has little to replay.
+    /// The last commit before the end, so that the next start has little to replay. A full disk does not hold up the end: the log
+    /// has what the page file lacks.
     pub async fn finish(self: &Rc<Self>) {
         self.is_stopping.set(true);
-        self.force_commit().await;
+        let enough = self.commit_rounds.get() + 2;
+        while self.commit_rounds.get() < enough && !self.lacks_room.get() {
+            self.commit_wake.notify();
+            os::sleep(Duration::from_millis(limits::COMMIT_POLL_MS)).await;
+        }
     }
 }
 

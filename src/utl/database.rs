@@ -21,6 +21,7 @@ use crate::{
     },
     mvcc::{self, Attachment, Restore, Store},
     os::{
+        file,
         lock::{LockError, PathLock},
         mapping::Mapping,
     },
@@ -100,7 +101,7 @@ impl Database {
     pub fn write(&self, commit: Commit) -> Result<(), FileFailure> {
         let failed = |operation| FileFailure::io(operation, &self.path);
         if let Some(length) = commit.grow_to {
-            self.file.set_len(length).map_err(failed("truncate"))?;
+            file::grow(&self.file, length).map_err(failed("allocate"))?;
         }
         for page in &commit.pages {
             self.file.write_all_at(page.bytes(), page.offset()).map_err(failed("write"))?;

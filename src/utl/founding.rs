@@ -32,7 +32,10 @@ use crate::{
     },
     cluster::membership::Member,
     consensus::Initial,
-    ctl::session::{ERROR, Exit},
+    ctl::{
+        go_format::io_error,
+        session::{ERROR, Exit},
+    },
     os::{
         file::{FileError, sync_directory},
         random,
@@ -54,6 +57,8 @@ pub enum FoundingError {
     NoDigest,
     #[error("expected sha256 {}, got {}", numbers(.stored), numbers(.found))]
     Digest { stored: Vec<u8>, found: Vec<u8> },
+    #[error("copy {from} to {to}: {}", io_error(.error))]
+    Copy { from: PathBuf, to: PathBuf, error: io::Error },
     #[error(transparent)]
     File(#[from] FileFailure),
     #[error(transparent)]
@@ -138,7 +143,11 @@ impl Target {
     ) -> Result<(Database, Backend), FoundingError> {
         let path = self.directory.database();
         let _source_lock = wait_for_lock(source, Access::Read, patience)?;
-        fs::copy(source, &path).map_err(FileFailure::io("copy", source))?;
+        fs::copy(source, &path).map_err(|error| FoundingError::Copy {
+            from: source.to_owned(),
+            to: path.clone(),
+            error,
+        })?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(FileFailure::io("chmod", &path))?;
         cut_digest(&path, check)?;
         sync_directory(self.directory.snap())?;

@@ -279,6 +279,16 @@ impl Wal {
         known.ready = true;
     }
 
+    /// For a preparation that found no room for a new file: has it take a spare that was released since it was asked for.
+    /// False: there is none.
+    pub fn reuse(&mut self, prepare: &mut Prepare) -> bool {
+        if prepare.spare.is_none() && prepare.size_bytes == self.config.segment_bytes {
+            prepare.spare = self.spares.pop_front();
+            return prepare.spare.is_some();
+        }
+        false
+    }
+
     /// Lets go of the segments at the beginning that only hold entries up to `index`: these are in the page file or
     /// a snapshot, durably, and no peer shall be sent them from here.
     pub fn release(&mut self, index: u64) -> Vec<Action> {

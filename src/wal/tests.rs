@@ -337,6 +337,25 @@ fn segments_are_released_in_order_once_the_next_head_is_durable() {
     assert_eq!((contents.last_index, contents.cut), (99, None));
 }
 
+/// The disk is full: the next segment could not be made, and meanwhile older ones are not needed any more.
+#[test]
+fn a_preparation_without_room_takes_what_is_released() {
+    let mut log = Log::create(config());
+    let mut append = log.wal.append(Some(state(1)), &entries(1..=20, 1000)).expect("fits");
+    let Some(Action::Prepare(mut held)) = append.actions.pop() else { panic!("one segment is ahead") };
+    log.issue(append);
+    log.complete();
+    assert!(!log.wal.reuse(&mut held), "nothing is released");
+    log.release(20);
+    assert!(log.wal.reuse(&mut held));
+    assert!(held.spare.is_some_and(|spare| log.spares.contains_key(&spare)));
+    assert!(!log.wal.reuse(&mut held), "it has one");
+    log.act(vec![Action::Prepare(held)]);
+    log.append(Some(state(20)), &entries(21..=60, 1000));
+    let (_, contents) = log.reopen();
+    assert_eq!((contents.hard_state, contents.last_index), (state(20), 60));
+}
+
 #[test]
 fn every_byte_of_a_confirmed_batch_counts_and_padding_does_not() {
     let log = Log::confirmed();

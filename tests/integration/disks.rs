@@ -8,6 +8,7 @@ use std::{
 };
 
 use ringd::proto::etcdserverpb::{PutRequest, PutResponse, RangeRequest, RangeResponse};
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use tempfile::TempDir;
 
 use crate::{
@@ -26,11 +27,17 @@ const VALUE_BYTES: usize = 1 << 20;
 /// More than the disk takes.
 const PUTS_MAX: usize = 300;
 /// Each waits as long as the server does before it gives a request up.
-const ATTEMPTS_AFTER_ROOM: usize = 5;
+pub const ATTEMPTS_AFTER_ROOM: usize = 5;
+/// Segments of 4, 64 and 64 MiB.
+const LOG_DISK: &str = "160M";
+const PUTS_ON_LOG_DISK: usize = 250;
+const KEYS_ON_LOG_DISK: usize = 8;
+/// A disk with less room than this is full.
+const UNFILLED_BYTES_MAX: u64 = 32 << 10;
 
 /// Writes fail once the disk is full, reads go on, with room writes go on too, and nothing acknowledged is lost.
 pub fn full_disk() {
-    let disk = Mount::ext4();
+    let disk = Mount::ext4(DISK);
     let ballast = disk.path().join("ballast");
     run("fallocate", &["-l", BALLAST, text(&ballast)]).expect("the ballast fits");
     let data = disk.path().join("data");
@@ -63,6 +70,29 @@ pub fn full_disk() {
     harness::run(async {
         let connection = server.connect().await;
         for &number in &written {
+            check(&connection, number, false).await;
+        }
+    });
+    server.stop();
+}
+
+/// A log on a disk of its own that has room for what it holds at a time, but not for a new segment while the last are still
+/// needed: it goes on with those, once the database has what is in them.
+pub fn full_log_disk() {
+    let (disk, data) = (Mount::ext4(LOG_DISK), server::directory());
+    let log = disk.path().join("log");
+    let server = Server::start_with(Program::Ringd, data.path(), &["--wal-dir", text(&log)]);
+    harness::run(async {
+        let connection = server.connect().await;
+        for number in 0..PUTS_ON_LOG_DISK {
+            put(&connection, number % KEYS_ON_LOG_DISK).await.unwrap_or_else(|error| panic!("put {number}: {error}"));
+        }
+        server.must_log("the disk is full: writes wait until there is room").await;
+    });
+    let server = server.crash();
+    harness::run(async {
+        let connection = server.connect().await;
+        for number in 0..KEYS_ON_LOG_DISK {
             check(&connection, number, false).await;
         }
     });
@@ -122,17 +152,18 @@ fn key(number: usize) -> String {
 }
 
 /// A file system that goes when this is dropped, after the servers on it: they are declared later.
-struct Mount {
+pub struct Mount {
     point: PathBuf,
     // Last, so that it is removed after the mount is gone.
     _directory: TempDir,
 }
 
 impl Mount {
-    fn ext4() -> Mount {
+    /// A small disk, empty.
+    pub fn ext4(size: &str) -> Mount {
         let directory = server::directory();
         let image = directory.path().join("image");
-        run("fallocate", &["-l", DISK, text(&image)]).unwrap();
+        run("fallocate", &["-l", size, text(&image)]).unwrap();
         run("mkfs.ext4", &["-q", "-m", "0", text(&image)]).unwrap();
         Mount::new(directory, &["-o", "loop", text(&image)])
     }
@@ -148,8 +179,40 @@ impl Mount {
         Mount { point, _directory: directory }
     }
 
-    fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.point
+    }
+
+    /// Takes all the room there is now, in a file of its own. What is given back later is not taken by itself.
+    pub fn fill(&self) {
+        let ballast = fs::OpenOptions::new().append(true).create(true).open(self.ballast()).unwrap();
+        let free = || {
+            let told = statvfs(&self.point).unwrap();
+            told.f_bavail * told.f_frsize
+        };
+        let mut piece = 64 << 20;
+        while free() >= UNFILLED_BYTES_MAX && piece >= UNFILLED_BYTES_MAX {
+            let length = ballast.metadata().unwrap().len();
+            if fallocate(&ballast, FallocateFlags::empty(), length, piece).is_err() {
+                piece /= 2;
+            }
+        }
+    }
+
+    /// Fills it up to so many bytes.
+    pub fn fill_but(&self, room: u64) {
+        self.fill();
+        let ballast = fs::OpenOptions::new().write(true).open(self.ballast()).unwrap();
+        ballast.set_len(ballast.metadata().unwrap().len().saturating_sub(room)).unwrap();
+    }
+
+    /// Gives back what was taken.
+    pub fn make_room(&self) {
+        fs::remove_file(self.ballast()).unwrap();
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.point.join("ballast")
     }
 }
 

@@ -6,8 +6,9 @@
 //!   watch, watch_requests, watch_flow, lease, maintenance   the same for those services
 //!   kubernetes    the request shapes of kube-apiserver      lock       locks and elections, by service and by recipe
 //!   clients       stock etcdctl and the etcd-client crate   crash      kill -9 under load
-//!   client_views, client_crate   the same two, for everything but KV
-//!   snapshots, utl    data in both directions               maintenance_crash   kill -9 and full disks during maintenance
+//!   client_views, client_crate        the same two, for everything but KV
+//!   snapshots, utl    data in both directions               maintenance_crash   kill -9 during maintenance
+//!   maintenance_disks   disks that get full during it       utl_disks  the same, and kill -9, under ringutl
 //!   bad_input     what no client would send                 startup    flags, ports, directories
 //!   damage        changed bytes in the data directory       disks      full, in memory, read-only
 //!   metrics       /metrics beside etcd's                    pages      the other pages beside etcd's
@@ -35,12 +36,14 @@ mod lease;
 mod lock;
 mod maintenance;
 mod maintenance_crash;
+mod maintenance_disks;
 mod metrics;
 mod pages;
 mod snapshots;
 mod startup;
 mod traffic;
 mod utl;
+mod utl_disks;
 mod watch;
 mod watch_flow;
 mod watch_requests;
@@ -71,6 +74,7 @@ fn main() {
         test("damage::page_file_metas", damage::page_file_metas),
         test("damage::page_file_pages", damage::page_file_pages),
         with_mounts("disks::full_disk", disks::full_disk),
+        with_mounts("disks::full_log_disk", disks::full_log_disk),
         with_mounts("disks::in_memory", disks::in_memory),
         with_mounts("disks::read_only", disks::read_only),
         test("fuzz::raft_requests", fuzz::raft_requests),
@@ -107,6 +111,11 @@ fn main() {
             "maintenance_crash::acknowledged_writes_survive",
             maintenance_crash::acknowledged_writes_survive,
         ),
+        with_mounts_and_reference("maintenance_disks::compaction", maintenance_disks::compaction),
+        with_mounts_and_reference("maintenance_disks::defragmentation", maintenance_disks::defragmentation),
+        with_mounts_and_reference("maintenance_disks::revocation", maintenance_disks::revocation),
+        with_mounts_and_reference("maintenance_disks::snapshot", maintenance_disks::snapshot),
+        with_mounts_and_reference("maintenance_disks::ended_and_started", maintenance_disks::ended_and_started),
         with_reference_3_7("snapshots::restored_by_etcd", snapshots::restored_by_etcd),
         with_reference_3_7("snapshots::read_slowly", snapshots::read_slowly),
         with_reference_3_7("snapshots::defragmented_in_use", snapshots::defragmented_in_use),
@@ -170,6 +179,8 @@ fn main() {
         with_reference_3_7("utl::defragments", utl::defragments),
         with_reference_3_7("utl::moves_the_schema", utl::moves_the_schema),
         with_reference_3_7("utl::etcd_takes_ringds_database", utl::etcd_takes_ringds_database),
+        with_mounts_and_reference("utl_disks::full_disk", utl_disks::full_disk),
+        with_reference_3_7("utl_disks::killed", utl_disks::killed),
         test("crash::acknowledged_writes_survive", crash::acknowledged_writes_survive),
     ];
     announce_what_is_missing();
@@ -201,6 +212,14 @@ fn with_mounts(name: &'static str, body: fn()) -> Trial {
     }
     let must = in_ci() && rustix::process::geteuid().is_root();
     test(name, || panic!("root cannot mount here")).with_ignored_flag(!must)
+}
+
+/// Both: a small disk, and etcd's tools to judge what is on it.
+fn with_mounts_and_reference(name: &'static str, body: fn()) -> Trial {
+    match disks::may_mount() {
+        true => with_reference_3_7(name, body),
+        false => with_mounts(name, body),
+    }
 }
 
 fn in_ci() -> bool {

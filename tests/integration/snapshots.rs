@@ -30,7 +30,7 @@ use crate::{
 const PUT: &str = "/etcdserverpb.KV/Put";
 const RANGE: &str = "/etcdserverpb.KV/Range";
 pub const SNAPSHOT: &str = "/etcdserverpb.Maintenance/Snapshot";
-const HASH_BYTES: usize = 32;
+pub const HASH_BYTES: usize = 32;
 const BLOB_BYTES_MAX: usize = 32 << 10;
 const SMALLEST_WINDOW_BYTES: u32 = 65_535;
 /// Database filled for a snapshot: about 5 MB.
@@ -213,7 +213,7 @@ async fn start_snapshot(connection: &Connection) -> Stream {
 #[derive(Default)]
 pub struct Snapshot {
     /// The database and, once all is read, its hash.
-    image: Vec<u8>,
+    pub image: Vec<u8>,
     /// As the first message tells.
     total_bytes: usize,
     hashed: bool,

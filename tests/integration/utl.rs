@@ -534,17 +534,17 @@ fn member_ids(server: &Server) -> [Value; 2] {
 
 /// What a tool printed and how it ended. Log lines are left out where two are compared.
 #[derive(Debug, PartialEq, Eq)]
-struct Printed {
-    code: Option<i32>,
+pub struct Printed {
+    pub code: Option<i32>,
     stdout: String,
-    stderr: String,
+    pub stderr: String,
 }
 
-fn ringutl_path() -> PathBuf {
+pub fn ringutl_path() -> PathBuf {
     env!("CARGO_BIN_EXE_ringutl").into()
 }
 
-fn ringutl(words: &[&str]) -> Printed {
+pub fn ringutl(words: &[&str]) -> Printed {
     let output = Command::new(ringutl_path()).args(words).output().expect("it starts");
     printed(&output, |_| true)
 }
@@ -575,12 +575,12 @@ fn migrate(source: &Path, data: &Path) -> Printed {
     printed
 }
 
-fn tool_output(name: &str, words: &[&str]) -> String {
+pub fn tool_output(name: &str, words: &[&str]) -> String {
     let output = Command::new(reference::tool(name)).args(words).output().expect("it starts");
     assert!(output.status.success(), "{name} {words:?}: {output:?}");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn text(path: &Path) -> &str {
+pub fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }

@@ -23,6 +23,7 @@ use super::{grpc::Connection, reference};
 
 /// A start or a stop that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 const READY: &str = "ready to serve client requests";
 const PORT_TAKEN: &str = "address already in use";
 /// Between choosing a port and binding it another process may take it.
@@ -105,6 +106,25 @@ impl Server {
         let _ = process.wait_until(|log| log.len() >= lines || log.iter().any(|line| line.contains(READY)));
         process.signal(Signal::KILL);
         process.wait();
+    }
+
+    /// Starts a server where it cannot serve yet: once it has logged `complaint`, `remedy` helps.
+    pub fn start_into(program: Program, data: &Path, complaint: &str, remedy: impl FnOnce()) -> Server {
+        let port = free_port();
+        let mut process = Process::spawn(program, &arguments(data, port, free_port(), &[]));
+        process.wait_for(complaint).unwrap_or_else(|ended| panic!("{complaint:?} is not logged: {ended}"));
+        remedy();
+        process.wait_for(READY).unwrap_or_else(|ended| panic!("{program:?} did not start: {ended}"));
+        Server { port, program, data: data.into(), flags: Vec::new(), process }
+    }
+
+    /// Waits until it has logged this; others of the test go on meanwhile.
+    pub async fn must_log(&self, text: &str) {
+        let start = Instant::now();
+        while !self.process.has_logged(text) {
+            assert!(start.elapsed() < PATIENCE, "{text:?} is not logged");
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 
     /// What stock clients take as `--endpoints`.
@@ -249,6 +269,11 @@ impl Process {
         Process { child, log }
     }
 
+    fn has_logged(&self, text: &str) -> bool {
+        let state = self.log.state.lock().expect("no panic under the lock");
+        state.lines.iter().any(|line| line.contains(text))
+    }
+
     fn wait_for(&mut self, text: &str) -> Result<(), Ended> {
         self.wait_until(|lines| lines.iter().any(|line| line.contains(text)))
     }
@@ -284,7 +309,7 @@ impl Process {
                 self.signal(Signal::KILL);
                 panic!("still running after {PATIENCE:?}\n{}", self.log());
             }
-            thread::sleep(Duration::from_millis(2));
+            thread::sleep(LOOK_AGAIN);
         }
     }
 
