@@ -296,7 +296,11 @@ pub fn refuses_what_it_cannot_apply() {
     assert!(refused.stderr.contains("stop etcd cleanly"), "{refused:?}");
     assert!(!data.exists());
 
-    Server::start(Program::Etcd, &source).stop();
+    let again = Server::start(Program::Etcd, &source);
+    // A linearizable read: the log is applied to its end.
+    let read = etcdctl(&again.endpoint(), &["--user", "root:secret", "get", "k"], "");
+    assert_eq!(read.stdout, "k\nv\n", "{read:?}");
+    again.stop();
     let printed = migrate(&source, &data);
     assert!(printed.stderr.contains("authentication is enabled"), "{printed:?}");
     for (bucket, key) in [("auth", "authEnabled"), ("authUsers", "root"), ("authRoles", "root")] {
