@@ -311,12 +311,18 @@ impl Node {
         if prepare.spare.is_some() {
             return false;
         }
-        // Nothing of what is let go of can be the segment that is still to be prepared.
-        let (later, releases): (VecDeque<_>, VecDeque<_>) =
-            self.actions.take().into_iter().partition(|next| matches!(next, Action::Prepare(_)));
-        *self.actions.borrow_mut() = later;
-        for release in releases {
-            or_stop(self.files.carry_out(&release).await);
+        // Nothing of what is let go of can be the segment that is still to be prepared. Until there is nothing more: a spare may
+        // only be taken when its release was carried out.
+        loop {
+            let (later, releases): (VecDeque<_>, VecDeque<_>) =
+                self.actions.take().into_iter().partition(|next| matches!(next, Action::Prepare(_)));
+            *self.actions.borrow_mut() = later;
+            if releases.is_empty() {
+                break;
+            }
+            for release in releases {
+                or_stop(self.files.carry_out(&release).await);
+            }
         }
         for next in &mut *self.actions.borrow_mut() {
             if let Action::Prepare(next) = next

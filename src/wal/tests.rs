@@ -341,19 +341,19 @@ fn segments_are_released_in_order_once_the_next_head_is_durable() {
 #[test]
 fn a_preparation_without_room_takes_what_is_released() {
     let mut log = Log::create(config());
-    let mut append = log.wal.append(Some(state(1)), &entries(1..=20, 1000)).expect("fits");
+    let mut append = log.wal.append(Some(state(1)), &entries(1..=60, 1000)).expect("fits");
     let Some(Action::Prepare(mut held)) = append.actions.pop() else { panic!("one segment is ahead") };
     log.issue(append);
     log.complete();
     assert!(!log.wal.reuse(&mut held), "nothing is released");
-    log.release(20);
+    log.release(60);
     assert!(log.wal.reuse(&mut held));
     assert!(held.spare.is_some_and(|spare| log.spares.contains_key(&spare)));
     assert!(!log.wal.reuse(&mut held), "it has one");
     log.act(vec![Action::Prepare(held)]);
-    log.append(Some(state(20)), &entries(21..=60, 1000));
+    log.append(Some(state(60)), &entries(61..=100, 1000));
     let (_, contents) = log.reopen();
-    assert_eq!((contents.hard_state, contents.last_index), (state(20), 60));
+    assert_eq!((contents.hard_state, contents.last_index), (state(60), 100));
 }
 
 #[test]
