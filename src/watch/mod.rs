@@ -20,18 +20,21 @@
 //! Invariants
 //!
 //! 1. A watcher gets every event of its span at or above its start, in revision order, each once; a revision's events in one response.
-//! 2. What waits for one client is bounded: a queue ([`limits::WATCH_QUEUE_BYTES_MAX`] and one chunk), as much handed out, and one
+//! 2. What waits for one client is bounded: a queue ([`WATCH_QUEUE_BYTES_MAX`] and one chunk), as much handed out, and one
 //!    slice, whose bytes its watchers share; a revision larger than that is made when it is that watcher's turn to read it.
 //! 3. A watcher that is behind costs nobody anything until its client takes what it was sent.
 //! 4. Progress at a revision is queued behind every event up to it.
 //!
 //! Costs. An event: one hash, one walk down the tree, and per group of like watchers one copy of the record; per watcher a response
-//! of [`limits::WATCH_RESPONSE_COST`] bytes that refers to the shared ones. An idle watcher: about 240 bytes, and if nobody else
+//! of [`WATCH_RESPONSE_COST`] bytes that refers to the shared ones. An idle watcher: about 240 bytes, and if nobody else
 //! watches its span, about 300 more and the span itself; an idle stream about 250.
 //!
 //! Deliberately absent: tasks, sockets, time (ticks are calls), permissions (the caller asks before it creates).
 //!
-//! On the write path: between the published view and the answers. [`limits::WATCH_QUEUE_BYTES_MAX`]: crate::base::limits
+//! On the write path: between the published view and the answers.
+//!
+//! [`WATCH_QUEUE_BYTES_MAX`]: crate::base::limits::WATCH_QUEUE_BYTES_MAX
+//! [`WATCH_RESPONSE_COST`]: crate::base::limits::WATCH_RESPONSE_COST
 
 mod batch;
 mod catch_up;
