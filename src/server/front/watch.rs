@@ -197,7 +197,8 @@ impl Front {
     }
 }
 
-/// Reads as long as somebody is behind.
+/// Reads as long as somebody is behind. It begins by yielding, because a task may run at once when it is spawned, and the hub is
+/// in use then.
 async fn read_history(front: Rc<Front>) {
     loop {
         os::yield_now().await;
