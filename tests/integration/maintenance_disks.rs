@@ -161,7 +161,9 @@ pub fn snapshot() {
         scene.fill_up().await;
         let read = Snapshot::read(&mut first).await.image;
         check_image(&scene.disk, &read, 0);
-        let mut second = scene.ask(SNAPSHOT, &SnapshotRequest {}).await;
+        // On a connection of its own: what is not read takes the window of the whole connection.
+        let other = scene.server.connect().await;
+        let mut second = ask(&other, SNAPSHOT, &SnapshotRequest {}).await;
         scene.make_room().await;
         let read = Snapshot::read(&mut second).await.image;
         check_image(&scene.disk, &read, scene.expected.values().map(|value| value.bytes).sum());
