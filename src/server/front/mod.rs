@@ -16,7 +16,8 @@
 //! | `quota` | what is refused because the database is full |
 //! | `kv`, `lease`, `members`, `maintenance`, `downgrade` | the services |
 //!
-//! Every call that waits for consensus is answered within the request timeout.
+//! Every call that waits for consensus is answered within the request timeout. What comes after consensus may take longer: a
+//! physical compaction, a Defragment, somebody else's lock.
 
 mod downgrade;
 mod election;
