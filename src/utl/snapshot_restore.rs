@@ -126,10 +126,28 @@ pub fn restore(session: &mut Session, restoration: &Restoration) -> Result<(), E
     }
     warn_of_auth(session, &backend)?;
     make_new_cluster(&mut backend, &restoration.cluster)?;
+    log_members(session, &restoration.cluster)?;
     database.commit(&mut backend)?;
     target.found_log(&Beginning::Founders(&restoration.cluster))?;
     target.keep();
     session.log("info", "restored snapshot", &places)
+}
+
+/// etcdutl's lines; scripts wait for them.
+fn log_members(session: &mut Session, cluster: &InitialCluster) -> Result<(), Exit> {
+    let cluster_id = format!("{:x}", cluster.cluster_id);
+    for member in &cluster.members {
+        let id = format!("{:x}", member.id);
+        let urls = member.peer_urls.join(",");
+        let fields = [
+            ("cluster-id", &*cluster_id),
+            ("local-member-id", "0"),
+            ("added-peer-id", &*id),
+            ("added-peer-peer-urls", &*urls),
+        ];
+        session.log("info", "added member", &fields)?;
+    }
+    Ok(())
 }
 
 fn raise_revision(session: &mut Session, backend: &mut Backend, amount: u64) -> Result<(), Exit> {

@@ -140,12 +140,14 @@ pub fn restores_one_of_several() {
     let flags = ["--name", "b", "--initial-cluster", cluster, "--initial-advertise-peer-urls", "http://127.0.0.1:2"];
     let members = [("ringutl", ringutl_path()), ("etcdutl", reference::tool("etcdutl"))].map(|(name, tool)| {
         let data = folder.path().join(name);
-        restore(&tool, &snapshot, &data, &flags);
+        let mut added = restore(&tool, &snapshot, &data, &flags);
+        added.sort();
         let database = data.join("member/snap/db");
         let keys = tool_output("bbolt", &["keys", text(&database), "members"]);
-        keys.lines().map(|key| tool_output("bbolt", &["get", text(&database), "members", key])).collect::<Vec<_>>()
+        let stored = keys.lines().map(|key| tool_output("bbolt", &["get", text(&database), "members", key]));
+        (stored.collect::<Vec<_>>(), added)
     });
-    assert_eq!(members[0].len(), 3);
+    assert_eq!((members[0].0.len(), members[0].1.len()), (3, 3));
     assert_eq!(members[0], members[1]);
 }
 
@@ -567,10 +569,16 @@ fn printed(output: &std::process::Output, keep: impl Fn(&str) -> bool) -> Printe
     }
 }
 
-fn restore(tool: &Path, snapshot: &Path, data: &Path, flags: &[&str]) {
+/// The members that the tool says it added, as etcdutl words it.
+fn restore(tool: &Path, snapshot: &Path, data: &Path, flags: &[&str]) -> Vec<String> {
     let words = [&["snapshot", "restore", text(snapshot), "--data-dir", text(data)], flags].concat();
     let output = Command::new(tool).args(&words).output().expect("it starts");
     assert!(output.status.success(), "{tool:?} {words:?}: {output:?}");
+    let errors = String::from_utf8(output.stderr).expect("UTF-8");
+    let added = errors.lines().filter_map(|line| line.split_once("added member\t{"));
+    added
+        .map(|(_, fields)| fields.split(", \"added-peer-peer-urls\"").next().expect("there is a first").to_owned())
+        .collect()
 }
 
 fn migrate(source: &Path, data: &Path) -> Printed {
