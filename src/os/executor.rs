@@ -1,6 +1,13 @@
 //! Executors: one thread, pinned to one CPU, with its own rings.
 
-use std::{future::Future, io, time::Duration};
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    io,
+    pin::pin,
+    task::Poll,
+    time::Duration,
+};
 
 use glommio::{LocalExecutorBuilder, Placement, timer::Timer};
 
@@ -27,10 +34,13 @@ const RING_DEPTH: usize = 256;
 pub fn run<T>(seat: &Seat, future: impl Future<Output = T>) -> io::Result<T> {
     let executor = builder(seat).make().map_err(io::Error::from)?;
     Ok(executor.run(async {
-        let pulse = glommio::spawn_local(pulse()).detach();
-        let output = future.await;
-        pulse.cancel();
-        output
+        let (mut pulse, mut future) = (pin!(pulse()), pin!(future));
+        // Not a task of its own: that could be one of those that are ready and slept upon, and would then never set a timer.
+        poll_fn(|context| match pulse.as_mut().poll(context) {
+            Poll::Ready(never) => match never {},
+            Poll::Pending => future.as_mut().poll(context),
+        })
+        .await
     }))
 }
 
@@ -38,9 +48,9 @@ pub fn run<T>(seat: &Seat, future: impl Future<Output = T>) -> io::Result<T> {
 ///
 /// glommio 0.9 goes to sleep with tasks that are ready if something arrives in its latency ring (the preempt timer, the wake-up of
 /// another thread) after it looked at I/O and before it runs the first task: its `run_task_queues` then says that nothing ran.
-/// Whatever comes next wakes it; where nothing would, this does. Before the first task has run there is no pulse either, so
-/// the preempt timer has to be long; [`super::yield_now`] does its work.
-async fn pulse() {
+/// Whatever comes next wakes it; where nothing would, this does. Before the future of [`run`] was polled there is no pulse either,
+/// so the preempt timer has to be long; [`super::yield_now`] does its work.
+async fn pulse() -> Infallible {
     loop {
         Timer::new(Duration::from_millis(limits::PULSE_MS)).await;
     }
