@@ -29,8 +29,10 @@ const SETTLING_COMMITS: u32 = 6;
 const STARVED_COMMITS_MAX: u32 = 4;
 /// Times that all leaves are looked at.
 const PASSES_MAX: u32 = 3;
-/// Pages above those in use that stay in the file, and the part of those in use.
-const SLACK_PAGES: u64 = 64;
+/// Pages above those in use that stay in the file: half of those in use within these bounds, because a small tree is not deep, and
+/// a part of those in use.
+const SLACK_PAGES_MIN: u64 = 24;
+const SLACK_PAGES_MAX: u64 = 64;
 const SLACK_PART: u64 = 64;
 /// Room that a moved leaf may need for the branches above it.
 const BRANCHES_PER_MOVE: u64 = 2;
@@ -138,7 +140,7 @@ impl Shrink {
 }
 
 fn limit(used_pages: u64) -> PageId {
-    PageId(used_pages + used_pages / SLACK_PART + SLACK_PAGES)
+    PageId(used_pages + used_pages / SLACK_PART + (used_pages / 2).clamp(SLACK_PAGES_MIN, SLACK_PAGES_MAX))
 }
 
 /// The first bucket with a tree of its own whose name is not below `name`.
@@ -180,4 +182,6 @@ fn visit(window: &Window, root: &BucketRoot, key: &[u8]) -> Result<Visit, Corrup
 }
 
 const _: () = assert!(SHRINK_PAGES_MOVED_MAX > TREE_DEPTH_MAX as u64);
-const _: () = assert!(SLACK_PAGES > TREE_DEPTH_MAX as u64);
+const _: () = assert!(SLACK_PAGES_MAX > TREE_DEPTH_MAX as u64);
+// One leaf can always move.
+const _: () = assert!(SLACK_PAGES_MIN > TREE_DEPTH_MAX as u64 / 2 + BRANCHES_PER_MOVE);

@@ -517,6 +517,34 @@ fn the_end_is_given_back_behind_a_full_beginning() {
     assert!(after < in_use * 2, "{size} bytes became {after}, {in_use} in use");
 }
 
+/// What stays free in a file of few pages is in proportion to them.
+#[test]
+fn a_small_file_becomes_smaller() {
+    let mut world = World::new(4096);
+    let put = |from: u64, to: u64, value: Option<Vec<u8>>| {
+        let records = (from..to).map(|number| (revision(number), value.clone())).collect();
+        vec![changes("key", Fill::APPEND, &records)]
+    };
+    for number in 0..25 {
+        world.commit(put(number, number + 1, Some(vec![7; 4096])), 1000);
+    }
+    let size = world.file.size_bytes();
+    world.commit(put(0, 24, None), 1000);
+    world.file.start_shrink();
+    for commits in 0.. {
+        world.commit(Vec::new(), 1000);
+        if !world.file.is_shrinking() {
+            break;
+        }
+        assert!(commits < 100, "does not end");
+    }
+    assert_eq!(world.file.check(), []);
+    let (after, in_use) = (world.file.size_bytes(), world.file.in_use_bytes());
+    println!("{size} bytes became {after}, {in_use} in use");
+    assert!(after < size, "{size} bytes became {after}, {in_use} in use");
+    assert!(after <= in_use + 32 * 4096, "{size} bytes became {after}, {in_use} in use");
+}
+
 /// bbolt's own tool finds nothing wrong with our files, and we read and continue what it writes (with a stored freelist).
 #[test]
 fn bbolt_agrees() {
