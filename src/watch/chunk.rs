@@ -16,7 +16,7 @@ pub(super) const EVENTS_TAG: u8 = 11 << 3 | 2;
 pub struct Chunk {
     /// Revision of the first event.
     pub first: i64,
-    /// Everything up to this revision is delivered with it.
+    /// What its header says: the revision of the last event, or for history the store's, as in etcd. There more may follow.
     pub revision: i64,
     pub events: usize,
     pub body: Bytes,

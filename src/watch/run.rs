@@ -94,10 +94,8 @@ impl Reading {
         self.position = position;
         let mut deliveries = index.finish(incomplete);
         let is_caught_up = position > view.revision();
-        if is_caught_up {
-            let last_chunks = deliveries.iter_mut().filter_map(|delivery| delivery.built.chunks.last_mut());
-            last_chunks.for_each(|chunk| chunk.revision = view.revision());
-        }
+        let chunks = deliveries.iter_mut().flat_map(|delivery| &mut delivery.built.chunks);
+        chunks.for_each(|chunk| chunk.revision = view.revision());
         Slice { deliveries, is_caught_up }
     }
 }
