@@ -24,7 +24,7 @@ use crate::{
     base::{limits, log_entry::LogEntry},
     metrics::{Grpc, GrpcCounts, Name, Series, Sheet},
     rpc::{CallCounters, CallReport, MethodCounts},
-    server::methods,
+    server::{config::Gates, methods},
 };
 
 /// All of a member's.
@@ -97,6 +97,13 @@ impl Meters {
     #[must_use]
     pub fn front(&self, id: u16) -> &FrontMeter {
         &self.fronts[usize::from(id)]
+    }
+
+    /// Which of etcd's features are on.
+    pub fn show_gates(&self, gates: &Gates) {
+        for (name, (stage, open)) in gates {
+            self.engine.sheet.series(Name::ServerFeatureEnabled, &[name, stage]).set(i64::from(*open));
+        }
     }
 
     /// Every core's sheet.

@@ -137,6 +137,7 @@ async fn serve_on(
     log_start(&config);
     front::quota::log_quota(config.quota_bytes);
     let meters = Meters::new(layout.front_count(), config.extensive_metrics, config.warning_apply);
+    meters.show_gates(&config.gates);
     let booted = boot(&config, ApplyWatch::new(Arc::clone(&meters))).await?;
     let (locks, actions, metadata, is_new) = (booted.locks, booted.actions, booted.metadata, booted.is_new);
     let text = if is_new { "starting local member" } else { "restarting local member" };
@@ -206,8 +207,12 @@ fn log_start(config: &Config) {
         data_dir = %config.data_dir.display(),
         quota_backend_bytes = config.quota_bytes,
         pre_vote = config.pre_vote,
+        snapshot_catchup_entries = config.snapshot_catchup_entries,
         "starting an etcd server"
     );
+    for warning in &config.deprecated {
+        tracing::warn!("{warning}");
+    }
 }
 
 fn pace(config: &Config) -> Pace {

@@ -51,6 +51,11 @@ pub(super) const FLAGS: &[Flag] = &[
          revisions; 0 is off",
     ),
     flag("snapshot-count", "10000", "For compatibility: the log is released at every commit of the database"),
+    flag("max-snapshots", "5", "For compatibility: there are no snapshot files"),
+    flag("max-wals", "5", "For compatibility: segments of the log are used again"),
+    flag("v2-deprecation", "write-only", "For compatibility: there is no v2 store"),
+    flag("backend-bbolt-freelist-type", "map", "For compatibility: array or map"),
+    flag("feature-gates", "", "etcd's feature gates as name=true,name=false,..."),
     flag("snapshot-catchup-entries", "5000", "Entries kept in memory for slow followers"),
     flag("warning-apply-duration", "100ms", "Log an apply that takes longer"),
     flag("warning-unary-request-duration", "300ms", "Log a unary call that takes longer"),
@@ -74,12 +79,20 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("socket-reuse-port", "false", "Share ports with other processes (only false is served)"),
 ];
 
+/// What etcd says when one of these is given.
+pub(super) const DEPRECATED: [(&str, &str); 2] = [
+    ("max-snapshots", "--max-snapshots is deprecated in 3.6 and will be decommissioned in 3.8."),
+    (
+        "v2-deprecation",
+        "--v2-deprecation is deprecated and scheduled for removal in v3.8. The default value is enforced, ignoring user input.",
+    ),
+];
+
 /// Flags of etcd 3.7 that this version knows and does not serve.
 pub(super) const NOT_SERVED: &[&str] = &[
     "auth-token",
     "auth-token-ttl",
     "auto-tls",
-    "backend-bbolt-freelist-type",
     "bcrypt-cost",
     "bootstrap-defrag-threshold-megabytes",
     "cert-file",
@@ -107,7 +120,6 @@ pub(super) const NOT_SERVED: &[&str] = &[
     "enable-grpc-gateway",
     "enable-log-rotation",
     "enable-pprof",
-    "feature-gates",
     "force-new-cluster",
     "host-whitelist",
     "key-file",
@@ -115,8 +127,6 @@ pub(super) const NOT_SERVED: &[&str] = &[
     "listen-metrics-urls",
     "log-rotation-config-json",
     "max-learners",
-    "max-snapshots",
-    "max-wals",
     "memory-mlock",
     "peer-auto-tls",
     "peer-cert-allowed-cn",
@@ -137,7 +147,6 @@ pub(super) const NOT_SERVED: &[&str] = &[
     "tls-max-version",
     "tls-min-version",
     "trusted-ca-file",
-    "v2-deprecation",
 ];
 
 pub(super) fn command() -> Command {

@@ -7,10 +7,12 @@
 //! | file | holds |
 //! |---|---|
 //! | `flags` | the table of flags, and the command line |
+//! | `gates` | `--feature-gates` |
 //! | `values` | what was given for them, by flag or environment |
 //! | `validation` | what follows from it, and what contradicts it |
 
 mod flags;
+mod gates;
 mod validation;
 mod values;
 
@@ -18,6 +20,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::error::ErrorKind;
 
+pub use self::gates::Gates;
 use self::{
     flags::{NOT_SERVED, command, go_style, refused_by_clap},
     values::Values,
@@ -63,6 +66,9 @@ pub struct Config {
     pub fsync: bool,
     pub wal_buffered: bool,
     pub cores: Cores,
+    pub gates: Gates,
+    /// Warnings about flags that were given although nothing follows from them any more.
+    pub deprecated: Vec<&'static str>,
 }
 
 /// Which CPUs the executors stay on.

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use super::{Config, Cores, Refused, invalid, refuse, values::Values};
+use super::{Config, Cores, Refused, flags::DEPRECATED, gates, invalid, refuse, values::Values};
 use crate::{
     base::{go_duration, limits},
     service::retention::Policy,
@@ -66,6 +66,8 @@ impl Values {
             fsync: !self.boolean("unsafe-no-fsync")?,
             wal_buffered: self.boolean("wal-buffered")?,
             cores: self.cores()?,
+            gates: gates::parse(self.text("feature-gates"))?,
+            deprecated: DEPRECATED.iter().filter(|(name, _)| self.is_set(name)).map(|(_, warning)| *warning).collect(),
         })
     }
 
@@ -83,6 +85,10 @@ impl Values {
         self.one_of("logger", &["zap"])?;
         self.one_of("log-outputs", &["default", "stderr"])?;
         self.number::<u64>("snapshot-count")?;
+        self.number::<u64>("max-snapshots")?;
+        self.number::<u64>("max-wals")?;
+        self.one_of("v2-deprecation", &["write-only", "write-only-skip-check", "write-only-drop-data", "gone"])?;
+        self.one_of("backend-bbolt-freelist-type", &["map", "array", ""])?;
         self.refuse_without_effect()?;
         match self.text("initial-cluster-state") {
             "new" => Ok(()),

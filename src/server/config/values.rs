@@ -69,11 +69,8 @@ impl Values {
     }
 
     pub(super) fn boolean(&self, name: &str) -> Result<bool, Refused> {
-        match self.text(name) {
-            "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-            "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-            text => Err(invalid(name, text, "true or false is expected")),
-        }
+        let text = self.text(name);
+        go_boolean(text).ok_or_else(|| invalid(name, text, "true or false is expected"))
     }
 
     pub(super) fn duration(&self, name: &str) -> Result<Duration, Refused> {
@@ -89,5 +86,14 @@ impl Values {
         let text = self.text(name);
         let found = choices.iter().find(|choice| **choice == text);
         found.copied().ok_or_else(|| invalid(name, text, &format!("one of {} is expected", choices.join(", "))))
+    }
+}
+
+/// What Go's `strconv.ParseBool` takes.
+pub(super) fn go_boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
     }
 }
