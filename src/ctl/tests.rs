@@ -17,7 +17,8 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Cursor, Write};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
-use std::{env, fs, iter, thread};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::{env, fs, iter, process, thread};
 
 use super::{Io, run};
 
@@ -55,6 +56,14 @@ fn commands_that_need_no_server_answer_alone() {
     assert_eq!(run_ours(&step(&["get"])).code, 128);
     assert_eq!(run_ours(&step(&["get", "k", "-w", "none"])).code, 4);
     assert_eq!(run_ours(&step(&["end", "stat", "--help"])).code, 0);
+}
+
+#[test]
+fn queue_keys_of_every_member_are_levelled() {
+    for lease in ["694d9a208f0f23a0", "61a208f0f23a0f", "a208f0f23a0f"] {
+        assert_eq!(without_queue_keys(&format!("a/{lease} 8")), "a/<lease> 8");
+    }
+    assert_eq!(without_queue_keys("a/b8"), "a/b8");
 }
 
 /// The lines that only one of the two texts has.
@@ -187,13 +196,14 @@ impl Names {
     }
 }
 
-/// The key of a lock or candidate ends with a lease that nobody named.
+/// The key of a lock or candidate ends with a lease that nobody named, without leading zeros: 15 bits of the member's id, which may
+/// all be 0, above 48 bits of time and counter, of which the first is 1 until the year 2039.
 fn without_queue_keys(line: &str) -> String {
-    const LEASE_DIGITS: usize = 15;
+    const LEAST_LEASE_DIGITS: usize = 12;
     match line.rsplit_once('/') {
         Some((before, after)) => {
             let digits = after.find(|char: char| !char.is_ascii_hexdigit()).unwrap_or(after.len());
-            if digits < LEASE_DIGITS {
+            if digits < LEAST_LEASE_DIGITS {
                 return line.to_owned();
             }
             format!("{before}/<lease>{}", &after[digits..])
@@ -309,6 +319,12 @@ impl Drop for Server {
     }
 }
 
+/// A port below those that the kernel gives to clients: none of them takes it between one etcd and the next.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    const FIRST: u16 = 20_000;
+    const COUNT: u16 = 10_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let begin = u16::try_from(process::id() % u32::from(COUNT)).unwrap();
+    let candidate = || FIRST + (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
+    iter::repeat_with(candidate).find(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok()).unwrap()
 }

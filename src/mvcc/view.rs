@@ -9,12 +9,8 @@ use bytes::{BufMut, BytesMut};
 use prost::encoding::encode_varint;
 
 use super::{
-    Error, Failure, Refusal,
-    hash::KeyValueHash,
-    key_index::KeyVersion,
-    record::RecordFields,
-    revision::Revision,
-    tree_index::{KeyRange, TreeIndex},
+    Error, Failure, Refusal, hash::KeyValueHash, key_index::KeyVersion, record::RecordFields, revision::Revision,
+    tree_index::TreeIndex,
 };
 use crate::backend::ReadView;
 
@@ -100,12 +96,6 @@ impl View {
             out.put_slice(record);
         }
         Ok(true)
-    }
-
-    /// Number of keys of `range` at a requested revision.
-    pub fn count(&self, range: KeyRange<'_>, requested: i64) -> Result<u64, Refusal> {
-        let at = self.read_revision(requested)?;
-        Ok(self.index.count(range, at))
     }
 }
 

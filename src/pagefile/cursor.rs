@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::page::{FLAG_BUCKET, LeafElement, Page, Window};
+use super::page::{FLAG_BUCKET, LeafElement, Page, Reach, Window};
 use super::read_txn::BucketRoot;
 use super::{Corrupt, PageId};
 use crate::base::limits::TREE_DEPTH_MAX;
@@ -30,14 +30,18 @@ pub(super) fn lookup<'t>(
     key: &[u8],
 ) -> Result<Option<LeafElement<'t>>, Corrupt> {
     let mut page = root.page(window)?;
+    let mut reach = page.reach()?;
     for _ in 0..TREE_DEPTH_MAX {
         if page.is_leaf() {
-            return match page.leaf_index(key)? {
+            return match page.leaf_index(key, reach)? {
                 Ok(index) => page.leaf(index).map(Some),
                 Err(_) => Ok(None),
             };
         }
-        page = child(window, &page, page.child_index(key)?)?;
+        let index = page.child_index(key, reach)?;
+        let below = child(window, &page, index)?;
+        reach = page.reach_of(index, reach)?;
+        page = below;
     }
     Err(Corrupt::new(page.id, "tree is too deep"))
 }
@@ -73,8 +77,8 @@ impl<'t> Cursor<'t> {
     /// To the first record whose key is not below `key`.
     pub fn seek(&mut self, key: &[u8]) -> Result<Option<Item<'t>>, Corrupt> {
         self.descend(
-            |page| page.child_index(key),
-            |page| page.leaf_index(key).map(|found| found.unwrap_or_else(|at| at)),
+            |page| page.child_index(key, Reach::default()),
+            |page| page.leaf_index(key, Reach::default()).map(|found| found.unwrap_or_else(|at| at)),
         )?;
         self.settle()
     }

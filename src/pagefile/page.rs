@@ -296,32 +296,33 @@ impl<'a> Page<'a> {
 
     /// The child that covers `key`: the last one whose key is not above it, else the first.
     #[inline]
-    pub(super) fn child_index(&self, key: &[u8]) -> Result<usize, Corrupt> {
-        let (mut low, mut high) = (0, self.count);
-        while low < high {
-            let middle = usize::midpoint(low, high);
-            if compare(self.branch(middle)?.key, key).is_le() {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        Ok(low.saturating_sub(1))
+    pub(super) fn child_index(&self, key: &[u8], reach: Reach) -> Result<usize, Corrupt> {
+        let found =
+            search(self.count, reach.guess(key, self.count), |index| Ok(compare(self.branch(index)?.key, key)))?;
+        Ok(found.unwrap_or_else(|above| above.saturating_sub(1)))
     }
 
     /// Where `key` is in this leaf, or where it would be.
     #[inline]
-    pub(super) fn leaf_index(&self, key: &[u8]) -> Result<Result<usize, usize>, Corrupt> {
-        let (mut low, mut high) = (0, self.count);
-        while low < high {
-            let middle = usize::midpoint(low, high);
-            match compare(self.leaf(middle)?.key, key) {
-                Ordering::Less => low = middle + 1,
-                Ordering::Equal => return Ok(Ok(middle)),
-                Ordering::Greater => high = middle,
-            }
+    pub(super) fn leaf_index(&self, key: &[u8], reach: Reach) -> Result<Result<usize, usize>, Corrupt> {
+        search(self.count, reach.guess(key, self.count), |index| Ok(compare(self.leaf(index)?.key, key)))
+    }
+
+    /// The reach of a branch, from its own keys: as far as its last child begins.
+    #[inline]
+    pub(super) fn reach(&self) -> Result<Reach, Corrupt> {
+        if self.is_branch() {
+            Ok(Reach { first: head(self.branch(0)?.key), behind: head(self.branch(self.count - 1)?.key) })
+        } else {
+            Ok(Reach::default())
         }
-        Ok(Err(low))
+    }
+
+    /// The reach of a child of this branch.
+    #[inline]
+    pub(super) fn reach_of(&self, index: usize, reach: Reach) -> Result<Reach, Corrupt> {
+        let behind = if index + 1 < self.count { head(self.branch(index + 1)?.key) } else { reach.behind };
+        Ok(Reach { first: head(self.branch(index)?.key), behind })
     }
 
     /// Bytes that its elements would need in a freshly written page, header included.
@@ -337,6 +338,61 @@ impl<'a> Page<'a> {
         }
         Ok(used)
     }
+}
+
+/// Which keys a page may hold, by their first eight bytes; where its parent's keys say so.
+///
+/// Revision keys count upwards, so the place of one in its page can be computed from this, within one or two, where a binary search
+/// would read half a dozen keys of a page that is not in the processor's cache. For other keys it is a guess like any other.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Reach {
+    first: u64,
+    behind: u64,
+}
+
+impl Reach {
+    /// Where to look for `key` first, if that can be told.
+    #[inline]
+    fn guess(&self, key: &[u8], count: usize) -> Option<usize> {
+        let offset = head(key).saturating_sub(self.first);
+        let length = self.behind.saturating_sub(self.first);
+        let guess = offset.checked_mul(count as u64)?.checked_div(length)?;
+        Some(usize::try_from(guess).unwrap_or(usize::MAX).min(count.saturating_sub(1)))
+    }
+}
+
+/// The first eight bytes of a key as a number; 0 for a shorter one.
+#[inline]
+fn head(key: &[u8]) -> u64 {
+    key.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+/// The index among `count` sorted elements that `order` calls equal, or where it would be: a binary search. With a guess it looks there
+/// first, then ever further away until the place lies between two elements.
+#[inline]
+fn search(
+    count: usize,
+    guess: Option<usize>,
+    order: impl Fn(usize) -> Result<Ordering, Corrupt>,
+) -> Result<Result<usize, usize>, Corrupt> {
+    let (mut low, mut high) = (0, count);
+    let (mut at, mut step) = (guess.unwrap_or(count / 2), 1);
+    while low < high {
+        match order(at)? {
+            Ordering::Equal => return Ok(Ok(at)),
+            Ordering::Less => low = at + 1,
+            Ordering::Greater => high = at,
+        }
+        at = if guess.is_none() || (low > 0 && high < count) {
+            usize::midpoint(low, high)
+        } else if low > 0 {
+            (low + step - 1).min(high - 1)
+        } else {
+            high.saturating_sub(step)
+        };
+        step *= 2;
+    }
+    Ok(Err(low))
 }
 
 /// Byte order of two keys. Revision keys mostly differ in their first eight bytes, which compare as one number.
@@ -359,4 +415,37 @@ pub(super) fn read_u32(bytes: &[u8], at: usize) -> u32 {
 
 pub(super) fn read_u64(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_guess_finds_every_place() {
+        for count in 0..12_usize {
+            let guesses = (0..count).map(Some).chain([None]);
+            // Element `i` is 2i + 1: odd numbers are there, even ones lie between them.
+            for (guess, wanted) in guesses.flat_map(|guess| (0..=2 * count).map(move |wanted| (guess, wanted))) {
+                let found = search(count, guess, |index| {
+                    assert!(index < count, "{count} {guess:?} {wanted}");
+                    Ok((2 * index + 1).cmp(&wanted))
+                });
+                let expected = if wanted % 2 == 1 { Ok(wanted / 2) } else { Err(wanted / 2) };
+                assert_eq!(found.unwrap(), expected, "{count} {guess:?} {wanted}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_guess_stays_in_the_page() {
+        let key = |main: u64| main.to_be_bytes();
+        let reach = Reach { first: 100, behind: 150 };
+        let guesses = [0, 99, 100, 101, 125, 149, 150, 1000, u64::MAX].map(|main| reach.guess(&key(main), 10));
+        let expected = [Some(0), Some(0), Some(0), Some(0), Some(5), Some(9), Some(9), Some(9), None];
+        assert_eq!(guesses, expected);
+        assert_eq!(Reach::default().guess(&key(7), 10), None);
+        assert_eq!(reach.guess(b"short", 10), Some(0));
+        assert_eq!(reach.guess(&key(120), 0), Some(0), "nothing is looked at in an empty page");
+    }
 }

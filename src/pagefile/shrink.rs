@@ -18,7 +18,7 @@ use bytes::Bytes;
 
 use super::cursor::child;
 use super::node::Key;
-use super::page::Window;
+use super::page::{Reach, Window};
 use super::read_txn::{BucketPlace, BucketRoot, ReadTxn};
 use super::{Corrupt, PageId};
 use crate::base::limits::{SHRINK_LEAVES_VISITED_MAX, SHRINK_PAGES_MOVED_MAX, TREE_DEPTH_MAX};
@@ -165,7 +165,7 @@ fn visit(window: &Window, root: &BucketRoot, key: &[u8]) -> Result<Visit, Corrup
         if page.is_leaf() {
             return Ok(visit);
         }
-        let index = if page.is_branch() { page.child_index(key)? } else { 0 };
+        let index = if page.is_branch() { page.child_index(key, Reach::default())? } else { 0 };
         let below = child(window, &page, index)?;
         if index + 1 < page.count() {
             let next = page.branch(index + 1)?.key;

@@ -19,7 +19,7 @@ use std::vec::IntoIter;
 use super::commit::Output;
 use super::freelist::Span;
 use super::node::{Cell, Child, Content, Key, Node, NodeId, Record};
-use super::page::{FLAG_BUCKET, Page, Window};
+use super::page::{FLAG_BUCKET, Page, Reach, Window};
 use super::read_txn::{BucketPlace, BucketRoot, ReadTxn};
 use super::write_txn::{Change, Fill, Space};
 use super::{Corrupt, PageId};
@@ -183,7 +183,7 @@ impl Tree {
                 }
                 Place::Stored(stored) => {
                     let page = page_at(window, stored)?;
-                    let index = if page.is_leaf() { 0 } else { page.child_index(key)? };
+                    let index = if page.is_leaf() { 0 } else { page.child_index(key, Reach::default())? };
                     let child = if page.is_leaf() { None } else { Some(Place::page(page.branch(index)?.child)) };
                     (Step { place, index, count: page.count() }, child)
                 }
@@ -373,7 +373,7 @@ fn page_at(window: &Window, stored: BucketPlace) -> Result<Page<'_>, Corrupt> {
 /// The first change that is not the deletion of a key that is absent anyway.
 fn first_effective<'c>(page: &Page<'_>, changes: &'c [Change]) -> Result<Option<&'c Change>, Corrupt> {
     for change in changes {
-        if change.value.is_some() || page.leaf_index(&change.key)?.is_ok() {
+        if change.value.is_some() || page.leaf_index(&change.key, Reach::default())?.is_ok() {
             return Ok(Some(change));
         }
     }

@@ -8,6 +8,8 @@
 //! Every piece is read from the view that is newest by then, so a slow client pins nothing; what it asks for is the revision of the
 //! first piece, and a compaction past that ends the stream, as in etcd. A piece is read once and copied once: the records go
 //! behind a gap, and what stands before them goes into the gap when their size is known.
+//!
+//! The last piece says how many keys there are. What was not sent is counted first, in slices, on the view of that piece.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::{Message, encoding::encode_varint};
@@ -19,9 +21,9 @@ use crate::{
         limits::{RANGE_KEYS_PER_SLICE, RANGE_STREAM_PIECE_BYTES},
         refusal::Refusal,
     },
-    mvcc::{self, KeyRange, RangeOptions, RangeReader},
+    mvcc::{self, RangeOptions, RangeReader},
     proto::etcdserverpb::{
-        RangeRequest, RangeResponse, RangeStreamResponse, ResponseHeader,
+        RangeRequest, RangeResponse, ResponseHeader,
         range_request::{SortOrder, SortTarget},
     },
 };
@@ -39,11 +41,21 @@ pub struct RangeStreamJob {
     limit: i64,
     sent: i64,
     target_bytes: usize,
+    last: Option<LastPiece>,
+}
+
+/// All but the count of what was not sent.
+struct LastPiece {
+    rest: RangeReader,
+    header: ResponseHeader,
+    /// Records behind a gap.
+    out: BytesMut,
+    more: bool,
 }
 
 /// What is to be sent next.
 pub struct StreamPiece {
-    /// `None`: nothing was found in as many keys as one turn may visit.
+    /// `None`: nothing was found, or not everything counted, in as many keys as one turn may visit.
     pub message: Option<Bytes>,
     pub last: bool,
 }
@@ -53,7 +65,7 @@ impl RangeStreamJob {
     #[must_use]
     pub fn new(request: RangeRequest, target_bytes: usize) -> Self {
         let limit = if request.limit > 0 { request.limit } else { i64::MAX };
-        let mut job = Self { request, header: None, limit, sent: 0, target_bytes };
+        let mut job = Self { request, header: None, limit, sent: 0, target_bytes, last: None };
         if !job.is_by_key() {
             job.request.limit = FIRST_PIECE_KEYS.min(limit);
         }
@@ -65,33 +77,52 @@ impl RangeStreamJob {
     /// # Errors
     /// The revision is not there (any more), or the database is damaged.
     pub fn next(&mut self, view: &View) -> Result<StreamPiece, ReadStop> {
-        if self.request.count_only {
-            return self.count(view);
+        if self.last.is_none() {
+            let piece = if self.request.count_only {
+                self.only_count(view)
+            } else if self.is_by_key() {
+                self.next_by_key(view)
+            } else {
+                self.next_by_target(view)
+            }?;
+            if let Some(piece) = piece {
+                return Ok(piece);
+            }
         }
-        if self.is_by_key() { self.next_by_key(view) } else { self.next_by_target(view) }
+        self.go_on_counting()
     }
 
     fn is_by_key(&self) -> bool {
         self.request.sort_target() == SortTarget::Key && self.request.sort_order() != SortOrder::Descend
     }
 
-    fn count(&self, view: &View) -> Result<StreamPiece, ReadStop> {
-        let found = mvcc::collect(&view.kv, &self.options()?)?;
-        let header = Some(view.header(found.revision));
-        let response = RangeResponse { header, count: found.count, ..RangeResponse::default() };
-        Ok(StreamPiece { message: Some(encoded(response)), last: true })
+    /// Counts for a while; the last piece when all is counted.
+    fn go_on_counting(&mut self) -> Result<StreamPiece, ReadStop> {
+        let last = self.last.as_mut().expect("there is no other piece");
+        let Some(rest) = last.rest.measure(RANGE_KEYS_PER_SLICE)? else {
+            return Ok(StreamPiece { message: None, last: false });
+        };
+        let tail = tail(last.more, self.sent + rest.count);
+        let message = framed(std::mem::take(&mut last.out), Some(&last.header), &tail);
+        Ok(StreamPiece { message: Some(message), last: true })
+    }
+
+    fn only_count(&mut self, view: &View) -> Result<Option<StreamPiece>, ReadStop> {
+        let rest = RangeReader::new(view.kv.clone(), self.options()?).map_err(Refusal::from)?;
+        let header = view.header(rest.revision());
+        self.last = Some(LastPiece { rest, header, out: behind_gap(0), more: false });
+        Ok(None)
     }
 
     fn options(&self) -> Result<RangeOptions, ReadStop> {
         Ok(RangeOptions::from_request(&self.request).ok_or(Refusal::InvalidSortOption)?)
     }
 
-    fn next_by_key(&mut self, view: &View) -> Result<StreamPiece, ReadStop> {
+    fn next_by_key(&mut self, view: &View) -> Result<Option<StreamPiece>, ReadStop> {
         let options = self.options()?;
         let mut reader = RangeReader::new(view.kv.clone(), options).map_err(Refusal::from)?;
         let header = *self.header.get_or_insert_with(|| view.header(reader.revision()));
-        let mut out = BytesMut::with_capacity(GAP_BYTES + RANGE_STREAM_PIECE_BYTES);
-        out.put_bytes(0, GAP_BYTES);
+        let mut out = behind_gap(RANGE_STREAM_PIECE_BYTES);
         let piece = reader.first_piece(&mut out, RANGE_KEYS_PER_SLICE, RANGE_STREAM_PIECE_BYTES)?;
         self.sent += i64::try_from(piece.kvs).expect("fits");
         if let (Some(next), false) = (&piece.next, piece.cut_off) {
@@ -100,19 +131,30 @@ impl RangeStreamJob {
                 self.request.limit = self.limit - self.sent;
             }
             let message = (piece.kvs > 0).then(|| framed(out, None, &Bytes::new()));
-            return Ok(StreamPiece { message, last: false });
+            return Ok(Some(StreamPiece { message, last: false }));
         }
-        let total = self.sent + self.count_from(view, piece.next, header.revision)?;
-        let message = framed(out, Some(&header), &tail(piece.cut_off, total));
-        Ok(StreamPiece { message: Some(message), last: true })
+        self.finish(view, piece.next, header, out, piece.cut_off)
     }
 
-    /// Keys of the range from `next` on.
-    fn count_from(&self, view: &View, next: Option<Bytes>, revision: i64) -> Result<i64, ReadStop> {
-        let Some(next) = next else { return Ok(0) };
-        let revision = if self.request.revision == 0 { revision } else { self.request.revision };
-        let rest = view.kv.count(KeyRange::new(&next, &self.request.range_end), revision);
-        Ok(i64::try_from(rest.map_err(Refusal::from)?).expect("fits"))
+    /// The last piece holds what is in `out`; the keys from `next` on are only counted.
+    fn finish(
+        &mut self,
+        view: &View,
+        next: Option<Bytes>,
+        header: ResponseHeader,
+        out: BytesMut,
+        more: bool,
+    ) -> Result<Option<StreamPiece>, ReadStop> {
+        let Some(key) = next else {
+            let message = framed(out, Some(&header), &tail(more, self.sent));
+            return Ok(Some(StreamPiece { message: Some(message), last: true }));
+        };
+        let revision = if self.request.revision == 0 { header.revision } else { self.request.revision };
+        let range_end = self.request.range_end.clone();
+        let options = RangeOptions { key, range_end, revision, count_only: true, ..RangeOptions::default() };
+        let rest = RangeReader::new(view.kv.clone(), options).map_err(Refusal::from)?;
+        self.last = Some(LastPiece { rest, header, out, more });
+        Ok(None)
     }
 
     fn go_on_from(&mut self, key: Bytes, revision: i64) {
@@ -123,25 +165,24 @@ impl RangeStreamJob {
     }
 
     /// By another target than the key, in no order: etcd goes on behind the last key of such a sort, wherever that is.
-    fn next_by_target(&mut self, view: &View) -> Result<StreamPiece, ReadStop> {
+    fn next_by_target(&mut self, view: &View) -> Result<Option<StreamPiece>, ReadStop> {
         let found = mvcc::collect(&view.kv, &self.options()?)?;
         let header = *self.header.get_or_insert_with(|| view.header(found.revision));
         self.sent += i64::try_from(found.kvs.len()).expect("fits");
         let last = !found.more || self.sent == self.limit;
-        let next_key: Option<Bytes> = found.kvs.last().map(|kv| [&kv.key[..], &[0]].concat().into());
-        // etcd counts what follows the last key sent, also where a sort target put that key out of order.
-        let rest = if found.more { self.count_from(view, next_key.clone(), header.revision)? } else { 0 };
-        let mut response = RangeResponse { kvs: found.kvs, ..RangeResponse::default() };
+        let next: Option<Bytes> = found.kvs.last().map(|kv| [&kv.key[..], &[0]].concat().into());
+        let response = RangeResponse { kvs: found.kvs, ..RangeResponse::default() };
         let size = response.encoded_len();
+        let mut out = behind_gap(size);
+        response.encode(&mut out).expect("a BytesMut grows");
         if last {
-            response.header = Some(header);
-            response.more = found.more;
-            response.count = self.sent + rest;
-        } else {
-            self.go_on_from(next_key.unwrap_or_default(), header.revision);
-            self.request.limit = self.adapted(size).min(self.limit - self.sent);
+            // etcd counts what follows the last key sent, also where a sort target put that key out of order.
+            return self.finish(view, next.filter(|_| found.more), header, out, found.more);
         }
-        Ok(StreamPiece { message: Some(encoded(response)), last })
+        self.go_on_from(next.unwrap_or_default(), header.revision);
+        self.request.limit = self.adapted(size).min(self.limit - self.sent);
+        let message = framed(out, None, &Bytes::new());
+        Ok(Some(StreamPiece { message: Some(message), last: false }))
     }
 
     /// Doubles or halves the piece when it was far from the target.
@@ -157,8 +198,11 @@ impl RangeStreamJob {
     }
 }
 
-fn encoded(response: RangeResponse) -> Bytes {
-    RangeStreamResponse { range_response: Some(response) }.encode_to_vec().into()
+/// Room for records, behind a gap for what comes before them.
+fn behind_gap(bytes: usize) -> BytesMut {
+    let mut out = BytesMut::with_capacity(GAP_BYTES + bytes);
+    out.put_bytes(0, GAP_BYTES);
+    out
 }
 
 /// A message around the fields that stand behind the gap of `out`.
@@ -175,4 +219,71 @@ fn framed(mut out: BytesMut, header: Option<&ResponseHeader>, tail: &Bytes) -> B
     out[start..GAP_BYTES].copy_from_slice(&prefix);
     out.advance(start);
     out.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        apply::{Alarms, RaftStatus, Tally},
+        cluster::membership::Membership,
+        mvcc::{Store, test_disk::Disk},
+        proto::etcdserverpb::RangeStreamResponse,
+    };
+
+    const KEYS: i64 = 3 * RANGE_KEYS_PER_SLICE as i64;
+
+    /// A store in which every key was put twice, so that nothing is known of a revision between without looking at every key.
+    fn view(disk: &mut Disk) -> View {
+        let mut store = Store::default();
+        for number in (0..KEYS).chain(0..KEYS) {
+            let mut txn = store.write(&mut disk.backend);
+            txn.put(format!("key{number:05}").as_bytes(), b"value", 0, false).expect("sound");
+            txn.end();
+        }
+        View {
+            kv: store.view(&disk.backend),
+            applied: 1,
+            raft: RaftStatus::default(),
+            membership: Arc::new(Membership::new(1, 2)),
+            alarms: Arc::new(Alarms::default()),
+            storage_version: None,
+            tally: Tally::default(),
+        }
+    }
+
+    /// Sends everything: how many turns it took, and the last piece.
+    fn sent(view: &View, request: RangeRequest) -> (usize, RangeResponse) {
+        let mut job = RangeStreamJob::new(request, 1 << 20);
+        for turn in 1.. {
+            let piece = job.next(view).expect("the revision is there");
+            if piece.last {
+                let message = piece.message.expect("the last one has the header");
+                let response = RangeStreamResponse::decode(message).expect("a message");
+                return (turn, response.range_response.expect("it has one"));
+            }
+        }
+        unreachable!("it ends")
+    }
+
+    #[test]
+    fn what_is_not_sent_is_counted_in_slices() {
+        let mut disk = Disk::default();
+        let view = view(&mut disk);
+        let everything =
+            RangeRequest { key: "key".into(), range_end: "kez".into(), revision: KEYS + 1, ..Default::default() };
+        let (turns, last) = sent(&view, RangeRequest { count_only: true, ..everything.clone() });
+        assert_eq!((last.count, last.kvs.len(), last.more), (KEYS, 0, false));
+        assert!(turns > 1, "counted in one go");
+
+        let (turns, last) = sent(&view, RangeRequest { limit: 3, ..everything.clone() });
+        assert_eq!((last.count, last.kvs.len(), last.more), (KEYS, 3, true));
+        assert!(turns > 1, "counted in one go");
+
+        let by_version = SortTarget::Version as i32;
+        let (_, last) = sent(&view, RangeRequest { limit: 5, sort_target: by_version, ..everything });
+        assert_eq!((last.count, last.kvs.len(), last.more), (KEYS, 5, true));
+    }
 }

@@ -123,14 +123,11 @@ pub fn read_only() {
     }
 }
 
-/// May this process mount? Asked once, by doing it.
+/// May this process mount what the tests need, and make file systems? Asked once, by doing it: a container may have the right to mount,
+/// and no loop devices.
 pub fn may_mount() -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();
-    *ANSWER.get_or_init(|| {
-        let directory = server::directory();
-        let mounted = run("mount", &["-t", "tmpfs", "none", text(directory.path())]);
-        mounted.and_then(|()| run("umount", &[text(directory.path())])).is_ok()
-    })
+    *ANSWER.get_or_init(|| Mount::try_ext4("8M").and_then(|_| Mount::try_tmpfs("rw")).is_ok())
 }
 
 async fn put(connection: &Connection, number: usize) -> Result<(), CallError> {
@@ -161,22 +158,30 @@ pub struct Mount {
 impl Mount {
     /// A small disk, empty.
     pub fn ext4(size: &str) -> Mount {
-        let directory = server::directory();
-        let image = directory.path().join("image");
-        run("fallocate", &["-l", size, text(&image)]).unwrap();
-        run("mkfs.ext4", &["-q", "-m", "0", text(&image)]).unwrap();
-        Mount::new(directory, &["-o", "loop", text(&image)])
+        Mount::try_ext4(size).unwrap()
     }
 
     fn tmpfs(mode: &str) -> Mount {
+        Mount::try_tmpfs(mode).unwrap()
+    }
+
+    fn try_ext4(size: &str) -> Result<Mount, String> {
+        let directory = server::directory();
+        let image = directory.path().join("image");
+        run("fallocate", &["-l", size, text(&image)])?;
+        run("mkfs.ext4", &["-q", "-m", "0", text(&image)])?;
+        Mount::new(directory, &["-o", "loop", text(&image)])
+    }
+
+    fn try_tmpfs(mode: &str) -> Result<Mount, String> {
         Mount::new(server::directory(), &["-t", "tmpfs", "-o", mode, "none"])
     }
 
-    fn new(directory: TempDir, arguments: &[&str]) -> Mount {
+    fn new(directory: TempDir, arguments: &[&str]) -> Result<Mount, String> {
         let point = directory.path().join("mount");
         fs::create_dir(&point).unwrap();
-        run("mount", &[arguments, &[text(&point)]].concat()).unwrap();
-        Mount { point, _directory: directory }
+        run("mount", &[arguments, &[text(&point)]].concat())?;
+        Ok(Mount { point, _directory: directory })
     }
 
     pub fn path(&self) -> &Path {

@@ -27,15 +27,31 @@ pub mod server;
 pub mod stream;
 pub mod watching;
 
-use std::{env, fmt::Display, future::Future, str::FromStr};
+use std::{env, fmt::Display, future::Future, process, str::FromStr, thread};
+
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Runs an asynchronous test on a runtime of its own, on the calling thread.
 pub fn run<T>(test: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime needs epoll and a pipe")
-        .block_on(test)
+    runtime().block_on(test)
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime needs epoll and a pipe")
+}
+
+/// A shell lets what it starts in the background ignore SIGINT. Children inherit that, and an etcdctl that a test interrupts would go on
+/// for ever; a signal that is handled they do not inherit.
+pub fn let_children_be_interrupted() {
+    let runtime = runtime();
+    let mut interrupts = {
+        let _entered = runtime.enter();
+        signal(SignalKind::interrupt()).expect("SIGINT can be handled")
+    };
+    thread::spawn(move || {
+        runtime.block_on(interrupts.recv());
+        process::exit(130)
+    });
 }
 
 /// The seed of a random test: `RINGD_SEED`, or the given one. Printed, so that a failure can be replayed.
