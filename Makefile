@@ -4,7 +4,7 @@ reference := target/reference
 etcd_version := v3.7.1
 programs := $(addprefix $(reference)/,etcd etcdctl etcdutl bbolt)
 
-.PHONY: run test check lint bench perf reference
+.PHONY: run test check lint bench perf conformance reference
 
 # A durable single-member server on 127.0.0.1:2379.
 run:
@@ -38,6 +38,11 @@ perf: reference
 	perf/watch
 	perf/lease
 	perf/maintenance
+
+# etcd's own tests against ringd: half an hour; needs Go and its module proxy.
+conformance: reference
+	cargo build --bins
+	tests/conformance/run
 
 # The programs to compare with: etcd $(etcd_version) and its tools, as tests/reference/go.mod pins them. Nothing to do when they are there.
 reference:

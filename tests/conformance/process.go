@@ -1,0 +1,217 @@
+// Put into framework/integration of etcd's test module by tests/conformance/run.
+
+package integration
+
+import (
+	"context"
+	"fmt"
+	"math/rand"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/coreos/go-semver/semver"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/config"
+)
+
+// Process is a server in a process of its own where the framework had one embedded: the few methods of
+// etcdserver.EtcdServer that tests of one member call, answered over the wire.
+type Process struct {
+	Cfg    config.ServerConfig
+	cmd    *exec.Cmd
+	done   chan struct{}
+	ready  chan struct{}
+	client *clientv3.Client
+	id     types.ID
+	once   sync.Once
+	log    string
+}
+
+func freeURL() (url.URL, string) {
+	// Below the ephemeral range: dialling such a port before the server listens could connect to itself.
+	for {
+		port := strconv.Itoa(10000 + rand.Intn(10000))
+		l, err := net.Listen("tcp", "127.0.0.1:"+port)
+		if err != nil {
+			continue
+		}
+		l.Close()
+		return url.URL{Scheme: "http", Host: "localhost:" + port}, port
+	}
+}
+
+func startProcess(m *Member) (*Process, error) {
+	program := filepath.Join(os.Getenv("CONFORMANCE_BIN"), "etcd")
+	state := "new"
+	if !m.NewCluster {
+		state = "existing"
+	}
+	args := []string{
+		"--name=" + m.Name, "--data-dir=" + m.DataDir,
+		"--listen-client-urls=" + m.ClientURLs.String(), "--advertise-client-urls=" + m.ClientURLs.String(),
+		"--listen-peer-urls=" + m.PeerURLs.String(), "--initial-advertise-peer-urls=" + m.PeerURLs.String(),
+		"--initial-cluster=" + m.InitialPeerURLsMap.String(), "--initial-cluster-token=" + m.InitialClusterToken,
+		"--initial-cluster-state=" + state, "--log-level=info",
+		fmt.Sprintf("--heartbeat-interval=%d", m.TickMs), fmt.Sprintf("--election-timeout=%d", m.TickMs*uint(m.ElectionTicks)),
+		fmt.Sprintf("--max-txn-ops=%d", m.MaxTxnOps), fmt.Sprintf("--max-request-bytes=%d", m.MaxRequestBytes),
+		fmt.Sprintf("--snapshot-count=%d", m.SnapshotCount),
+		fmt.Sprintf("--snapshot-catchup-entries=%d", m.SnapshotCatchUpEntries),
+	}
+	if m.QuotaBackendBytes != 0 {
+		args = append(args, fmt.Sprintf("--quota-backend-bytes=%d", m.QuotaBackendBytes))
+	}
+	if m.BackendBatchInterval != 0 {
+		args = append(args, "--backend-batch-interval="+m.BackendBatchInterval.String())
+	}
+	if m.WatchProgressNotifyInterval != 0 {
+		args = append(args, "--watch-progress-notify-interval="+m.WatchProgressNotifyInterval.String())
+	}
+	if m.keepAliveMinTime != 0 {
+		args = append(args, "--grpc-keepalive-min-time="+m.keepAliveMinTime.String())
+	}
+	if m.keepAliveInterval != 0 {
+		args = append(args, "--grpc-keepalive-interval="+m.keepAliveInterval.String())
+	}
+	if m.keepAliveTimeout != 0 {
+		args = append(args, "--grpc-keepalive-timeout="+m.keepAliveTimeout.String())
+	}
+	if m.AuthToken != "" && m.AuthToken != "simple" {
+		args = append(args, "--auth-token="+m.AuthToken)
+	}
+	if m.Metrics != "" {
+		args = append(args, "--metrics="+m.Metrics)
+	}
+	if m.leaseCheckpoint {
+		args = append(args, "--feature-gates=LeaseCheckpoint=true,LeaseCheckpointPersist="+fmt.Sprint(m.leaseCheckpointPersist))
+	}
+	if m.ForceNewCluster {
+		args = append(args, "--force-new-cluster")
+	}
+	p := &Process{Cfg: m.ServerConfig, done: make(chan struct{}), ready: make(chan struct{}), log: m.DataDir + ".log"}
+	file, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	p.cmd = exec.Command(program, args...)
+	p.cmd.Stdout, p.cmd.Stderr = file, file
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err = p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		p.cmd.Wait()
+		close(p.done)
+	}()
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if connection, err := net.Dial("tcp", m.ClientURLs[0].Host); err == nil {
+			connection.Close()
+			break
+		}
+		select {
+		case <-p.done:
+			text, _ := os.ReadFile(p.log)
+			return nil, fmt.Errorf("the server ended: %s", text)
+		default:
+		}
+	}
+	p.client, err = clientv3.New(clientv3.Config{Endpoints: m.ClientURLs.StringSlice(), DialTimeout: 5 * time.Second})
+	if err != nil {
+		return nil, err
+	}
+	for end := time.Now().Add(20 * time.Second); ; {
+		status := p.status()
+		if status != nil && status.Leader != 0 {
+			p.id = types.ID(status.Header.MemberId)
+			break
+		}
+		select {
+		case <-p.done:
+			text, _ := os.ReadFile(p.log)
+			p.client.Close()
+			return nil, fmt.Errorf("the server ended: %s", text)
+		case <-time.After(10 * time.Millisecond):
+		}
+		if time.Now().After(end) {
+			stacks, _ := exec.Command("bash", "-c", fmt.Sprintf("for t in /proc/%[1]d/task/*; do cat $t/comm $t/wchan $t/syscall; echo; done; ss -tnlp | grep %[1]d; ss -tn | grep %[2]s", p.cmd.Process.Pid, m.Port)).CombinedOutput()
+			text, _ := os.ReadFile(p.log)
+			p.HardStop()
+			after, _ := os.ReadFile(p.log)
+			return nil, fmt.Errorf("the server does not answer: %s\n%s\nAFTER %s", text, stacks, after[len(text):])
+		}
+	}
+	close(p.ready)
+	return p, nil
+}
+
+func (p *Process) status() *clientv3.StatusResponse {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	status, err := p.client.Status(ctx, p.client.Endpoints()[0])
+	if err != nil {
+		return nil
+	}
+	return status
+}
+
+// HardStop ends the process: politely for two seconds, as the framework does with its embedded server.
+func (p *Process) HardStop() {
+	p.once.Do(func() {
+		p.client.Close()
+		p.cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-p.done:
+		case <-time.After(5 * time.Second):
+			fmt.Println("CONFORMANCE: the server did not stop within 5 s of SIGTERM")
+			p.cmd.Process.Kill()
+			<-p.done
+		}
+		if strings.Contains(os.Getenv("CONFORMANCE_SHOW"), "log") {
+			text, _ := os.ReadFile(p.log)
+			fmt.Printf("%s\n", text)
+		}
+		text, _ := os.ReadFile(p.log)
+		if strings.Contains(string(text), "panicked at") {
+			fmt.Printf("CONFORMANCE: the server panicked: %s\n", text)
+		}
+	})
+}
+
+func (p *Process) MemberID() types.ID              { return p.id }
+func (p *Process) StopNotify() <-chan struct{}     { return p.done }
+func (p *Process) ReadyNotify() <-chan struct{}    { return p.ready }
+func (p *Process) Leader() types.ID                { return types.ID(p.Lead()) }
+func (p *Process) PauseSending()                   {}
+func (p *Process) ResumeSending()                  {}
+func (p *Process) CutPeer(types.ID)                { panic("left out: peers") }
+func (p *Process) MendPeer(types.ID)               { panic("left out: peers") }
+func (p *Process) ClusterVersion() *semver.Version { return semver.New("3.7.0") }
+
+func (p *Process) Lead() uint64 {
+	if status := p.status(); status != nil {
+		return status.Leader
+	}
+	return 0
+}
+
+func (p *Process) AppliedIndex() uint64 {
+	if status := p.status(); status != nil {
+		return status.RaftAppliedIndex
+	}
+	return 0
+}
+
+func (p *Process) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.AlarmResponse, error) {
+	return pb.NewMaintenanceClient(p.client.ActiveConnection()).Alarm(ctx, r)
+}
