@@ -26,7 +26,7 @@ use crate::{
     cluster::membership::Member,
     ctl::{
         command::Flag,
-        go_format::{io_error, quote},
+        go_format::{io_error, parse_int, quote},
         session::{ERROR, Exit},
     },
     wal::Metadata,
@@ -177,9 +177,14 @@ fn target_version(text: &str) -> Result<Release, Exit> {
         let quoted = quote(text.as_bytes());
         return Err(Exit::arguments(format!("wrong target version format, expected \"X.Y\", got {quoted}")));
     }
-    let target = Release::parse(text).ok_or_else(|| {
-        Exit::arguments(format!("failed to parse target version: {}.0 is not in dotted-tri format", text))
-    })?;
+    let mistaken = |reason: String| Exit::arguments(format!("failed to parse target version: {reason}"));
+    // What follows a + or a - would be metadata or a pre-release, and takes the patch number with it that etcdutl appends.
+    if let Some(at) = text.find(['+', '-']) {
+        return Err(mistaken(format!("{} is not in dotted-tri format", &text[..at])));
+    }
+    let number = |part: &str| parse_int(part.as_bytes(), 10).map(i64::cast_unsigned).map_err(mistaken);
+    let (major, minor) = text.split_once('.').expect("it has one dot");
+    let target = Release { major: number(major)?, minor: number(minor)? };
     if target < V3_5 {
         return Err(Exit::arguments(format!("target version \"{target}\" not supported. Minimal \"3.5\"")));
     }
