@@ -31,7 +31,7 @@ const DATABASE_STAYS_BEHIND: [&str; 4] = ["--backend-batch-interval", "1h", "--b
 const KEYS: usize = 40;
 
 /// Command lines that need no file, or one that is not there.
-const WORDS: [&str; 40] = [
+const WORDS: [&str; 45] = [
     "",
     "--help",
     "help",
