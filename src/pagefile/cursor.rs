@@ -1,4 +1,7 @@
 //! Lookups and scans in one bucket of one root. A descent is bounded by [`TREE_DEPTH_MAX`] whatever the file says.
+//!
+//! A scan sees whether the keys of branches lead to the pages they should: the start of a member, which scans everything, finds
+//! what would make lookups miss their record.
 
 use smallvec::SmallVec;
 
@@ -134,11 +137,18 @@ impl<'t> Cursor<'t> {
             if self.path.len() == TREE_DEPTH_MAX {
                 return Err(Corrupt::new(page.id, "tree is too deep"));
             }
-            let page = child(self.window, page, *index)?;
-            let index = if page.is_leaf() { leaf_index(&page)? } else { branch_index(&page)? };
-            self.path.push((page, index));
+            let below = child(self.window, page, *index)?;
+            below.lies_between(page.branch(*index)?.key, self.behind_path()?)?;
+            let index = if below.is_leaf() { leaf_index(&below)? } else { branch_index(&below)? };
+            self.path.push((below, index));
         }
         Ok(())
+    }
+
+    /// The key that leads past the page below the path; none if that is the last of the bucket.
+    fn behind_path(&self) -> Result<Option<&'t [u8]>, Corrupt> {
+        let following = self.path.iter().rev().find(|(page, index)| *index + 1 < page.count());
+        following.map(|(page, index)| Ok(page.branch(*index + 1)?.key)).transpose()
     }
 
     /// Moves on from the end of a leaf to the next record, over empty leaves.

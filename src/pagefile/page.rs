@@ -325,6 +325,24 @@ impl<'a> Page<'a> {
         Ok(Reach { first: head(self.branch(index)?.key), behind })
     }
 
+    /// Refuses a page that begins below the key that leads to it, or does not end before the one that leads past it.
+    pub(super) fn lies_between(&self, lower: &[u8], upper: Option<&[u8]>) -> Result<(), Corrupt> {
+        let Some(last) = self.count.checked_sub(1) else { return Ok(()) };
+        if compare(self.key(0)?, lower).is_lt() {
+            return Err(Corrupt::new(self.id, "begins below the key that leads to it"));
+        }
+        if let Some(upper) = upper
+            && compare(self.key(last)?, upper).is_ge()
+        {
+            return Err(Corrupt::new(self.id, "does not end before the key that leads past it"));
+        }
+        Ok(())
+    }
+
+    fn key(&self, index: usize) -> Result<&'a [u8], Corrupt> {
+        if self.is_leaf() { Ok(self.leaf(index)?.key) } else { Ok(self.branch(index)?.key) }
+    }
+
     /// Bytes that its elements would need in a freshly written page, header included.
     pub(super) fn used_bytes(&self) -> Result<usize, Corrupt> {
         let mut used = HEADER_BYTES + self.count * ELEMENT_BYTES;

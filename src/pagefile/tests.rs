@@ -343,6 +343,44 @@ fn damage_is_an_error_not_a_panic() {
     }
 }
 
+/// What a member does at its start: it reads every record. If it does not see a damage to the keys of branches, that damage must not
+/// hide a record later.
+#[test]
+fn scans_see_what_would_mislead_lookups() {
+    const PAGE: usize = 1024;
+    let mut world = World::new(PAGE as u32);
+    let records: Records = (1..3000).map(|n| (revision(n), vec![1; 20])).collect();
+    let all = records.iter().map(|(key, value)| (key.clone(), Some(value.clone()))).collect();
+    world.commit(vec![changes("key", Fill::APPEND, &all)], 1000);
+    let content = world.content();
+    let number =
+        |at: usize, len: usize| content[at..at + len].iter().rev().fold(0, |all, &byte| all << 8 | usize::from(byte));
+    let (mut misleading, mut harmless) = (0, 0);
+    for page in (2 * PAGE..content.len()).step_by(PAGE).filter(|page| number(page + 8, 2) == 1) {
+        for element in (page + 16..).step_by(16).take(number(page + 10, 2)) {
+            // The last byte of the main revision, and one that makes it large.
+            let key = element + number(element, 4);
+            for (at, bits) in (0..8).map(|bit| (key + 7, 1 << bit)).chain([(key + 2, 1)]) {
+                let mut damaged = content.clone();
+                damaged[at] ^= bits;
+                let world = World::open(&damaged).expect("the meta pages are sound");
+                let txn = world.file.read();
+                let Ok(found) = dump(&txn) else {
+                    misleading += 1;
+                    continue;
+                };
+                harmless += 1;
+                assert_eq!(found[&b"key"[..]], records);
+                let bucket = txn.bucket(b"key").expect("sound").expect("exists");
+                for (key, value) in &records {
+                    assert_eq!(txn.get(&bucket, key).expect("sound"), Some(value.as_slice()));
+                }
+            }
+        }
+    }
+    assert!(misleading > 100, "{misleading} seen, {harmless} without effect");
+}
+
 #[test]
 fn a_snapshot_is_a_file_of_its_own() {
     let (mut workload, mut world, mut model) = (Workload::new(1), World::new(4096), Model::new());

@@ -2,7 +2,10 @@
 //!
 //! The tests say what etcd does; `RINGD_TEST_SUBJECT` with etcd in it proves them against it, and [`services_agree`] compares.
 
-use std::time::{Duration, Instant};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use ringd::{
@@ -276,23 +279,19 @@ pub fn interrupted_clients() {
         expect_key(&mut observer, "vote/");
         assert_eq!(observer.line(), "first");
         let mut waiter = start(&["elect", "vote", "second"]);
-        harness::run(async {
-            let client = connect(server.endpoint()).await;
-            wait_for_keys(&client, "vote/", 2).await;
-        });
+        // It and the observer. Before it watches it may not know of its own key, and would leave it behind.
+        wait_for_watchers(&server, 2);
         let mut ends = vec![waiter.interrupt(), leader.interrupt()];
         let mut leader = start(&["elect", "vote", "third"]);
         expect_key(&mut leader, "vote/");
         expect_key(&mut observer, "vote/");
         assert_eq!(observer.line(), "third");
         ends.push(observer.interrupt());
+        wait_for_watchers(&server, 0);
         let mut holder = start(&["lock", "name"]);
         let key = expect_key(&mut holder, "name/");
         let mut waiter = start(&["lock", "name"]);
-        harness::run(async {
-            let client = connect(server.endpoint()).await;
-            wait_for_keys(&client, "name/", 2).await;
-        });
+        wait_for_watchers(&server, 1);
         ends.push(waiter.interrupt());
         harness::run(async {
             let client = connect(server.endpoint()).await;
@@ -376,6 +375,15 @@ async fn wait_for_keys(client: &Client, prefix: &str, count: usize) {
         }
         assert!(started.elapsed() < PATIENCE, "{count} keys under {prefix} are expected: {found:?}");
         tokio::time::sleep(POLL_EVERY).await;
+    }
+}
+
+fn wait_for_watchers(server: &Server, count: usize) {
+    let started = Instant::now();
+    let wanted = format!("\netcd_debugging_mvcc_watcher_total {count}\n");
+    while !server.page("/metrics").contains(&wanted) {
+        assert!(started.elapsed() < PATIENCE, "{count} watchers are expected");
+        thread::sleep(POLL_EVERY);
     }
 }
 

@@ -6,8 +6,8 @@
 use std::{
     env,
     ffi::OsStr,
-    io::{BufRead, BufReader},
-    net::TcpListener,
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -89,7 +89,9 @@ impl Server {
             match process.wait_for(READY) {
                 Ok(()) => {
                     let flags = flags.iter().map(|&flag| flag.to_owned()).collect();
-                    return Ok(Server { port, program, data: data.into(), flags, process });
+                    let server = Server { port, program, data: data.into(), flags, process };
+                    server.wait_for_versions();
+                    return Ok(server);
                 }
                 Err(ended) if ended.log.contains(PORT_TAKEN) && attempt < PORT_ATTEMPTS => {
                     attempt += 1;
@@ -97,6 +99,36 @@ impl Server {
                 Err(ended) => return Err(ended),
             }
         }
+    }
+
+    /// An etcd serves before it has decided the versions of its cluster and its storage, which it tells clients. ringd does not.
+    fn wait_for_versions(&self) {
+        let start = Instant::now();
+        while self.program == Program::Etcd && !self.has_versions() {
+            assert!(start.elapsed() < PATIENCE, "no versions\n{}", self.process.log());
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// Whether what is stored is of the cluster's version; releases before 3.6 do not tell.
+    fn has_versions(&self) -> bool {
+        let versions: Option<serde_json::Value> = serde_json::from_str(&self.page("/version")).ok();
+        versions.is_some_and(|versions| {
+            let storage = versions.get("storage");
+            versions["etcdcluster"] != "not_decided" && storage.is_none_or(|it| *it == versions["etcdcluster"])
+        })
+    }
+
+    /// The body of a page; empty if there was no answer.
+    pub fn page(&self, path: &str) -> String {
+        let mut answer = String::new();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        let asked = TcpStream::connect(("127.0.0.1", self.port)).and_then(|mut stream| {
+            stream.write_all(request.as_bytes())?;
+            stream.read_to_string(&mut answer)
+        });
+        let body = answer.split_once("\r\n\r\n").filter(|_| asked.is_ok());
+        body.map(|(_, body)| body.to_owned()).unwrap_or_default()
     }
 
     /// Kills a server that is starting after it has logged so many lines, ready or not.
