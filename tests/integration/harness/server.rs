@@ -110,12 +110,13 @@ impl Server {
         }
     }
 
-    /// Whether what is stored is of the cluster's version; releases before 3.6 do not tell.
+    /// Whether what is stored is of the cluster's version. Releases before 3.6 do not tell, and one that does not commit does not know.
     fn has_versions(&self) -> bool {
+        let commits = !self.flags.iter().any(|flag| flag == "--backend-batch-interval");
         let versions: Option<serde_json::Value> = serde_json::from_str(&self.page("/version")).ok();
         versions.is_some_and(|versions| {
-            let storage = versions.get("storage");
-            versions["etcdcluster"] != "not_decided" && storage.is_none_or(|it| *it == versions["etcdcluster"])
+            let (cluster, storage) = (&versions["etcdcluster"], versions.get("storage"));
+            cluster != "not_decided" && (!commits || storage.is_none_or(|storage| storage == cluster))
         })
     }
 
