@@ -17,6 +17,10 @@ use ringd::{
 
 const METHODS: &[Method] = &[Method { service: "etcdserverpb.KV", name: "Range", kind: MethodKind::Unary }];
 
+/// As in the server.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 struct Echo;
 
 impl Handler for Echo {
