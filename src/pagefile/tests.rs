@@ -527,20 +527,19 @@ fn the_newest_records_move_to_the_front() {
     assert!(dump(&world.file.read()).expect("sound") == model);
 }
 
-/// Pages in use fill the beginning of the file as far as there are any, so that the last record, at the end, finds no room
-/// among them: a little more room is allowed for, and the end goes all the same.
-#[test]
-fn the_end_is_given_back_behind_a_full_beginning() {
+/// A file of `count` records of `bytes` each, shrunk when those in `gone` are deleted: its size before, its size after, and what of it is
+/// in use.
+fn shrunk(count: u64, bytes: usize, gone: std::ops::Range<u64>) -> (u64, u64, u64) {
     let mut world = World::new(4096);
-    let put = |from: u64, to: u64, value: Option<Vec<u8>>| {
-        let records = (from..to).map(|number| (revision(number), value.clone())).collect();
+    let change = |numbers: std::ops::Range<u64>, value: Option<Vec<u8>>| {
+        let records = numbers.map(|number| (revision(number), value.clone())).collect();
         vec![changes("key", Fill::APPEND, &records)]
     };
-    for number in 0..300 {
-        world.commit(put(number, number + 1, Some(vec![7; 8192])), 1000);
+    for number in 0..count {
+        world.commit(change(number..number + 1, Some(vec![7; bytes])), 1000);
     }
-    world.commit(put(20, 299, None), 1000);
     let size = world.file.size_bytes();
+    world.commit(change(gone, None), 1000);
     world.file.start_shrink();
     for commits in 0.. {
         world.commit(Vec::new(), 1000);
@@ -552,35 +551,22 @@ fn the_end_is_given_back_behind_a_full_beginning() {
     assert_eq!(world.file.check(), []);
     let (after, in_use) = (world.file.size_bytes(), world.file.in_use_bytes());
     println!("{size} bytes became {after}, {in_use} in use");
-    assert!(after < in_use * 2, "{size} bytes became {after}, {in_use} in use");
+    (size, after, in_use)
+}
+
+/// Pages in use fill the beginning of the file as far as there are any, so that the last record, at the end, finds no room
+/// among them: a little more room is allowed for, and the end goes all the same.
+#[test]
+fn the_end_is_given_back_behind_a_full_beginning() {
+    let (_, after, in_use) = shrunk(300, 8192, 20..299);
+    assert!(after < in_use * 2, "{after} bytes, {in_use} in use");
 }
 
 /// What stays free in a file of few pages is in proportion to them.
 #[test]
 fn a_small_file_becomes_smaller() {
-    let mut world = World::new(4096);
-    let put = |from: u64, to: u64, value: Option<Vec<u8>>| {
-        let records = (from..to).map(|number| (revision(number), value.clone())).collect();
-        vec![changes("key", Fill::APPEND, &records)]
-    };
-    for number in 0..25 {
-        world.commit(put(number, number + 1, Some(vec![7; 4096])), 1000);
-    }
-    let size = world.file.size_bytes();
-    world.commit(put(0, 24, None), 1000);
-    world.file.start_shrink();
-    for commits in 0.. {
-        world.commit(Vec::new(), 1000);
-        if !world.file.is_shrinking() {
-            break;
-        }
-        assert!(commits < 100, "does not end");
-    }
-    assert_eq!(world.file.check(), []);
-    let (after, in_use) = (world.file.size_bytes(), world.file.in_use_bytes());
-    println!("{size} bytes became {after}, {in_use} in use");
-    assert!(after < size, "{size} bytes became {after}, {in_use} in use");
-    assert!(after <= in_use + 32 * 4096, "{size} bytes became {after}, {in_use} in use");
+    let (size, after, in_use) = shrunk(25, 4096, 0..24);
+    assert!(after < size && after <= in_use + 32 * 4096, "{size} bytes became {after}, {in_use} in use");
 }
 
 /// bbolt's own tool finds nothing wrong with our files, and we read and continue what it writes (with a stored freelist).

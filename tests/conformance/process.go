@@ -165,7 +165,7 @@ func (p *Process) status() *clientv3.StatusResponse {
 	return status
 }
 
-// HardStop ends the process: politely for two seconds, as the framework does with its embedded server.
+// HardStop ends the process: with SIGTERM, and by force after five seconds, which is said in the test's output.
 func (p *Process) HardStop() {
 	p.once.Do(func() {
 		p.client.Close()
