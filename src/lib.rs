@@ -8,14 +8,20 @@
 //!            ctl/       ringctl: one file per command, one per printer
 //!            utl/       ringutl: one file per command on files, one per printer
 //!            client/    endpoints, balance, retry
-//! shell      server/    flags, bootstrap, cores, the engine's tasks, the fronts, carrying out effects, shutdown
-//! (async)    frontend/  listener, connection, routing, interceptors, HTTP/1
+//! shell      server/    one process: boot, cores, run, shutdown
+//! (async)    drive/     the tasks that carry out what the member decides: log files, page commits, compaction, expiry, ticks
+//!            web/       pages over HTTP/1: health, metrics, versions
+//!            services/  the gRPC services of one core: decode, check, ask the replica, answer
+//!            config/    flags and environment -> one typed Config
+//!            meters/    what is counted, by the core that counts it
+//!            frontend/  listener, connection, HTTP/1
 //!            rpc/       gRPC on h2, ignorant of etcd
 //!            os/        the only door to the kernel and glommio
-//! core       service/   the meaning of each RPC as functions
-//! (sync,     consensus/ Raft as a pure machine: inputs in, effects out
-//! determi-   apply/     one committed entry becomes a change of state
-//! nistic)    watch/     changes find their watchers
+//! core       replica/   one member's decisions and the order of everything
+//! (sync,     service/   the meaning of each RPC as functions
+//! determi-   consensus/ Raft as a pure machine: inputs in, effects out
+//! nistic)    apply/     one committed entry becomes a change of state
+//!            watch/     changes find their watchers
 //!            lease/     keys that end unless somebody renews their lease
 //!            cluster/   ids and membership
 //!            mvcc/      revisions, key index, tree index, range, write, compact, hash, restore
@@ -31,7 +37,7 @@
 //!
 //! ```text
 //! frontend/connection   one turn: everything the socket has, parsed by h2, one batch of requests
-//! server/front          decode, check; serializable: straight on. linearizable: join this core's read-index round
+//! services              decode, check; serializable: straight on. linearizable: join this core's read-index round
 //! consensus/            read index, one round for all waiting reads of a core
 //! mvcc/range            the view published last: tree index -> revision
 //! backend/read_buffer   the record if it is younger than the page file: binary search
@@ -43,20 +49,20 @@
 //! # A write
 //!
 //! ```text
-//! server/front          decode, check, wrap into an InternalRaftRequest without re-encoding
-//! server/engine         all proposals that wait become one batch
+//! services              decode, check, wrap into an InternalRaftRequest without re-encoding
+//! drive/engine          all proposals that wait become one batch
 //! consensus/ -> wal/    entries -> aligned blocks -> one durable O_DIRECT write, several in flight
 //! consensus/ -> apply/  committed: mvcc/write, backend/write_batch, the answer
-//! server/engine         publish the new view
+//! drive/engine          publish the new view
 //! watch/hub             each front core finds the watchers of what changed, and queues for them
-//! server/engine         deliver the answers, one wake per connection
-//! server/node           later, off the path: the batch becomes pages, sync, meta page, sync; the log lets go of it
+//! drive/engine          deliver the answers, one wake per connection
+//! drive                 later, off the path: the batch becomes pages, sync, meta page, sync; the log lets go of it
 //! ```
 //!
 //! # A watch
 //!
 //! ```text
-//! server/front/watch_*  create, cancel and progress requests of one stream
+//! services/watch_*     create, cancel and progress requests of one stream
 //! watch/hub             a watcher with everything is synced and stands in the index; one without is behind
 //! watch/run             behind: slices of history from the newest view, as fast as its client takes them
 //! watch/chunk           events encoded once for all watchers that are alike, into the stream's bounded queue
@@ -80,20 +86,26 @@ pub mod backend;
 pub mod base;
 pub mod client;
 pub mod cluster;
+pub mod config;
 pub mod consensus;
 pub mod ctl;
+pub mod drive;
 pub mod frontend;
 pub mod lease;
+pub mod meters;
 pub mod metrics;
 pub mod mvcc;
 pub mod os;
 pub mod pagefile;
 pub mod proto;
+pub mod replica;
 pub mod rpc;
 pub mod server;
 pub mod service;
+pub mod services;
 pub mod sim;
 pub mod snapshot;
 pub mod utl;
 pub mod wal;
 pub mod watch;
+pub mod web;

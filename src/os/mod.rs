@@ -17,6 +17,8 @@
 //! | `random` | seeds and salts |
 //! | `signal` | SIGTERM and SIGINT as a value |
 //! | `process` | what /proc says of this process |
+//! | `notify` | wake-ups between tasks of one executor |
+//! | `stop` | the ends of the process |
 
 #![allow(unsafe_code)]
 
@@ -27,10 +29,12 @@ pub mod file;
 pub mod lock;
 pub mod mapping;
 pub mod net;
+pub mod notify;
 pub mod probe;
 pub mod process;
 pub mod random;
 pub mod signal;
+pub mod stop;
 mod task;
 
 pub use task::{Alarm, sleep, spawn_local, timeout, yield_now};

@@ -29,8 +29,14 @@ use crate::{
         ids::{self, MemberSalt},
         membership::{Member, Membership},
     },
+    config::Config,
     consensus::{self, Consensus, Initial, LogLevel, StartError},
+    drive::{
+        engine::Engine,
+        log_files::{self, LogFiles},
+    },
     lease::{Lessor, Terms},
+    meters::apply_watch::ApplyWatch,
     mvcc::{self, Attachment, Restore, Store},
     os::{
         self,
@@ -41,13 +47,7 @@ use crate::{
     },
     pagefile::{Corrupt, OpenError, PageFile},
     proto::raftpb,
-    server::{
-        apply_watch::ApplyWatch,
-        config::Config,
-        datadir::{DataDir, DataDirError},
-        engine::Engine,
-        log_files::{self, LogFiles},
-    },
+    server::datadir::{DataDir, DataDirError},
     wal::{self, Action, IssuedBatch, Metadata, Replay, ReplayError, SegmentFile, Wal},
 };
 

@@ -12,7 +12,7 @@
 
 use std::io;
 
-use crate::{os::executor, server::config::Cores};
+use crate::{config::Cores, os::executor};
 
 /// Where a member's parts run.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,45 +8,15 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `config` | flags, environment, defaults |
 //! | `datadir` | layout and lock of the data directory |
 //! | `bootstrap` | from a data directory to a machine |
 //! | `cores` | which core runs what |
-//! | `engine` | the machine: consensus, log, state |
-//! | `node` | the tasks that drive it |
-//! | `lessor` | questions about leases, revocation of expired ones |
-//! | `log_files` | the log's files |
-//! | `front` | what a call means, what it waits for |
-//! | `auto_compaction` | old revisions go by themselves |
-//! | `version_monitor` | the cluster's version follows the servers' and a downgrade |
-//! | `mailbox` | what crosses between cores |
-//! | `methods` | the method table |
-//! | `meters`, `apply_watch`, `request_log` | what is counted, by whom, and what is logged as slow |
-//! | `web`, `probes`, `exposition` | HTTP/1 pages |
-//! | `log`, `notify`, `stop` | log lines, wake-ups, the end |
+//! | `log` | log lines |
 
-pub mod apply_watch;
-pub mod auto_compaction;
 pub mod bootstrap;
-pub mod config;
 pub mod cores;
 pub mod datadir;
-pub mod engine;
-pub mod exposition;
-pub mod front;
-pub mod lessor;
 pub mod log;
-pub mod log_files;
-pub mod mailbox;
-pub mod meters;
-pub mod methods;
-pub mod node;
-pub mod notify;
-pub mod probes;
-pub mod request_log;
-pub mod stop;
-pub mod version_monitor;
-pub mod web;
 
 use std::{convert::Infallible, io, net::TcpListener, rc::Rc, sync::Arc, time::Duration};
 
@@ -56,30 +26,25 @@ use prost::Message;
 use crate::{
     apply::request::{self, Kind},
     base::{limits, version},
+    config::Config,
+    drive::{self, CoreLink, Node, Pace, SELF, expiry::Expiry, mailbox::MailboxToCore},
     frontend,
+    meters::{Meters, apply_watch::ApplyWatch},
     os::{
         self,
         channel::{ReceiverSeat, SenderSeat, channel},
-        clock, executor,
-        executor::Seat,
+        clock,
+        executor::{self, Seat},
         net::{self, Listener},
+        notify::Notify,
         probe, signal,
     },
     proto::membershippb::{Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest},
+    replica::{Answer, Request},
     rpc::{Server, Settings},
-    server::{
-        apply_watch::ApplyWatch,
-        bootstrap::boot,
-        config::Config,
-        cores::Layout,
-        front::{Front, FrontHandler, Shared, WatchShared},
-        lessor::Expiry,
-        mailbox::{Answer, MailboxToFront, Request},
-        meters::Meters,
-        node::{FrontLink, Node, Pace, SELF},
-        notify::Notify,
-        web::Web,
-    },
+    server::{bootstrap::boot, cores::Layout},
+    services::{self, ServiceHandler, Services, Shared, WatchShared},
+    web::Web,
 };
 
 /// Why a server does not come up.
@@ -135,9 +100,10 @@ async fn serve_on(
     mut listeners: Vec<Vec<TcpListener>>,
 ) -> Result<Infallible, ServeError> {
     log_start(&config);
-    front::quota::log_quota(config.quota_bytes);
-    let meters = Meters::new(layout.front_count(), config.extensive_metrics, config.warning_apply);
-    meters.show_gates(&config.gates);
+    services::quota::log_quota(config.quota_bytes);
+    let meters =
+        Meters::new(layout.front_count(), &services::methods::MEASURED, config.extensive_metrics, config.warning_apply);
+    meters.show_gates(config.gates.iter().map(|(name, (stage, open))| (*name, *stage, *open)));
     let booted = boot(&config, ApplyWatch::new(Arc::clone(&meters))).await?;
     let (locks, actions, metadata, is_new) = (booted.locks, booted.actions, booted.metadata, booted.is_new);
     let text = if is_new { "starting local member" } else { "restarting local member" };
@@ -167,8 +133,8 @@ async fn serve_on(
     os::spawn_local(Expiry::run(Rc::clone(&node), ids + layout.front_count() as u64, count));
     let mut own_front = None;
     if let Some(listeners) = own {
-        let front = Front::new(0, count, ids, Arc::clone(&shared), Rc::clone(&node.wake));
-        node.connect(FrontLink::Here(Rc::clone(&front)));
+        let front = Services::new(0, count, ids, Arc::clone(&shared), Rc::clone(&node.wake));
+        node.connect(CoreLink::Here(Rc::clone(&front)));
         own_front = Some((Rc::clone(&front), start_front(&config, front, listeners)));
     }
     let threads = start_other_fronts(&config, &layout, &node, &shared, ids, listeners)?;
@@ -196,7 +162,7 @@ async fn serve_on(
     tracing::info!(name = config.name, data_dir = %config.data_dir.display(), "closed etcd server");
     // Held until here: the data directory is ours to the last write.
     let _held = locks;
-    stop::by_signal(signal)
+    os::stop::by_signal(signal)
 }
 
 fn log_start(config: &Config) {
@@ -263,10 +229,10 @@ fn propose_own(node: &Node, id: u64, kind: Kind, message: &impl Message) {
     node.submit(SELF, Request::Propose { id, data: request::wrap(id, kind, &message.encode_to_vec()) });
 }
 
-type FrontServer = frontend::Front<FrontHandler, Web>;
+type FrontServer = frontend::Front<ServiceHandler, Web>;
 
 /// Serves `listeners` on this core.
-fn start_front(config: &Config, front: Rc<Front>, listeners: Vec<TcpListener>) -> Rc<FrontServer> {
+fn start_front(config: &Config, front: Rc<Services>, listeners: Vec<TcpListener>) -> Rc<FrontServer> {
     let settings = Settings {
         receive_bytes_max: config.request_bytes_max + limits::REQUEST_OVERHEAD_BYTES,
         concurrent_streams_max: config.streams_max,
@@ -275,14 +241,14 @@ fn start_front(config: &Config, front: Rc<Front>, listeners: Vec<TcpListener>) -
         keepalive_min_time: config.keepalive_min_time,
         slow_request: config.warning_unary,
     };
-    os::spawn_local(node::expire_calls(Rc::clone(&front), config.heartbeat));
+    os::spawn_local(drive::expire_calls(Rc::clone(&front), config.heartbeat));
     if front.id() == 0 {
-        os::spawn_local(version_monitor::run(Rc::clone(&front)));
+        os::spawn_local(drive::version_monitor::run(Rc::clone(&front)));
     }
     if let (0, Some(policy)) = (front.id(), config.retention) {
-        os::spawn_local(auto_compaction::run(Rc::clone(&front), policy));
+        os::spawn_local(drive::auto_compaction::run(Rc::clone(&front), policy));
     }
-    let server = Server::new(methods::METHODS, FrontHandler(Rc::clone(&front)), settings);
+    let server = Server::new(services::methods::METHODS, ServiceHandler(Rc::clone(&front)), settings);
     front.meter().connect(server.counters());
     let web = Web { front };
     let served = frontend::Front::new(server, web);
@@ -309,10 +275,10 @@ fn start_other_fronts(
         let (to_engine, from_front) = channel(limits::MAILBOX_MESSAGES_MAX);
         let (to_front, from_engine) = channel(limits::MAILBOX_MESSAGES_MAX);
         let id = u16::try_from(number).expect("cores are counted in u16");
-        let mailbox = MailboxToFront::default();
+        let mailbox = MailboxToCore::default();
         os::spawn_local(mailbox.clone().carry(to_front));
         os::spawn_local(receive_requests(Rc::clone(node), id, from_front));
-        node.connect(FrontLink::Away(mailbox));
+        node.connect(CoreLink::Away(mailbox));
         let seat = Seat { name: format!("ringd-{number}"), cpu: Some(*cpu), spin: Duration::ZERO };
         let (config, shared) = (Arc::clone(config), Arc::clone(shared));
         let far = FarFront { id, count: layout.proposers(), ids, to_engine, from_engine, listeners };
@@ -342,7 +308,7 @@ struct FarFront {
 impl FarFront {
     async fn run(self, config: Arc<Config>, shared: Arc<Shared>) {
         let outgoing = Rc::new(Notify::default());
-        let front = Front::new(self.id, self.count, self.ids, shared, Rc::clone(&outgoing));
+        let front = Services::new(self.id, self.count, self.ids, shared, Rc::clone(&outgoing));
         os::spawn_local(send_requests(Rc::clone(&front), outgoing, self.to_engine));
         os::spawn_local(receive_answers(Rc::clone(&front), self.from_engine));
         let served = start_front(&config, Rc::clone(&front), self.listeners);
@@ -355,7 +321,7 @@ impl FarFront {
     }
 }
 
-async fn send_requests(front: Rc<Front>, outgoing: Rc<Notify>, seat: SenderSeat<Request>) {
+async fn send_requests(front: Rc<Services>, outgoing: Rc<Notify>, seat: SenderSeat<Request>) {
     let sender = seat.connect().await;
     loop {
         outgoing.wait().await;
@@ -367,7 +333,7 @@ async fn send_requests(front: Rc<Front>, outgoing: Rc<Notify>, seat: SenderSeat<
     }
 }
 
-async fn receive_answers(front: Rc<Front>, seat: ReceiverSeat<Answer>) {
+async fn receive_answers(front: Rc<Services>, seat: ReceiverSeat<Answer>) {
     let receiver = seat.connect().await;
     while let Some(answer) = receiver.receive().await {
         front.on_answer(answer);

@@ -8,8 +8,8 @@ use prost::Message;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use ringd::{
     apply::request::{Kind, RaftRequest, wrap},
+    config::Config,
     proto::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest},
-    server::config::Config,
 };
 
 use crate::{

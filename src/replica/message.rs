@@ -1,0 +1,56 @@
+//! What crosses between the services of a core and the replica: requests in, answers out.
+//!
+//! A message is a few words and shared bytes, never a copy of a value.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::lease_questions::{LeaseAnswer, LeaseQuestion};
+use crate::{base::refusal::Refusal, watch::Batch};
+
+/// Where an answer goes: the number of a core that serves connections.
+pub type CoreId = u16;
+
+/// From a front core to the engine.
+#[derive(Debug)]
+pub enum Request {
+    /// Replicate this marshalled `InternalRaftRequest`; the outcome comes back under `id`.
+    Propose { id: u64, data: Bytes },
+    /// Confirm that this member may serve reads; comes back under `context`.
+    ReadIndex { context: u64 },
+    /// Work on the page file; its end comes back under `id`.
+    Chore { id: u64, chore: Chore },
+    /// Questions about leases, all of a turn together; each comes back under its number.
+    Leases { questions: Vec<(u64, LeaseQuestion)> },
+}
+
+/// What a front may ask for that is no request of the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chore {
+    /// Everything applied before goes into the page file.
+    Flush,
+    /// The page file gives back what it does not need.
+    Defragment,
+}
+
+/// From the engine to a front core.
+#[derive(Debug)]
+pub enum Answer {
+    /// The proposal was applied (the encoded response without its gRPC frame) or refused.
+    Proposal { id: u64, outcome: Result<Bytes, Refusal> },
+    /// The proposal was applied, and its outcome comes when what it asked for is done, however long that takes.
+    ProposalDeferred { id: u64 },
+    /// The view published last is at least as new as the read index.
+    ReadConfirmed { context: u64 },
+    /// The round failed.
+    ReadFailed { context: u64, error: Refusal },
+    /// These changes are in the view published last. They come before the answers of the proposals that made them.
+    Changes(Arc<Batch>),
+    /// Changes are in the view published last that were not sent, because too many are on their way.
+    ChangesLost,
+    /// The chore is done.
+    ChoreDone { id: u64 },
+    /// In the order of the questions.
+    Leases { answers: Vec<(u64, LeaseAnswer)> },
+}

@@ -1,0 +1,183 @@
+//! The Election service on one core.
+//!
+//! Campaign and Observe may wait for ever: they end with the call, or with the server.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use futures_lite::future;
+use prost::Message;
+
+use crate::{
+    os,
+    proto::v3electionpb::{
+        CampaignRequest, CampaignResponse, LeaderKey, LeaderRequest, LeaderResponse, ProclaimRequest, ProclaimResponse,
+        ResignRequest, ResignResponse,
+    },
+    rpc::{Code, Inbound, Outbound, Reply, Responder, Status},
+    service::{
+        election::{Candidate, MISSING_LEADER_KEY, NO_LEADER, NOT_LEADER, Need, Observer},
+        queue,
+    },
+    services::{Services, decode, encoded, lock::while_wanted, watch::Subscription},
+};
+
+impl Services {
+    pub(super) fn campaign(self: &Rc<Self>, message: Bytes, responder: Responder) -> Option<Reply> {
+        let request = match decode::<CampaignRequest>(message) {
+            Ok(request) => request,
+            Err(status) => return Some(Err(status)),
+        };
+        let front = Rc::clone(self);
+        os::spawn_local(async move {
+            let elected = front.lead(&request, &responder).await;
+            responder.send(elected.and_then(|response| encoded(&response)));
+        });
+        None
+    }
+
+    pub(super) fn proclaim(self: &Rc<Self>, message: Bytes, responder: Responder) -> Option<Reply> {
+        let request = match decode::<ProclaimRequest>(message) {
+            Ok(request) => request,
+            Err(status) => return Some(Err(status)),
+        };
+        let front = Rc::clone(self);
+        os::spawn_local(async move {
+            let proclaimed = front.show(request).await;
+            responder.send(proclaimed.and_then(|response| encoded(&response)));
+        });
+        None
+    }
+
+    pub(super) fn resign(self: &Rc<Self>, message: Bytes, responder: Responder) -> Option<Reply> {
+        let request = match decode::<ResignRequest>(message) {
+            Ok(request) => request,
+            Err(status) => return Some(Err(status)),
+        };
+        let front = Rc::clone(self);
+        os::spawn_local(async move {
+            let resigned = front.step_down(request.leader).await;
+            responder.send(resigned.and_then(|response| encoded(&response)));
+        });
+        None
+    }
+
+    pub(super) fn leader(self: &Rc<Self>, message: Bytes, responder: Responder) -> Option<Reply> {
+        let request = match decode::<LeaderRequest>(message) {
+            Ok(request) => request,
+            Err(status) => return Some(Err(status)),
+        };
+        let front = Rc::clone(self);
+        os::spawn_local(async move {
+            let found = front.find_leader(&request.name).await;
+            responder.send(found.and_then(|response| encoded(&response)));
+        });
+        None
+    }
+
+    async fn lead(
+        self: &Rc<Self>,
+        request: &CampaignRequest,
+        responder: &Responder,
+    ) -> Result<CampaignResponse, Status> {
+        let mut candidate = Candidate::new(&request.name, self.session(request.lease).await?);
+        let joined = self.commit(&candidate.join(&request.value)).await?;
+        if candidate.on_joined(&joined, &request.value)
+            && let Err(status) = self.proclaim_as(&candidate, &request.value).await
+        {
+            // If this fails too, the lease ends the candidacy.
+            let _kept = self.commit(&candidate.resign()).await;
+            return Err(status);
+        }
+        if let Err(status) = while_wanted(responder, self.wait_for_turn(&candidate.next_before())).await {
+            // Only who goes away leaves the queue; after an error etcd's candidate stays in it.
+            if responder.is_canceled() {
+                let _kept = self.commit(&candidate.resign()).await;
+            }
+            return Err(status);
+        }
+        Ok(CampaignResponse { header: joined.header, leader: Some(candidate.leader_key(&request.name)) })
+    }
+
+    async fn proclaim_as(&self, candidate: &Candidate, value: &Bytes) -> Result<ProclaimResponse, Status> {
+        let response = self.commit(&candidate.proclaim(value)).await?;
+        if response.succeeded {
+            Ok(ProclaimResponse { header: response.header })
+        } else {
+            Err(Status::new(Code::Unknown, NOT_LEADER))
+        }
+    }
+
+    async fn show(&self, request: ProclaimRequest) -> Result<ProclaimResponse, Status> {
+        let candidate = self.resume(request.leader).await?;
+        self.proclaim_as(&candidate, &request.value).await
+    }
+
+    async fn step_down(&self, leader: Option<LeaderKey>) -> Result<ResignResponse, Status> {
+        let candidate = self.resume(leader).await?;
+        // Whether the key was there makes no difference.
+        let response = self.commit(&candidate.resign()).await?;
+        Ok(ResignResponse { header: response.header })
+    }
+
+    /// The candidate that a leader key stands for. As in etcd, one without a lease gets one.
+    async fn resume(&self, leader: Option<LeaderKey>) -> Result<Candidate, Status> {
+        let leader = leader.ok_or_else(|| Status::new(Code::Unknown, MISSING_LEADER_KEY))?;
+        let lease = self.session(leader.lease).await?;
+        Ok(Candidate::resume(&LeaderKey { lease, ..leader }))
+    }
+
+    async fn find_leader(&self, name: &[u8]) -> Result<LeaderResponse, Status> {
+        let response = self.read(&queue::first(&queue::prefix(name))).await?;
+        match response.kvs.into_iter().next() {
+            Some(leader) => Ok(LeaderResponse { header: response.header, kv: Some(leader) }),
+            None => Err(Status::new(Code::Unknown, NO_LEADER)),
+        }
+    }
+
+    /// As in etcd, the stream ends well when the store can no longer be read or followed.
+    pub(super) async fn observe(self: &Rc<Self>, inbound: &mut Inbound, outbound: &mut Outbound) -> Result<(), Status> {
+        let request = decode::<LeaderRequest>(inbound.only().await?)?;
+        let mut observer = Observer::new(&request.name);
+        let mut shown: Vec<LeaderResponse> = Vec::new();
+        let mut events: Option<Subscription> = None;
+        loop {
+            for leader in shown.drain(..) {
+                outbound.send(leader.encode_to_vec().into()).await?;
+            }
+            let followed = async { Ok(self.follow(&mut observer, &mut events, &mut shown).await) };
+            let closed = async { Err(outbound.closed().await) };
+            if !future::or(followed, closed).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// One step of an observer; `false` if there is nothing to follow any more.
+    async fn follow(
+        self: &Rc<Self>,
+        observer: &mut Observer,
+        events: &mut Option<Subscription>,
+        shown: &mut Vec<LeaderResponse>,
+    ) -> bool {
+        match observer.need() {
+            Need::Read(request) => {
+                *events = None;
+                let Ok(response) = self.read(&request).await else {
+                    return false;
+                };
+                shown.extend(observer.on_read(response));
+            }
+            Need::Events { key, range_end, from } => {
+                let subscription = events.get_or_insert_with(|| self.subscribe(&key, &range_end, from));
+                let Ok(next) = subscription.next().await else {
+                    return false;
+                };
+                if observer.on_events(self.newest_header(), &next, shown) {
+                    *events = None;
+                }
+            }
+        }
+        true
+    }
+}

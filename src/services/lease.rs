@@ -1,0 +1,405 @@
+//! The Lease service on one core.
+//!
+//! | call | waits for |
+//! |---|---|
+//! | LeaseGrant, LeaseRevoke | their entry of the log |
+//! | LeaseKeepAlive | nothing, for a lease that is there; else see [`Services::keep_alive`] |
+//! | LeaseTimeToLive | a confirmed read, then the engine |
+//! | LeaseLeases | the engine, a slice at a time |
+
+use std::{
+    collections::BTreeSet,
+    future::poll_fn,
+    rc::Rc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use ahash::HashMap;
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_lite::future;
+use prost::{
+    Message,
+    encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len},
+};
+use slab::Slab;
+
+use crate::{
+    apply::{View, alarms::LEASE_COST, request::Kind},
+    base::{limits, refusal::Refusal},
+    lease::Renewal,
+    metrics::Name,
+    os::{
+        self, clock,
+        notify::{Notify, Ticket},
+    },
+    proto::etcdserverpb::{
+        LeaseGrantRequest, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest, LeaseLeasesResponse,
+        LeaseRevokeRequest, LeaseStatus, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, ResponseHeader,
+    },
+    replica::{
+        Request,
+        lease_questions::{LeaseAnswer, LeaseQuestion},
+    },
+    rpc::{Body, Call, Code, Inbound, Messages, Outbound, Producer, Reply, Responder, Status},
+    services::{Services, decode, refuse},
+};
+
+/// The repeated field of a LeaseLeasesResponse.
+const LEASES_FIELD: u32 = 2;
+
+/// Questions on their way to the engine and back.
+#[derive(Default)]
+pub(super) struct LeaseQuestions {
+    asked: Vec<(u64, LeaseQuestion)>,
+    waiting: HashMap<u64, Rc<Ticket<LeaseAnswer>>>,
+    next: u64,
+    /// How streams of keepalives are told that the server stops.
+    streams: Slab<Rc<Notify>>,
+}
+
+impl Services {
+    pub(super) fn lease_grant(&self, call: &Call, view: &View, message: Bytes, responder: Responder) -> Option<Reply> {
+        if let Err(refusal) = self.check_quota(view, LEASE_COST) {
+            return Some(Err(refuse(refusal)));
+        }
+        let mut request = match decode::<LeaseGrantRequest>(message) {
+            Ok(request) => request,
+            Err(status) => return Some(Err(status)),
+        };
+        while request.id == 0 {
+            // Chosen here and written into the entry, so that all members agree. Only positive ones, as etcd.
+            request.id = (self.take_id() & i64::MAX.cast_unsigned()).cast_signed();
+        }
+        self.propose_if(Ok(()), call, Kind::LeaseGrant, &request.encode_to_vec(), responder)
+    }
+
+    pub(super) fn lease_revoke(&self, call: &Call, message: &Bytes, responder: Responder) -> Option<Reply> {
+        let checked = decode::<LeaseRevokeRequest>(message.clone()).map(|_| ());
+        self.propose_if(checked, call, Kind::LeaseRevoke, message, responder)
+    }
+
+    pub(super) fn lease_time_to_live(
+        self: &Rc<Self>,
+        call: &Call,
+        message: Bytes,
+        responder: Responder,
+    ) -> Option<Reply> {
+        let request = match decode::<LeaseTimeToLiveRequest>(message) {
+            Ok(request) => request,
+            Err(status) => return Some(Err(status)),
+        };
+        let (front, since) = (Rc::clone(self), call.started);
+        os::spawn_local(async move {
+            let reply = front.find_time_to_live(&request, since).await;
+            responder.send(reply.map(Body::Message).map_err(refuse));
+        });
+        None
+    }
+
+    async fn find_time_to_live(&self, request: &LeaseTimeToLiveRequest, since: Instant) -> Result<Bytes, Refusal> {
+        self.confirmed(since).await?;
+        loop {
+            let question = LeaseQuestion::TimeToLive { id: request.id, with_keys: request.keys };
+            match self.ask(question).await {
+                LeaseAnswer::TimeToLive(found) => {
+                    let mut response = LeaseTimeToLiveResponse {
+                        header: Some(self.header()),
+                        id: request.id,
+                        ttl: -1,
+                        ..LeaseTimeToLiveResponse::default()
+                    };
+                    let mut keys = Bytes::new();
+                    if let Some((found, encoded)) = found {
+                        (response.ttl, response.granted_ttl, keys) = (found.remaining_s, found.granted_s, encoded);
+                    }
+                    let mut out = BytesMut::with_capacity(response.encoded_len() + keys.len());
+                    response.encode_raw(&mut out);
+                    out.extend_from_slice(&keys);
+                    return Ok(out.freeze());
+                }
+                _ => self.wait_for_primary(since).await?,
+            }
+        }
+    }
+
+    /// Waits a little for this member to lead.
+    async fn wait_for_primary(&self, since: Instant) -> Result<(), Refusal> {
+        if self.is_late(clock::now(), since) {
+            return Err(self.nobody_leads());
+        }
+        os::sleep(Duration::from_millis(limits::KEEP_ALIVE_PAUSE_MS)).await;
+        Ok(())
+    }
+
+    fn nobody_leads(&self) -> Refusal {
+        if self.shared.view.load().raft.leader == 0 { Refusal::NoLeader } else { Refusal::Timeout }
+    }
+
+    pub(super) fn lease_leases(self: &Rc<Self>, message: Bytes, responder: Responder) -> Option<Reply> {
+        if let Err(status) = decode::<LeaseLeasesRequest>(message) {
+            return Some(Err(status));
+        }
+        let front = Rc::clone(self);
+        os::spawn_local(async move {
+            let list = front.list_leases().await;
+            responder.send(Ok(Body::Large(Box::new(list))));
+        });
+        None
+    }
+
+    async fn list_leases(&self) -> LeaseList {
+        let mut leases = BTreeSet::new();
+        let mut behind = None;
+        while let LeaseAnswer::Listed(slice) = self.ask(LeaseQuestion::List { behind }).await {
+            behind = slice.last().map(|(_, id)| *id);
+            let is_last = slice.len() < limits::LEASES_PER_SLICE;
+            leases.extend(slice);
+            if is_last {
+                break;
+            }
+            os::yield_now().await;
+        }
+        LeaseList::new(self.header(), leases)
+    }
+
+    /// Renews leases for a client, without an entry of the log. Answers come in the order of the requests.
+    ///
+    /// | the lease | |
+    /// |---|---|
+    /// | is there | renewed at once: its TTL |
+    /// | is not there | asked again behind a confirmed read, since its grant may be on its way: then TTL 0 |
+    /// | has run out | asked again until it is revoked: TTL 0 |
+    /// | is led by nobody here | asked again until the request timeout |
+    pub(super) async fn keep_alive(&self, inbound: &mut Inbound, outbound: &mut Outbound) -> Result<(), Status> {
+        let stop = Rc::new(Notify::default());
+        let key = self.leases.borrow_mut().streams.insert(Rc::clone(&stop));
+        let stopped = async {
+            stop.wait().await;
+            Err(refuse(Refusal::Stopped))
+        };
+        let result = future::or(stopped, self.keep_alive_until_end(inbound, outbound)).await;
+        self.leases.borrow_mut().streams.remove(key);
+        result
+    }
+
+    /// The server stops: ends all streams of keepalives.
+    pub fn stop_keep_alives(&self) {
+        self.leases.borrow().streams.iter().for_each(|(_, stop)| stop.notify());
+    }
+
+    async fn keep_alive_until_end(&self, inbound: &mut Inbound, outbound: &mut Outbound) -> Result<(), Status> {
+        let mut ids = Vec::new();
+        loop {
+            let end = self.next_renewals(inbound, &mut ids).await;
+            self.renew_all(&ids, outbound).await?;
+            if let Some(end) = end {
+                return end;
+            }
+            ids.clear();
+        }
+    }
+
+    /// Takes what has come, at least one request, and says how the stream ended if it did.
+    async fn next_renewals(&self, inbound: &mut Inbound, ids: &mut Vec<i64>) -> Option<Result<(), Status>> {
+        let end = poll_fn(|context| poll_renewals(inbound, context, ids)).await;
+        if let Some(Err(status)) = &end
+            && !matches!(status.code, Code::Canceled | Code::DeadlineExceeded)
+        {
+            let failures =
+                self.meter().sheet.series(Name::NetworkServerStreamFailuresTotal, &["lease-keepalive", "receive"]);
+            failures.add(1);
+        }
+        end
+    }
+
+    async fn renew_all(&self, ids: &[i64], outbound: &mut Outbound) -> Result<(), Status> {
+        let mut waiting = Waiting::new();
+        let mut rest = ids;
+        while !rest.is_empty() {
+            // Made before the renewal: a client never sees it succeed at a revision at which the lease was gone.
+            let header = self.header();
+            let answer = self.ask(LeaseQuestion::Renew { ids: rest.to_vec() }).await;
+            let LeaseAnswer::Renewed { ttls, stopped } = answer else {
+                unreachable!("the answer to a renewal");
+            };
+            let renewed = ttls.len();
+            outbound.send_all(encode_renewed(&header, rest, &ttls)).await?;
+            rest = &rest[renewed..];
+            if renewed > 0 {
+                waiting = Waiting { is_confirmed: waiting.is_confirmed, ..Waiting::new() };
+            }
+            match stopped {
+                None => {}
+                Some(Renewal::Unknown) if waiting.is_confirmed => {
+                    outbound.send_all(encode_renewed(&header, rest, &[0])).await?;
+                    rest = &rest[1..];
+                }
+                Some(Renewal::Unknown | Renewal::Unsure) => {
+                    self.confirmed(clock::now()).await.map_err(refuse)?;
+                    waiting.is_confirmed = true;
+                }
+                Some(Renewal::NotPrimary) if self.is_late(clock::now(), waiting.since) => {
+                    return Err(refuse(self.nobody_leads()));
+                }
+                Some(Renewal::NotPrimary | Renewal::Expired) => waiting.pause(outbound).await?,
+                Some(Renewal::Renewed { .. }) => unreachable!("what was renewed does not stop"),
+            }
+        }
+        Ok(())
+    }
+
+    fn header(&self) -> ResponseHeader {
+        let view = self.shared.view.load();
+        view.header(view.kv.revision())
+    }
+
+    /// Asks the engine. It answers in its next turn.
+    async fn ask(&self, question: LeaseQuestion) -> LeaseAnswer {
+        let ticket = Rc::new(Ticket::default());
+        {
+            let questions = &mut *self.leases.borrow_mut();
+            let number = questions.next;
+            questions.next += 1;
+            questions.asked.push((number, question));
+            questions.waiting.insert(number, Rc::clone(&ticket));
+        }
+        self.outgoing.notify();
+        ticket.outcome().await
+    }
+
+    /// The questions of this turn.
+    pub(super) fn take_questions(&self) -> Option<Request> {
+        let questions = std::mem::take(&mut self.leases.borrow_mut().asked);
+        Some(questions).filter(|questions| !questions.is_empty()).map(|questions| Request::Leases { questions })
+    }
+
+    pub(super) fn on_lease_answers(&self, answers: Vec<(u64, LeaseAnswer)>) {
+        for (number, answer) in answers {
+            let ticket = self.leases.borrow_mut().waiting.remove(&number);
+            if let Some(ticket) = ticket {
+                ticket.end(answer);
+            }
+        }
+    }
+}
+
+/// What a keepalive that cannot be answered yet has behind it.
+struct Waiting {
+    since: Instant,
+    pause_ms: u64,
+    /// Everything that was committed when the requests came has been applied.
+    is_confirmed: bool,
+}
+
+impl Waiting {
+    fn new() -> Self {
+        Self { since: clock::now(), pause_ms: limits::KEEP_ALIVE_PAUSE_MS, is_confirmed: false }
+    }
+
+    async fn pause(&mut self, outbound: &mut Outbound) -> Result<(), Status> {
+        let pause = Duration::from_millis(self.pause_ms);
+        self.pause_ms = (2 * self.pause_ms).min(limits::KEEP_ALIVE_PAUSE_MS_MAX);
+        match os::timeout(pause, outbound.closed()).await {
+            Some(status) => Err(status),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Ready with what has come as soon as there is something: `None` if the stream goes on.
+fn poll_renewals(
+    inbound: &mut Inbound,
+    context: &mut Context<'_>,
+    ids: &mut Vec<i64>,
+) -> Poll<Option<Result<(), Status>>> {
+    while ids.len() < limits::KEEP_ALIVES_PER_BATCH {
+        let message = match inbound.poll_next(context) {
+            Poll::Pending if ids.is_empty() => return Poll::Pending,
+            Poll::Pending => break,
+            Poll::Ready(Ok(Some(message))) => message,
+            Poll::Ready(Ok(None)) => return Poll::Ready(Some(Ok(()))),
+            Poll::Ready(Err(status)) => return Poll::Ready(Some(Err(status))),
+        };
+        match decode::<LeaseKeepAliveRequest>(message) {
+            Ok(request) => ids.push(request.id),
+            Err(status) => return Poll::Ready(Some(Err(status))),
+        }
+    }
+    Poll::Ready(None)
+}
+
+/// An answer for each TTL.
+fn encode_renewed(header: &ResponseHeader, ids: &[i64], ttls: &[i64]) -> Messages {
+    let mut messages = Messages::default();
+    let mut encoded = BytesMut::new();
+    for (id, ttl) in ids.iter().zip(ttls) {
+        encoded.clear();
+        LeaseKeepAliveResponse { header: Some(*header), id: *id, ttl: *ttl }.encode_raw(&mut encoded);
+        messages.push(&encoded, Bytes::new());
+    }
+    messages
+}
+
+/// A LeaseLeasesResponse that is encoded while the client reads: the soonest to end first.
+struct LeaseList {
+    /// Encoded, not asked for.
+    piece: BytesMut,
+    leases: BTreeSet<(u64, i64)>,
+    length: u64,
+}
+
+impl LeaseList {
+    fn new(header: ResponseHeader, leases: BTreeSet<(u64, i64)>) -> Self {
+        let head = LeaseLeasesResponse { header: Some(header), leases: Vec::new() };
+        let piece = BytesMut::from(&head.encode_to_vec()[..]);
+        let statuses: u64 = leases.iter().map(|(_, id)| encoded_len(LeaseStatus { id: *id }) as u64).sum();
+        Self { length: piece.len() as u64 + statuses, piece, leases }
+    }
+}
+
+fn encoded_len(status: LeaseStatus) -> usize {
+    let length = status.encoded_len();
+    key_len(LEASES_FIELD) + encoded_len_varint(length as u64) + length
+}
+
+impl Producer for LeaseList {
+    fn length(&self) -> u64 {
+        self.length
+    }
+
+    fn fill(&mut self, out: &mut BytesMut, room: usize) {
+        while self.piece.len() < room
+            && let Some((_, id)) = self.leases.pop_first()
+        {
+            let status = LeaseStatus { id };
+            encode_key(LEASES_FIELD, WireType::LengthDelimited, &mut self.piece);
+            encode_varint(status.encoded_len() as u64, &mut self.piece);
+            status.encode_raw(&mut self.piece);
+        }
+        out.put(self.piece.split_to(room.min(self.piece.len())));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_in_pieces_is_the_message_ordered_by_deadline() {
+        let leases = [(7, -1), (2, 300), (7, i64::MAX), (2, 5)];
+        let header = ResponseHeader { revision: 9, ..ResponseHeader::default() };
+        for room in [1, 3, 1000] {
+            let mut list = LeaseList::new(header, leases.into());
+            let mut out = BytesMut::new();
+            while (out.len() as u64) < list.length() {
+                let before = out.len();
+                list.fill(&mut out, room);
+                assert!((1..=room).contains(&(out.len() - before)));
+            }
+            let ids = [5, 300, -1, i64::MAX];
+            let leases = ids.map(|id| LeaseStatus { id }).to_vec();
+            assert_eq!(out, LeaseLeasesResponse { header: Some(header), leases }.encode_to_vec());
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The front of one core: what a call means, what it waits for, and what answers it.
+//!
+//! ```text
+//!   call ─ admit ─ decode ─ check ─┬─ serializable read ─▶ view ─▶ answer, in the same turn
+//!                                  ├─ linearizable read ─▶ round of this core ─ ReadConfirmed ─▶ view ─▶ answer
+//!                                  └─ write ─▶ proposal ─ applied ─▶ answer
+//! ```
+//!
+//! | file | holds |
+//! |---|---|
+//! | `handler` | from a method's id to the function that serves it |
+//! | `reads` | rounds: what waits until this member may answer a linearizable read |
+//! | `proposals` | what waits until its entry is applied |
+//! | `watch`, `watch_stream`, `watch_gate` | watchers of this core, their streams, and how changes reach them |
+//! | `lock`, `election` | the services that stand on the store, and `store`, what they ask of it |
+//! | `quota` | what is refused because the database is full |
+//! | `kv`, `lease`, `members`, `maintenance`, `downgrade` | the services |
+//!
+//! Every call that waits for consensus is answered within the request timeout. What comes after consensus may take longer: a
+//! physical compaction, a Defragment, somebody else's lock.
+
+mod downgrade;
+mod election;
+mod handler;
+mod kv;
+mod lease;
+mod lock;
+mod maintenance;
+mod members;
+pub mod methods;
+mod proposals;
+pub mod quota;
+mod reads;
+pub mod request_log;
+mod store;
+mod watch;
+mod watch_gate;
+mod watch_stream;
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use prost::Message;
+
+pub use self::{
+    handler::ServiceHandler,
+    watch::{Subscription, SubscriptionEnd},
+    watch_gate::{Admission, Gate, WatchShared},
+};
+use self::{
+    lease::LeaseQuestions, maintenance::Maintenance, proposals::Proposals, quota::Quota, reads::Reads, watch::Watching,
+};
+use crate::{
+    apply::View,
+    base::refusal::Refusal,
+    meters::{ClientVersions, CoreMeter, Meters},
+    os::{notify::Notify, stop},
+    replica::{Answer, CoreId, Request},
+    rpc::{Body, Call, Code, Reply, Status},
+    service::kv::ReadStop,
+};
+
+/// What all fronts of a member share.
+pub struct Shared {
+    /// The newest published state.
+    pub view: ArcSwap<View>,
+    pub request_bytes_max: usize,
+    pub txn_ops_max: usize,
+    pub quota_bytes: i64,
+    /// The bound on anything that waits for consensus.
+    pub request_timeout: Duration,
+    pub meters: Arc<Meters>,
+    pub watch: WatchShared,
+}
+
+/// One core's front.
+pub struct Services {
+    id: CoreId,
+    shared: Arc<Shared>,
+    /// Raised when `take_requests` has something.
+    pub outgoing: Rc<Notify>,
+    requests: RefCell<Vec<Request>>,
+    proposals: RefCell<Proposals>,
+    next_id: Cell<u64>,
+    id_step: u64,
+    reads: RefCell<Reads>,
+    leases: RefCell<LeaseQuestions>,
+    clients: RefCell<ClientVersions>,
+    watching: Watching,
+    maintenance: Maintenance,
+    quota: Quota,
+}
+
+impl Services {
+    /// The front of core `id` of `count`; `first_id` is where this start's proposal ids begin, `outgoing` who is to be woken.
+    #[must_use]
+    pub fn new(id: CoreId, count: u64, first_id: u64, shared: Arc<Shared>, outgoing: Rc<Notify>) -> Rc<Self> {
+        Rc::new(Self {
+            id,
+            shared,
+            outgoing,
+            requests: RefCell::default(),
+            proposals: RefCell::default(),
+            next_id: Cell::new(first_id + u64::from(id)),
+            id_step: count,
+            reads: RefCell::default(),
+            leases: RefCell::default(),
+            clients: RefCell::default(),
+            watching: Watching::new(id),
+            maintenance: Maintenance::default(),
+            quota: Quota::default(),
+        })
+    }
+
+    #[must_use]
+    pub fn id(&self) -> CoreId {
+        self.id
+    }
+
+    #[must_use]
+    pub fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Where this core counts.
+    #[must_use]
+    pub fn meter(&self) -> &CoreMeter {
+        self.shared.meters.front(self.id)
+    }
+
+    /// What the engine is to be told. The round of reads that wait begins here, not before.
+    pub fn take_requests(&self) -> Vec<Request> {
+        let mut requests = std::mem::take(&mut *self.requests.borrow_mut());
+        requests.extend(self.begin_round());
+        requests.extend(self.take_questions());
+        requests
+    }
+
+    /// The engine's answer to one of the requests.
+    pub fn on_answer(self: &Rc<Self>, answer: Answer) {
+        match answer {
+            Answer::Proposal { id, outcome } => self.on_proposal(id, outcome),
+            Answer::ProposalDeferred { id } => self.on_deferred(id),
+            Answer::ReadConfirmed { context } => self.on_confirmed(context),
+            Answer::ReadFailed { context, error } => self.on_read_failed(context, error),
+            Answer::Changes(batch) => self.on_far_changes(&batch),
+            Answer::ChangesLost => self.on_changes_lost(),
+            Answer::ChoreDone { id } => self.on_chore_done(id),
+            Answer::Leases { answers } => self.on_lease_answers(answers),
+        }
+    }
+
+    /// Ends what has waited for longer than the request timeout. Called at every tick.
+    pub fn expire(&self, now: Instant) {
+        self.expire_proposals(now);
+        self.expire_quota(now);
+        self.expire_reads(now);
+    }
+
+    fn is_late(&self, now: Instant, since: Instant) -> bool {
+        now.saturating_duration_since(since) >= self.shared.request_timeout
+    }
+
+    /// Queues something for the engine.
+    fn tell_engine(&self, request: Request) {
+        self.requests.borrow_mut().push(request);
+        self.outgoing.notify();
+    }
+
+    /// The checks that every call passes before its own, in etcd's order. `kind` is `unary` or `stream`.
+    fn admit(&self, call: &Call, kind: &'static str, view: &View) -> Result<(), Refusal> {
+        if view.membership.version.is_none() {
+            return Err(Refusal::NotCapable);
+        }
+        let version = call.client_api_version();
+        if version.is_some_and(|version| std::str::from_utf8(version).is_err()) {
+            return Err(Refusal::InvalidClientApiVersion);
+        }
+        self.clients.borrow_mut().count(&self.meter().sheet, kind, version);
+        if call.has_leader() && view.raft.leader == 0 {
+            return Err(Refusal::NoLeader);
+        }
+        Ok(())
+    }
+}
+
+fn decode<M: Message + Default>(message: Bytes) -> Result<M, Status> {
+    M::decode(message)
+        .map_err(|error| Status::new(Code::Internal, format!("grpc: error unmarshalling request: {error}")))
+}
+
+fn encoded(message: &impl Message) -> Reply {
+    Ok(Body::Message(message.encode_to_vec().into()))
+}
+
+fn refuse(refusal: Refusal) -> Status {
+    Status::new(refusal.code(), refusal.text())
+}
+
+/// A refusal goes to the client; damage stops the member.
+fn ended(stop: ReadStop) -> Status {
+    match stop {
+        ReadStop::Refused(refusal) => refuse(refusal),
+        ReadStop::Failed(text) => stop::fatal(&text),
+    }
+}

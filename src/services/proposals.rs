@@ -1,0 +1,137 @@
+//! Proposals of one core: calls and tasks that wait until their entry is applied, and the checks before an entry is made.
+
+use std::{rc::Rc, time::Instant};
+
+use ahash::HashMap;
+use bytes::Bytes;
+
+use crate::{
+    apply::request::{self, Kind},
+    base::refusal::Refusal,
+    metrics::Name,
+    os::{clock, notify::Ticket},
+    replica::Request,
+    rpc::{Body, Call, Reply, Responder, Status},
+    services::{Services, refuse},
+};
+
+/// What waits, by the id of its proposal.
+#[derive(Default)]
+pub(super) struct Proposals {
+    waiting: HashMap<u64, Proposal>,
+}
+
+struct Proposal {
+    kind: Kind,
+    waiter: Waiter,
+    since: Instant,
+    /// Applied: what it asked for is being done, and may take its time.
+    deferred: bool,
+}
+
+pub(super) enum Waiter {
+    Call(Responder),
+    /// A task of its own waits.
+    Task(Rc<Ticket<Result<Bytes, Refusal>>>),
+}
+
+impl Services {
+    /// Proposes for a unary call what passed its checks; the entry's answer is the call's.
+    pub(super) fn propose_if(
+        &self,
+        checked: Result<(), Status>,
+        call: &Call,
+        kind: Kind,
+        message: &[u8],
+        responder: Responder,
+    ) -> Option<Reply> {
+        if let Err(status) = checked {
+            if status.message != Refusal::NoSpace.text() {
+                return Some(Err(status));
+            }
+            self.refuse_full(Waiter::Call(responder));
+            return None;
+        }
+        let proposed = self.submit(kind, message, Waiter::Call(responder), call.started);
+        proposed.err().map(|refusal| Err(refuse(refusal)))
+    }
+
+    /// Proposes for a task, and waits until the entry was applied: the encoded response.
+    ///
+    /// # Errors
+    /// It was refused, by consensus or when it was applied, or it took too long.
+    pub async fn propose(&self, kind: Kind, message: &[u8]) -> Result<Bytes, Refusal> {
+        let ticket = Rc::new(Ticket::default());
+        self.submit(kind, message, Waiter::Task(Rc::clone(&ticket)), clock::now())?;
+        ticket.outcome().await
+    }
+
+    fn submit(&self, kind: Kind, message: &[u8], waiter: Waiter, since: Instant) -> Result<(), Refusal> {
+        let id = self.take_id();
+        let data = request::wrap(id, kind, message);
+        if data.len() > self.shared.request_bytes_max {
+            return Err(Refusal::RequestTooLarge);
+        }
+        self.proposals.borrow_mut().waiting.insert(id, Proposal { kind, waiter, since, deferred: false });
+        self.meter().sheet.change(Name::ServerProposalsPending, 1);
+        self.tell_engine(Request::Propose { id, data });
+        Ok(())
+    }
+
+    pub(super) fn take_id(&self) -> u64 {
+        let id = self.next_id.get();
+        self.next_id.set(id.wrapping_add(self.id_step));
+        id
+    }
+
+    /// A proposal is over.
+    pub(super) fn on_proposal(&self, id: u64, outcome: Result<Bytes, Refusal>) {
+        let proposal = self.proposals.borrow_mut().waiting.remove(&id);
+        let Some(proposal) = proposal else {
+            self.on_alarm_raised(id);
+            return;
+        };
+        self.count_proposal(&proposal, clock::now(), outcome.as_ref().err().copied());
+        match outcome {
+            Err(Refusal::NoSpace) => self.refuse_full(proposal.waiter),
+            outcome => proposal.waiter.end(outcome),
+        }
+    }
+
+    /// A proposal was applied and waits for what it asked for.
+    pub(super) fn on_deferred(&self, id: u64) {
+        if let Some(proposal) = self.proposals.borrow_mut().waiting.get_mut(&id) {
+            proposal.deferred = true;
+        }
+    }
+
+    pub(super) fn expire_proposals(&self, now: Instant) {
+        let expired: Vec<Proposal> = {
+            let waiting = &mut self.proposals.borrow_mut().waiting;
+            let late = |proposal: &Proposal| !proposal.deferred && self.is_late(now, proposal.since);
+            waiting.extract_if(|_, proposal| late(proposal)).map(|(_, proposal)| proposal).collect()
+        };
+        for proposal in expired {
+            self.count_proposal(&proposal, now, Some(Refusal::Timeout));
+            proposal.waiter.end(Err(Refusal::Timeout));
+        }
+    }
+
+    fn count_proposal(&self, proposal: &Proposal, now: Instant, refusal: Option<Refusal>) {
+        let meter = self.meter();
+        meter.sheet.change(Name::ServerProposalsPending, -1);
+        if matches!(refusal, Some(Refusal::NoLeader | Refusal::ProposalDropped | Refusal::Timeout)) {
+            meter.sheet.add(Name::ServerProposalsFailedTotal, 1);
+        }
+        meter.answered(proposal.kind.into(), refusal.is_none(), now.saturating_duration_since(proposal.since));
+    }
+}
+
+impl Waiter {
+    pub(super) fn end(self, outcome: Result<Bytes, Refusal>) {
+        match self {
+            Self::Call(responder) => responder.send(outcome.map(Body::Message).map_err(refuse)),
+            Self::Task(ticket) => ticket.end(outcome),
+        }
+    }
+}

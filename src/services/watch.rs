@@ -1,0 +1,295 @@
+//! Watching on one core: the hub, who is woken, and the task that reads history.
+//!
+//! | what | calls | runs |
+//! |---|---|---|
+//! | changes from the engine | `on_changes` | within the engine's turn, or on arrival from its core |
+//! | requests of a stream | `watch_stream` | in the stream's task |
+//! | history for those behind | `read_history` | one task per core, a slice at a time: between two slices everybody else has a turn, however many streams are behind |
+//!
+//! Other services of this core watch through [`Services::subscribe`].
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+};
+
+use prost::Message;
+use rand::{Rng, SeedableRng, rngs::SmallRng};
+
+use crate::{
+    apply::View,
+    metrics::Name,
+    mvcc::Failure,
+    os::{self, clock, notify::Notify, stop},
+    proto::{
+        etcdserverpb::{WatchCreateRequest, WatchResponse},
+        mvccpb::Event,
+    },
+    replica::CoreId,
+    services::Services,
+    watch::{Batch, Counts, Hub, Response, ResponseKind, StreamKey},
+};
+
+/// What a core watches.
+pub(super) struct Watching {
+    hub: RefCell<Hub>,
+    /// By the number of the stream.
+    doors: RefCell<Vec<Option<Rc<Door>>>>,
+    is_reading: Cell<bool>,
+    is_closing: Cell<bool>,
+    known: Cell<Counts>,
+    /// For the moments of progress notices, which should not coincide. Nothing has to be secret about them.
+    random: RefCell<SmallRng>,
+}
+
+/// Who waits for a stream.
+#[derive(Default)]
+pub(super) struct Door {
+    /// There are responses to send.
+    pub(super) ready: Notify,
+    /// There is room for answers.
+    pub(super) room: Notify,
+}
+
+/// A stream of this core; closed when it is dropped.
+pub(super) struct OpenStream {
+    pub(super) front: Rc<Services>,
+    pub(super) key: StreamKey,
+    pub(super) door: Rc<Door>,
+}
+
+/// Events for another service of this core, with the bounds of any watcher: whoever takes them slowly reads history.
+///
+/// ```text
+///   let mut events = front.subscribe(key, range_end, from_revision);    // 0: from the next revision on
+///   loop {
+///       for event in events.next().await? { .. }                         // mvccpb.Event, whole revisions, in order
+///   }
+/// ```
+pub struct Subscription {
+    stream: OpenStream,
+    /// It came behind events that were handed out.
+    end: Option<SubscriptionEnd>,
+}
+
+/// Why there are no more events.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubscriptionEnd {
+    #[error("required revision has been compacted (up to {0})")]
+    Compacted(i64),
+    #[error("{0}")]
+    Refused(String),
+    #[error("server stopped")]
+    Stopped,
+}
+
+impl Watching {
+    pub(super) fn new(id: CoreId) -> Self {
+        let seed = clock::unix_ms() ^ (u64::from(id) << 48);
+        Self {
+            hub: RefCell::default(),
+            doors: RefCell::default(),
+            is_reading: Cell::default(),
+            is_closing: Cell::default(),
+            known: Cell::default(),
+            random: RefCell::new(SmallRng::seed_from_u64(seed)),
+        }
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.is_closing.get()
+    }
+
+    /// A part of `most`, different every time.
+    pub(super) fn jitter(&self, most: std::time::Duration) -> std::time::Duration {
+        most.mul_f64(self.random.borrow_mut().random::<f64>())
+    }
+}
+
+impl Services {
+    /// Watches `[key, range_end)` from a revision on, 0 for the next one, with the range conventions of a watch request.
+    #[must_use]
+    pub fn subscribe(self: &Rc<Self>, key: &[u8], range_end: &[u8], from_revision: i64) -> Subscription {
+        let stream = self.open_stream();
+        let request = WatchCreateRequest {
+            key: key.to_vec().into(),
+            range_end: range_end.to_vec().into(),
+            start_revision: from_revision,
+            ..WatchCreateRequest::default()
+        };
+        stream.create(&request);
+        Subscription { stream, end: None }
+    }
+
+    /// The server stops: ends all streams that watch.
+    pub fn stop_watching(&self) {
+        self.watching.is_closing.set(true);
+        for door in self.watching.doors.borrow().iter().flatten() {
+            door.ready.notify();
+        }
+    }
+
+    /// Changes from the engine of this core; they are in the view published last.
+    pub fn on_changes(self: &Rc<Self>, batch: &Batch) {
+        self.with_hub(|hub, view| hub.on_batch(batch, &view.kv));
+    }
+
+    /// The same from the engine of another core.
+    pub(super) fn on_far_changes(self: &Rc<Self>, batch: &Arc<Batch>) {
+        self.gate().arrived(batch.bytes());
+        self.on_changes(batch);
+    }
+
+    /// Changes were not sent to this core.
+    pub(super) fn on_changes_lost(self: &Rc<Self>) {
+        self.gate().found();
+        self.with_hub(|hub, _| {
+            hub.on_lost();
+            Ok(())
+        });
+    }
+
+    fn gate(&self) -> &super::watch_gate::Gate {
+        &self.shared.watch.gates()[usize::from(self.id)]
+    }
+
+    pub(super) fn open_stream(self: &Rc<Self>) -> OpenStream {
+        let key = self.with_hub(|hub, _| Ok(hub.open()));
+        let door = Rc::new(Door::default());
+        let doors = &mut *self.watching.doors.borrow_mut();
+        if doors.len() <= key.0 {
+            doors.resize(key.0 + 1, None);
+        }
+        doors[key.0] = Some(Rc::clone(&door));
+        OpenStream { front: Rc::clone(self), key, door }
+    }
+
+    /// Calls the hub with the newest view, and lets follow what it asks for.
+    pub(super) fn with_hub<R>(self: &Rc<Self>, call: impl FnOnce(&mut Hub, &View) -> Result<R, Failure>) -> R {
+        let hub = &mut *self.watching.hub.borrow_mut();
+        let outcome = call(hub, &self.shared.view.load());
+        let outcome = outcome.unwrap_or_else(|failure| stop::fatal(&failure.to_string()));
+        for key in hub.take_ready() {
+            if let Some(Some(door)) = self.watching.doors.borrow().get(key.0) {
+                door.ready.notify();
+            }
+        }
+        self.count(hub.counts());
+        if hub.has_work() && !self.watching.is_reading.replace(true) {
+            os::spawn_local(read_history(Rc::clone(self)));
+        }
+        outcome
+    }
+
+    fn count(&self, now: Counts) {
+        if now.watchers == 0 {
+            self.gate().close();
+        }
+        let before = self.watching.known.replace(now);
+        if before == now {
+            return;
+        }
+        let sheet = &self.meter().sheet;
+        sheet.set(Name::MvccWatchStreamTotal, now.streams as i64);
+        sheet.set(Name::MvccWatcherTotal, now.watchers as i64);
+        sheet.set(Name::MvccSlowWatcherTotal, now.behind as i64);
+        sheet.set(Name::MvccPendingEventsTotal, now.events as i64);
+    }
+}
+
+/// Reads as long as somebody is behind. It begins by yielding, because a task may run at once when it is spawned, and the hub is
+/// in use then.
+async fn read_history(front: Rc<Services>) {
+    loop {
+        os::yield_now().await;
+        let is_more = front.with_hub(|hub, view| {
+            hub.read_gap(&view.kv)?;
+            if let Some(stream) = hub.next_reader() {
+                hub.read(stream, &view.kv)?;
+            }
+            Ok(hub.has_work())
+        });
+        if !is_more {
+            break;
+        }
+    }
+    front.watching.is_reading.set(false);
+}
+
+impl OpenStream {
+    pub(super) fn create(&self, request: &WatchCreateRequest) {
+        // Before the view is loaded: see `watch_gate`.
+        self.front.gate().open();
+        self.front.with_hub(|hub, view| {
+            hub.create(self.key, request, &view.kv);
+            Ok(())
+        });
+    }
+
+    /// What waits to be sent.
+    pub(super) fn take(&self) -> Vec<Response> {
+        let responses = self.front.with_hub(|hub, _| Ok(hub.take(self.key)));
+        let events: usize = responses.iter().map(Response::events).sum();
+        self.front.meter().sheet.add(Name::MvccEventsTotal, events as u64);
+        responses
+    }
+
+    /// What was taken is on its way.
+    pub(super) fn taken(&self) {
+        self.front.with_hub(|hub, _| {
+            hub.taken(self.key);
+            Ok(())
+        });
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.front.watching.doors.borrow_mut()[self.key.0] = None;
+        self.front.with_hub(|hub, _| {
+            hub.close(self.key);
+            Ok(())
+        });
+    }
+}
+
+impl Subscription {
+    /// The next events: one revision or more, all of it.
+    ///
+    /// # Errors
+    /// There will be none.
+    pub async fn next(&mut self) -> Result<Vec<Event>, SubscriptionEnd> {
+        loop {
+            if self.stream.front.watching.is_closing() {
+                return Err(SubscriptionEnd::Stopped);
+            }
+            if let Some(end) = &self.end {
+                return Err(end.clone());
+            }
+            let responses = self.stream.take();
+            if responses.is_empty() {
+                self.stream.door.ready.wait().await;
+                continue;
+            }
+            self.stream.taken();
+            let mut events = Vec::new();
+            for response in responses {
+                match response.kind {
+                    ResponseKind::Events { body, .. } => {
+                        let message = WatchResponse::decode(body).expect("it was encoded here");
+                        events.extend(message.events);
+                    }
+                    ResponseKind::Compacted { compact_revision } => {
+                        self.end = Some(SubscriptionEnd::Compacted(compact_revision));
+                    }
+                    ResponseKind::Refused(reason) => self.end = Some(SubscriptionEnd::Refused(reason)),
+                    ResponseKind::Created | ResponseKind::Progress | ResponseKind::Canceled => {}
+                }
+            }
+            if !events.is_empty() {
+                return Ok(events);
+            }
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! What the client port answers over HTTP/1: versions, probes, metrics, variables.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/version` | versions as JSON |
+//! | `/health`, `/livez`, `/readyz` and their checks | see `probes` |
+//! | `/metrics` | see `exposition` |
+//! | `/debug/vars` | command line, limits and Raft's state as JSON |
+//!
+//! As with etcd any origin may read them, a path that is not in its shortest form is redirected to it, and OPTIONS is always fine.
+
+pub mod exposition;
+pub mod probes;
+
+use std::rc::Rc;
+
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+
+use crate::{
+    apply::View,
+    base::version,
+    frontend::{WebFuture, WebHandler, WebRequest, WebResponse},
+    metrics::text::CONTENT_TYPE,
+    os::process,
+    services::Services,
+};
+
+const JSON: &str = "application/json";
+const JSON_UTF8: &str = "application/json; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+pub(super) const TEXT: &str = "text/plain; charset=utf-8";
+
+/// Any page may be read by a script of any origin: there is no list of origins yet, and etcd's default is all.
+const CORS: [(HeaderName, &str); 3] = [
+    (header::ACCESS_CONTROL_ALLOW_HEADERS, "accept, content-type, authorization"),
+    (header::ACCESS_CONTROL_ALLOW_METHODS, "POST, GET, OPTIONS, PUT, DELETE"),
+    (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+];
+
+/// The pages of one core.
+pub struct Web {
+    pub front: Rc<Services>,
+}
+
+impl WebHandler for Web {
+    fn http(&self, request: WebRequest) -> WebFuture {
+        let front = Rc::clone(&self.front);
+        Box::pin(async move {
+            let mut response = answer(&front, &request).await;
+            for (name, value) in CORS {
+                response.headers.insert(name, HeaderValue::from_static(value));
+            }
+            response
+        })
+    }
+}
+
+async fn answer(front: &Services, request: &WebRequest) -> WebResponse {
+    if request.method == Method::OPTIONS {
+        let mut response = WebResponse::new(StatusCode::OK, TEXT, "");
+        response.headers.clear();
+        return response;
+    }
+    if let Some(response) = redirect(request) {
+        return response;
+    }
+    match request.path.as_str() {
+        "/version" => get(request).unwrap_or_else(|| version_page(front)),
+        "/health" => probes::health(front, request).await,
+        "/metrics" => WebResponse::new(StatusCode::OK, CONTENT_TYPE, exposition::page(front.shared())),
+        "/debug/vars" => get(request)
+            .unwrap_or_else(|| WebResponse::new(StatusCode::OK, JSON_UTF8, variables(&front.shared().view.load()))),
+        path => match probes::find(path) {
+            Some(probe) => probes::run(front, request, probe).await,
+            None => error(StatusCode::NOT_FOUND, "404 page not found"),
+        },
+    }
+}
+
+/// A page that says what is wrong, as Go's `http.Error` makes it.
+pub(super) fn error(status: StatusCode, text: &str) -> WebResponse {
+    let mut response = WebResponse::new(status, TEXT, format!("{text}\n"));
+    response.headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// Refuses anything but GET, as etcd words it.
+pub(super) fn get(request: &WebRequest) -> Option<WebResponse> {
+    if request.method == Method::GET {
+        return None;
+    }
+    let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+    response.headers.insert(header::ALLOW, HeaderValue::from_static("GET"));
+    Some(response)
+}
+
+/// To the shortest form of the path, if it is not that already.
+fn redirect(request: &WebRequest) -> Option<WebResponse> {
+    let shortest = shortest_path(&request.path);
+    if shortest == request.path {
+        return None;
+    }
+    let target = match request.query.as_str() {
+        "" => shortest,
+        query => format!("{shortest}?{query}"),
+    };
+    let location = HeaderValue::from_str(&target).ok()?;
+    let shows = matches!(request.method, Method::GET | Method::HEAD);
+    let escaped = target.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&#34;");
+    let body = if shows { format!("<a href=\"{escaped}\">Temporary Redirect</a>.\n\n") } else { String::new() };
+    let mut response = WebResponse::new(StatusCode::TEMPORARY_REDIRECT, HTML, body);
+    response.headers.insert(header::LOCATION, location);
+    if !shows {
+        response.headers.remove(header::CONTENT_TYPE);
+    }
+    Some(response)
+}
+
+/// Without `//`, `.` and `..`.
+fn shortest_path(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    let is_folder = path.ends_with('/') && !parts.is_empty();
+    format!("/{}{}", parts.join("/"), if is_folder { "/" } else { "" })
+}
+
+fn version_page(front: &Services) -> WebResponse {
+    let view = front.shared().view.load();
+    let body = format!(
+        r#"{{"etcdserver":"{}","etcdcluster":"{}","storage":"{}"}}"#,
+        version::SERVER,
+        view.membership.version.as_deref().unwrap_or("not_decided"),
+        view.storage_version.as_deref().unwrap_or("unknown"),
+    );
+    WebResponse::new(StatusCode::OK, JSON, body)
+}
+
+/// What etcd publishes of itself, but for the memory of a Go program.
+fn variables(view: &View) -> String {
+    let command_line: Vec<String> = std::env::args().collect();
+    format!(
+        "{{\n\"cmdline\": {},\n\"file_descriptor_limit\": {},\n\"raft.status\": {}\n}}\n",
+        serde_json::Value::from(command_line),
+        process::read().max_fds,
+        raft_status(view)
+    )
+}
+
+fn raft_status(view: &View) -> String {
+    let (id, raft) = (view.membership.local_id, view.raft);
+    let leads = raft.leader == id;
+    let committed = raft.committed.max(view.applied);
+    let progress = match leads {
+        true => format!(r#""{id:x}":{{"match":{committed},"next":{},"state":"StateReplicate"}}"#, committed + 1),
+        false => String::new(),
+    };
+    format!(
+        "{{\"id\":\"{id:x}\",\"term\":{},\"vote\":\"{:x}\",\"commit\":{committed},\"lead\":\"{:x}\",\"raftState\":\"{}\",\
+         \"applied\":{},\"progress\":{{{progress}}},\"leadtransferee\":\"0\"}}",
+        raft.term,
+        raft.leader,
+        raft.leader,
+        if leads { "StateLeader" } else { "StateFollower" },
+        view.applied,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shortest_path;
+
+    #[test]
+    fn paths_as_gos_router_cleans_them() {
+        for (path, shortest) in [
+            ("/health", "/health"),
+            ("/health/", "/health/"),
+            ("//health", "/health"),
+            ("/a/../health", "/health"),
+            ("/../..", "/"),
+            ("/a/./b//", "/a/b/"),
+            ("", "/"),
+        ] {
+            assert_eq!(shortest_path(path), shortest, "{path}");
+        }
+    }
+}
