@@ -66,7 +66,7 @@ impl Member {
     }
 
     fn commit(&mut self) {
-        assert!(self.applier.begin_commit());
+        assert!(self.applier.begin_commit(false));
         let commit = loop {
             if let Some(commit) = self.applier.backend().step_commit(100).expect("sound") {
                 break commit;
@@ -174,7 +174,7 @@ fn a_revocation_is_one_revision_however_many_slices_it_takes() {
         assert!(member.history(before + 1).is_empty());
         assert_eq!(member.applier.index(), entry.index - 1);
         assert_eq!(member.applier.view(RAFT).applied, entry.index - 1);
-        assert!(!member.applier.begin_commit(), "half of it is not to be stored");
+        assert!(!member.applier.begin_commit(false), "half of it is not to be stored");
         applied = member.applier.go_on(RAFT, |_| true).expect("sound");
         slices += 1;
     }

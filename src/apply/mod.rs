@@ -149,6 +149,18 @@ impl Applier {
         self.index - u64::from(self.is_midway())
     }
 
+    /// Term of that entry.
+    #[must_use]
+    pub fn term(&self) -> u64 {
+        self.term
+    }
+
+    /// The newest revision.
+    #[must_use]
+    pub fn revision(&self) -> i64 {
+        self.store.revision()
+    }
+
     #[must_use]
     pub fn membership(&self) -> &Membership {
         &self.membership
@@ -388,9 +400,9 @@ impl Applier {
     }
 
     /// Puts the applied index into the batch and seals it. `false` if there is nothing to commit. A page file that gives back
-    /// its end is committed even without a change.
-    pub fn begin_commit(&mut self) -> bool {
-        let is_idle = self.backend.pending_changes() == 0 && !self.backend.is_shrinking();
+    /// its end is committed even without a change, and so is the applied index alone if `is_forced`.
+    pub fn begin_commit(&mut self, is_forced: bool) -> bool {
+        let is_idle = self.backend.pending_changes() == 0 && !self.backend.is_shrinking() && !is_forced;
         if is_idle || self.is_midway() {
             return false;
         }

@@ -90,6 +90,12 @@ pub fn wrap(id: u64, kind: Kind, message: &[u8]) -> Bytes {
     out.freeze()
 }
 
+/// Field number of the request in an entry's data; 0 if there is none.
+#[must_use]
+pub fn operation_field(data: &[u8]) -> u32 {
+    decode_key(&mut &data[..]).map_or(0, |(field, _)| field)
+}
+
 impl RaftRequest {
     /// Reads an entry's data. The request's bytes fields share `data`.
     ///

@@ -109,6 +109,8 @@ const _: () = assert!(ANSWER_PIECE_BYTES <= STREAM_SEND_BUFFER_BYTES);
 /// Room for the answer to a read of one key before it has to grow.
 pub const POINT_ANSWER_BYTES: usize = 512;
 
+/// A read index that was asked for and has not come is asked for again after this (etcd's `readIndexRetryTime`).
+pub const READ_INDEX_RETRY_MS: u64 = 500;
 /// Proposals that may wait for their answer on one member; beyond it `too many requests`.
 pub const PROPOSALS_MAX: usize = 65_536;
 /// Bytes of proposals that enter Raft in one turn of the engine.

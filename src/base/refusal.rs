@@ -57,6 +57,7 @@ refusals! {
     Stopped = Unavailable, "etcdserver: server stopped";
     Timeout = Unavailable, "etcdserver: request timed out";
     TimeoutLeaderFail = Unavailable, "etcdserver: request timed out, possibly due to previous leader failure";
+    TimeoutLeaderTransfer = Unavailable, "etcdserver: request timed out, leader transfer took too long";
     TimeoutConnectionLost = Unavailable, "etcdserver: request timed out, possibly due to connection lost";
     Corrupt = DataLoss, "etcdserver: corrupt cluster";
     BadLeaderTransferee = FailedPrecondition, "etcdserver: bad leader transferee";

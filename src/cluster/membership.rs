@@ -97,6 +97,12 @@ impl Membership {
         Some(member)
     }
 
+    /// Whether this id was removed from the cluster.
+    #[must_use]
+    pub fn is_removed(&self, id: u64) -> bool {
+        self.removed.contains(&id)
+    }
+
     #[must_use]
     pub fn member(&self, id: u64) -> Option<&Member> {
         self.members.get(&id)

@@ -94,6 +94,35 @@ impl Initial {
         }
     }
 
+    /// The state of a member that continues: everything up to `applied`, an index and its term, is in its page file, and `entries`
+    /// is what its log holds, which may begin before that. The applied ones are kept for followers that lag, the newest of them up
+    /// to `retained_bytes_max`.
+    #[must_use]
+    pub fn continuing(
+        hard_state: HardState,
+        conf_state: ConfState,
+        applied: (u64, u64),
+        mut entries: Vec<LogEntry>,
+        retained_bytes_max: usize,
+    ) -> Initial {
+        let (index, term) = applied;
+        let applied_count = entries.iter().take_while(|entry| entry.index <= index).count();
+        let mut bytes = 0;
+        let kept = entries[..applied_count].iter().rev().take_while(|entry| {
+            bytes += entry.data.len();
+            bytes <= retained_bytes_max
+        });
+        let dropped = applied_count - kept.count();
+        entries.drain(..dropped);
+        let (mut snapshot_index, mut snapshot_term) = (index, term);
+        // The term of the entry before the first is not known, so the first one only serves to say its own.
+        if let Some(first) = entries.first().filter(|first| first.index <= index) {
+            (snapshot_index, snapshot_term) = (first.index, first.term);
+            entries.remove(0);
+        }
+        Initial { hard_state, conf_state, snapshot_index, snapshot_term, entries, applied: index }
+    }
+
     /// Checks what the crate would panic over, and builds the log it starts with.
     pub(super) fn into_log(self) -> Result<MemoryLog, StartError> {
         if !validate::is_plain(&self.conf_state) {
@@ -206,6 +235,25 @@ mod tests {
         let log = initial.into_log().unwrap();
         let state = log.initial_state().unwrap().hard_state;
         assert_eq!((state.term, state.vote, state.commit), (3, 0, 6));
+    }
+
+    #[test]
+    fn a_log_that_begins_before_the_page_file_keeps_applied_entries() {
+        let entry =
+            |index| LogEntry { index, term: 2, kind: EntryKind::Normal, data: Bytes::from_static(b"0123456789") };
+        let conf_state = ConfState { voters: vec![1], ..ConfState::default() };
+        let hard_state = HardState { term: 2, vote: 1, commit: 6 };
+        let of = |entries: Vec<LogEntry>, bytes| {
+            let initial = Initial::continuing(hard_state, conf_state.clone(), (6, 2), entries, bytes);
+            let first = initial.entries.first().map(|entry| entry.index);
+            let start = (initial.snapshot_index, initial.snapshot_term, first);
+            initial.into_log().expect("sound");
+            start
+        };
+        assert_eq!(of((3..=8).map(entry).collect(), 1000), (3, 2, Some(4)));
+        assert_eq!(of((3..=8).map(entry).collect(), 20), (5, 2, Some(6)));
+        assert_eq!(of((3..=6).map(entry).collect(), 0), (6, 2, None));
+        assert_eq!(of((7..=8).map(entry).collect(), 1000), (6, 2, Some(7)));
     }
 
     #[test]

@@ -12,18 +12,16 @@
 //! 2. What follows from the published view (revisions, sizes, leader, applied operations) is not counted at all: the page reads
 //!    the view.
 
-pub mod apply_watch;
+pub mod slow;
 
 use std::{
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
-use prost::encoding::decode_key;
-
 use crate::{
     apply::request::Kind,
-    base::{limits, log_entry::LogEntry},
+    base::limits,
     metrics::{Grpc, GrpcCounts, GrpcMethod, Name, Series, Sheet},
     rpc::{CallCounters, CallReport, MethodCounts},
 };
@@ -173,10 +171,9 @@ impl CoreMeter {
 
 impl EngineMeter {
     /// A request from the log was applied.
-    pub fn applied(&self, entry: &LogEntry, is_ok: bool, took: Duration) {
-        let field = decode_key(&mut &entry.data[..]).map_or(0, |(field, _)| field);
+    pub fn applied(&self, operation: u32, is_ok: bool, took: Duration) {
         let last = OPERATIONS.len() - 1;
-        let at = OPERATIONS.iter().position(|(other, _)| *other == field).unwrap_or(last);
+        let at = OPERATIONS.iter().position(|(other, _)| *other == operation).unwrap_or(last);
         let series = self.applies[at].series(is_ok, |success| {
             self.sheet.series(Name::ServerApplyDurationSeconds, &[OPERATIONS[at].1, success, "v3"])
         });
@@ -264,11 +261,7 @@ impl ClientVersions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        apply::request,
-        base::log_entry::EntryKind,
-        metrics::{Process, render},
-    };
+    use crate::metrics::{Process, render};
 
     fn page(meters: &Meters) -> String {
         let (sheets, grpc): (Vec<_>, Vec<_>) = (meters.sheets().collect(), meters.grpc().collect());
@@ -285,9 +278,7 @@ mod tests {
             front.ranged(false, Duration::from_millis(3));
             versions.count(&front.sheet, "unary", Some(b"3.7"));
         }
-        let data = request::wrap(1, Kind::ClusterVersionSet, &[]);
-        let entry = LogEntry { index: 1, term: 1, kind: EntryKind::Normal, data };
-        meters.engine.applied(&entry, true, Duration::from_micros(50));
+        meters.engine.applied(Kind::ClusterVersionSet as u32, true, Duration::from_micros(50));
         let text = page(&meters);
         for line in [
             r#"etcd_server_request_duration_seconds_count{success="true",type="Range"} 2"#,

@@ -7,16 +7,23 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::lease_questions::{LeaseAnswer, LeaseQuestion};
-use crate::{base::refusal::Refusal, watch::Batch};
+use crate::{base::refusal::Refusal, proto::raftpb, watch::Batch};
 
 /// Where an answer goes: the number of a core that serves connections.
 pub type CoreId = u16;
 
-/// From a front core to the engine.
+/// The member itself, where nobody but the log waits for an answer.
+pub const SELF: CoreId = CoreId::MAX;
+
+/// From the services of a core to the replica.
 #[derive(Debug)]
 pub enum Request {
     /// Replicate this marshalled `InternalRaftRequest`; the outcome comes back under `id`.
     Propose { id: u64, data: Bytes },
+    /// Change the membership; the outcome comes back under `id` once the change is applied.
+    ChangeMembers { id: u64, change: raftpb::ConfChange },
+    /// Hand leadership to this member; the outcome comes back under `id`.
+    TransferLeader { id: u64, to: u64 },
     /// Confirm that this member may serve reads; comes back under `context`.
     ReadIndex { context: u64 },
     /// Work on the page file; its end comes back under `id`.
@@ -25,7 +32,7 @@ pub enum Request {
     Leases { questions: Vec<(u64, LeaseQuestion)> },
 }
 
-/// What a front may ask for that is no request of the state.
+/// Work on the page file that is no request of the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Chore {
     /// Everything applied before goes into the page file.
@@ -34,13 +41,11 @@ pub enum Chore {
     Defragment,
 }
 
-/// From the engine to a front core.
+/// From the replica to the services of a core.
 #[derive(Debug)]
 pub enum Answer {
     /// The proposal was applied (the encoded response without its gRPC frame) or refused.
     Proposal { id: u64, outcome: Result<Bytes, Refusal> },
-    /// The proposal was applied, and its outcome comes when what it asked for is done, however long that takes.
-    ProposalDeferred { id: u64 },
     /// The view published last is at least as new as the read index.
     ReadConfirmed { context: u64 },
     /// The round failed.

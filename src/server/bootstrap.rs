@@ -16,28 +16,19 @@ use std::{
 };
 
 use crate::{
-    apply::{
-        Applier,
-        state::{self, Restored, StateError},
-    },
-    backend::Backend,
+    apply::state::Restored,
     base::{
         limits,
         log_entry::{ConfState, EntryKind, LogEntry},
     },
     cluster::{
         ids::{self, MemberSalt},
-        membership::{Member, Membership},
+        membership::Member,
     },
     config::Config,
-    consensus::{self, Consensus, Initial, LogLevel, StartError},
-    drive::{
-        engine::Engine,
-        log_files::{self, LogFiles},
-    },
-    lease::{Lessor, Terms},
-    meters::apply_watch::ApplyWatch,
-    mvcc::{self, Attachment, Restore, Store},
+    consensus::{self, Consensus, LogLevel, SnapshotMark, StartError},
+    drive::log_files::{self, LogFiles},
+    lease::Terms,
     os::{
         self,
         file::{self, FileError, PagedFile, WalMode, sync_directory},
@@ -45,10 +36,11 @@ use crate::{
         mapping::Mapping,
         probe, random,
     },
-    pagefile::{Corrupt, OpenError, PageFile},
+    pagefile::{OpenError, PageFile},
     proto::raftpb,
+    replica::{self, Identity, Opening, OpeningError},
     server::datadir::{DataDir, DataDirError},
-    wal::{self, Action, IssuedBatch, Metadata, Replay, ReplayError, SegmentFile, Wal},
+    wal::{self, Action, IssuedBatch, Metadata, Replay, ReplayError, Wal},
 };
 
 /// Why a member cannot start.
@@ -73,11 +65,7 @@ pub enum BootError {
     )]
     DatabaseWithoutLog { path: PathBuf },
     #[error("database: {0}")]
-    Corrupt(#[from] Corrupt),
-    #[error("database: {0}")]
-    Mvcc(#[from] mvcc::Failure),
-    #[error("database: {0}")]
-    State(#[from] StateError),
+    Opening(#[from] OpeningError),
     #[error("log: {0}")]
     Replay(#[from] ReplayError),
     #[error("log: {0}")]
@@ -90,11 +78,10 @@ pub enum BootError {
 
 /// A member that is ready to be driven.
 pub struct Booted {
-    pub engine: Engine,
+    pub initial: replica::Initial,
+    pub identity: Identity,
     pub files: LogFiles,
     pub pages: PagedFile,
-    pub actions: Vec<Action>,
-    pub metadata: Metadata,
     /// Whether this is the first start.
     pub is_new: bool,
     /// Held as long as the member runs.
@@ -103,10 +90,7 @@ pub struct Booted {
 
 /// The page file's side of a member.
 struct Database {
-    store: Store,
-    backend: Backend,
-    state: Restored,
-    attachments: Vec<Attachment>,
+    opening: Opening,
     pages: PagedFile,
     lock: PathLock,
 }
@@ -117,14 +101,14 @@ struct Log {
     files: LogFiles,
     actions: Vec<Action>,
     metadata: Metadata,
-    initial: Initial,
+    initial: consensus::Initial,
 }
 
 /// Opens or founds the member of this configuration.
 ///
 /// # Errors
 /// The data directory cannot be used, or what is in it is damaged.
-pub async fn boot(config: &Config, watch: ApplyWatch) -> Result<Booted, BootError> {
+pub async fn boot(config: &Config) -> Result<Booted, BootError> {
     let dir = DataDir::open(&config.data_dir, config.wal_dir.as_deref())?;
     let found = log_files::found(dir.wal())?;
     let has_log = !found.segments.is_empty();
@@ -135,15 +119,15 @@ pub async fn boot(config: &Config, watch: ApplyWatch) -> Result<Booted, BootErro
     }
     prepare_database(&dir, has_log)?;
     let database = open_database(&dir, config.fsync).await?;
-    if !has_log && database.state.index > 0 {
+    if !has_log && database.opening.state().index > 0 {
         return Err(BootError::DatabaseWithoutLog { path: dir.database() });
     }
     let files = LogFiles::new(dir.wal(), wal_mode(config));
     let mut is_new = !has_log;
     let log = match has_log {
-        true => match replay(&found.segments, &found.spares, files, &database.state).await {
+        true => match replay(config, &found, files, database.opening.state()).await {
             // A first start that ended before its log had anything.
-            Err(BootError::Replay(ReplayError::Empty)) if database.state.index == 0 => {
+            Err(BootError::Replay(ReplayError::Empty)) if database.opening.state().index == 0 => {
                 is_new = true;
                 log_files::clear(dir.wal())?;
                 found_log(config, LogFiles::new(dir.wal(), wal_mode(config))).await?
@@ -152,22 +136,16 @@ pub async fn boot(config: &Config, watch: ApplyWatch) -> Result<Booted, BootErro
         },
         false => found_log(config, files).await?,
     };
-    assemble(config, dir, database, log, watch, is_new)
+    assemble(config, dir, database, log, is_new)
 }
 
-fn assemble(
-    config: &Config,
-    dir: DataDir,
-    database: Database,
-    log: Log,
-    watch: ApplyWatch,
-    is_new: bool,
-) -> Result<Booted, BootError> {
+fn assemble(config: &Config, dir: DataDir, database: Database, log: Log, is_new: bool) -> Result<Booted, BootError> {
     let Metadata { cluster_id, member_id } = log.metadata;
-    let membership: Membership = database.state.membership(cluster_id, member_id);
-    let lessor = restore_leases(config, &database);
-    let applier = Applier::new(database.store, database.backend, database.state, membership, lessor)
-        .with_quota(config.quota_bytes);
+    let identity = Identity { cluster_id, member_id, terms: lease_terms(config), quota_bytes: config.quota_bytes };
+    let opened = database.opening.finish(&identity)?;
+    if opened.dangling > 0 {
+        tracing::error!(keys = opened.dangling, "failed to attach keys to their leases: no such leases");
+    }
     let election_ticks = config.election.as_millis() / config.heartbeat.as_millis().max(1);
     let settings = consensus::Config {
         member_id,
@@ -177,13 +155,24 @@ fn assemble(
         seed: random::number(),
         log: raft_log,
     };
+    let applied = opened.applier.index();
+    let kept = log.initial.entries.iter().take_while(|entry| entry.index <= applied);
+    let retained = kept.map(|entry| (entry.index, entry.data.len())).collect();
+    let committed =
+        SnapshotMark { index: applied, term: opened.applier.term(), conf_state: log.initial.conf_state.clone() };
     let consensus = Consensus::new(&settings, log.initial)?;
     Ok(Booted {
-        engine: Engine::new(consensus, log.wal, applier, config.snapshot_catchup_entries, watch),
+        initial: replica::Initial {
+            consensus,
+            wal: log.wal,
+            applier: opened.applier,
+            retained,
+            committed,
+            actions: log.actions,
+        },
+        identity,
         files: log.files,
         pages: database.pages,
-        actions: log.actions,
-        metadata: log.metadata,
         is_new,
         locks: (dir, database.lock),
     })
@@ -195,15 +184,9 @@ pub fn request_timeout(config: &Config) -> Duration {
     Duration::from_secs(5) + 2 * config.election
 }
 
-fn restore_leases(config: &Config, database: &Database) -> Lessor {
+fn lease_terms(config: &Config) -> Terms {
     let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let terms = Terms::new(ms(config.heartbeat), ms(config.election), ms(request_timeout(config)));
-    let mut lessor = Lessor::new(terms);
-    let dangling = lessor.restore(&database.state.leases, &database.attachments);
-    if dangling > 0 {
-        tracing::error!(keys = dangling, "failed to attach keys to their leases: no such leases");
-    }
-    lessor
+    Terms::new(ms(config.heartbeat), ms(config.election), ms(request_timeout(config)))
 }
 
 fn raft_log(level: LogLevel, line: &str) {
@@ -250,21 +233,18 @@ async fn open_database(dir: &DataDir, sync: bool) -> Result<Database, BootError>
     mapping.will_need(usize::try_from(length).unwrap_or(usize::MAX));
     let opened = PageFile::open(mapping.page_map(), length);
     let file = opened.map_err(|source| BootError::Open { path: path.clone(), source })?;
-    let mut backend = Backend::new(file)?;
-    let state = state::restore(&backend.view())?;
-    let mut restore = Restore::new(backend.view())?;
-    while !restore.step(limits::RESTORE_RECORDS_PER_SLICE)? {
+    let mut opening = Opening::new(file)?;
+    while !opening.step()? {
         os::yield_now().await;
     }
-    let (store, attachments) = restore.finish(&mut backend)?;
-    Ok(Database { store, backend, state, attachments, pages, lock })
+    Ok(Database { opening, pages, lock })
 }
 
 /// A new log: its first segment, and the conf changes that make the initial members.
 async fn found_log(config: &Config, files: LogFiles) -> Result<Log, BootError> {
     let member = founding_member(config);
     let metadata = Metadata { cluster_id: ids::cluster_id(&[member.id]), member_id: member.id };
-    let initial = Initial::of_new_cluster(vec![(member.id, member.to_json().into())]);
+    let initial = consensus::Initial::of_new_cluster(vec![(member.id, member.to_json().into())]);
     let (mut wal, actions) = Wal::create(wal::Config::new(salt()), metadata);
     for action in &actions {
         if let Some(segment) = files.carry_out(action).await? {
@@ -295,21 +275,22 @@ async fn write_all(files: &LogFiles, wal: &mut Wal, batches: Vec<IssuedBatch>) -
     Ok(())
 }
 
-/// Reads the log behind what the page file has, and repairs a torn end.
+/// Reads the log, from as far before the page file's state as followers may lag, and repairs a torn end.
 async fn replay(
-    segments: &[SegmentFile],
-    spares: &[SegmentFile],
+    config: &Config,
+    found: &log_files::Found,
     files: LogFiles,
     state: &Restored,
 ) -> Result<Log, BootError> {
     sync_directory(files.directory())?;
-    let mut replay = Replay::new(segments.to_vec(), state.index)?;
+    let keep_after = state.index.saturating_sub(config.snapshot_catchup_entries.saturating_add(1));
+    let mut replay = Replay::new(found.segments.clone(), keep_after)?;
     while let Some(read) = replay.next_read() {
         let path = files.directory().join(read.segment.file_name());
         replay.feed(&read_slice(&path, read.offset, read.length)?)?;
         os::yield_now().await;
     }
-    let recovered = replay.finish(wal::Config::new(salt()), spares)?;
+    let recovered = replay.finish(wal::Config::new(salt()), &found.spares)?;
     let contents = recovered.contents;
     if let Some(cut) = contents.cut {
         tracing::warn!(
@@ -319,7 +300,7 @@ async fn replay(
             "cut a torn tail off the log; nothing in it was acknowledged"
         );
     }
-    for segment in segments {
+    for segment in &found.segments {
         files.open(segment.id).await?;
     }
     for segment in &recovered.repair.sync {
@@ -329,14 +310,13 @@ async fn replay(
         return Err(BootError::LogBehindDatabase { last: contents.last_index, applied: state.index });
     }
     let conf_state = state.conf_state.clone().unwrap_or_else(|| founders(&contents.entries));
-    let initial = Initial {
-        hard_state: contents.hard_state,
+    let initial = consensus::Initial::continuing(
+        contents.hard_state,
         conf_state,
-        snapshot_index: state.index,
-        snapshot_term: state.term,
-        entries: contents.entries,
-        applied: state.index,
-    };
+        (state.index, state.term),
+        contents.entries,
+        limits::RETAINED_BYTES_MAX,
+    );
     let mut repair = recovered.repair;
     for write in std::mem::take(&mut repair.writes) {
         files.write(write).await?;

@@ -1,7 +1,7 @@
 //! The shell: a configuration becomes a running member.
 //!
 //! ```text
-//!   config ─▶ bootstrap (data directory, page file, log) ─▶ engine ─▶ node: tasks on the engine's core
+//!   config ─▶ bootstrap (data directory, page file, log) ─▶ replica ─▶ driver: tasks on the replica's core
 //!   cores  ─▶ fronts: one per core, connected to the engine by calls (same core) or channels
 //!   ready  ─▶ attributes and cluster version through the log ─▶ listeners accept ─▶ signal ─▶ drain ─▶ last commit
 //! ```
@@ -27,9 +27,9 @@ use crate::{
     apply::request::{self, Kind},
     base::{limits, version},
     config::Config,
-    drive::{self, CoreLink, Node, Pace, SELF, expiry::Expiry, mailbox::MailboxToCore},
+    drive::{self, CoreLink, Driver, mailbox::MailboxToCore},
     frontend,
-    meters::{Meters, apply_watch::ApplyWatch},
+    meters::Meters,
     os::{
         self,
         channel::{ReceiverSeat, SenderSeat, channel},
@@ -40,7 +40,7 @@ use crate::{
         probe, signal,
     },
     proto::membershippb::{Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest},
-    replica::{Answer, Request},
+    replica::{self, Answer, Identity, OwnIds, Replica, Request, SELF, Stopwatch},
     rpc::{Server, Settings},
     server::{bootstrap::boot, cores::Layout},
     services::{self, ServiceHandler, Services, Shared, WatchShared},
@@ -104,16 +104,22 @@ async fn serve_on(
     let meters =
         Meters::new(layout.front_count(), &services::methods::MEASURED, config.extensive_metrics, config.warning_apply);
     meters.show_gates(config.gates.iter().map(|(name, (stage, open))| (*name, *stage, *open)));
-    let booted = boot(&config, ApplyWatch::new(Arc::clone(&meters))).await?;
-    let (locks, actions, metadata, is_new) = (booted.locks, booted.actions, booted.metadata, booted.is_new);
+    let booted = boot(&config).await?;
+    let (locks, identity, is_new) = (booted.locks, booted.identity, booted.is_new);
     let text = if is_new { "starting local member" } else { "restarting local member" };
     tracing::info!(
-        local_member_id = format!("{:x}", metadata.member_id),
-        cluster_id = format!("{:x}", metadata.cluster_id),
+        local_member_id = format!("{:x}", identity.member_id),
+        cluster_id = format!("{:x}", identity.cluster_id),
         "{text}"
     );
+    let first_id = first_proposal_id(identity.member_id);
+    let (ids, count) = (first_id + OWN_IDS, layout.proposers());
+    let own_ids = OwnIds { next: ids + layout.front_count() as u64, step: count };
+    let mut effects = Vec::new();
+    let settings = replica_settings(&config, identity, own_ids);
+    let replica = Replica::start(settings, booted.initial, stopwatch(), &mut effects);
     let shared = Arc::new(Shared {
-        view: ArcSwap::new(booted.engine.view()),
+        view: ArcSwap::new(replica.view()),
         request_bytes_max: config.request_bytes_max,
         txn_ops_max: config.txn_ops_max,
         quota_bytes: config.quota_bytes,
@@ -121,23 +127,19 @@ async fn serve_on(
         meters,
         watch: WatchShared::new(layout.front_count(), config.watch_progress, config.request_bytes_max),
     });
-    let node = Node::new(booted.engine, booted.files, booted.pages, Arc::clone(&shared), pace(&config));
-    node.start(actions);
-    node.campaign();
-    let first_id = first_proposal_id(metadata.member_id);
-    publish(&config, &node, &shared, first_id).await;
+    let driver = Driver::new(replica, booted.files, booted.pages, Arc::clone(&shared));
+    driver.start(effects);
+    driver.campaign();
+    publish(&config, &driver, &shared, first_id).await;
 
     let own = layout.engine_serves.then(|| listeners.remove(0));
-    let ids = first_id + OWN_IDS;
-    let count = layout.proposers();
-    os::spawn_local(Expiry::run(Rc::clone(&node), ids + layout.front_count() as u64, count));
     let mut own_front = None;
     if let Some(listeners) = own {
-        let front = Services::new(0, count, ids, Arc::clone(&shared), Rc::clone(&node.wake));
-        node.connect(CoreLink::Here(Rc::clone(&front)));
+        let front = Services::new(0, count, ids, Arc::clone(&shared), Rc::clone(&driver.wake));
+        driver.connect(CoreLink::Here(Rc::clone(&front)));
         own_front = Some((Rc::clone(&front), start_front(&config, front, listeners)));
     }
-    let threads = start_other_fronts(&config, &layout, &node, &shared, ids, listeners)?;
+    let threads = start_other_fronts(&config, &layout, &driver, &shared, ids, listeners)?;
     for address in &config.listen_client {
         tracing::info!(
             traffic = "grpc+http",
@@ -148,7 +150,7 @@ async fn serve_on(
     tracing::info!("ready to serve client requests");
     notify_supervisor();
 
-    let signal = node.stop_signal().await;
+    let signal = driver.stop_signal().await;
     tracing::info!(signal = signal::name(signal), "received signal; shutting down");
     if let Some((front, server)) = own_front {
         front.stop_watching();
@@ -158,7 +160,7 @@ async fn serve_on(
     while threads.iter().any(|thread| !thread.is_finished()) {
         os::sleep(Duration::from_millis(limits::SIGNAL_POLL_MS)).await;
     }
-    node.finish().await;
+    driver.finish().await;
     tracing::info!(name = config.name, data_dir = %config.data_dir.display(), "closed etcd server");
     // Held until here: the data directory is ours to the last write.
     let _held = locks;
@@ -181,14 +183,26 @@ fn log_start(config: &Config) {
     }
 }
 
-fn pace(config: &Config) -> Pace {
-    Pace {
-        tick: config.heartbeat,
-        commit_interval: config.commit_interval,
+fn replica_settings(config: &Config, identity: Identity, own_ids: OwnIds) -> replica::Settings {
+    let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    replica::Settings {
+        identity,
+        request_timeout_ms: ms(bootstrap::request_timeout(config)),
+        tick_ms: ms(config.heartbeat),
+        election_ms: ms(config.election),
+        commit_interval_ms: ms(config.commit_interval),
         commit_changes_max: config.commit_changes_max,
         compaction_batch: config.compaction_batch,
-        compaction_pause: config.compaction_pause,
+        compaction_pause_ms: ms(config.compaction_pause),
+        catchup_entries: config.snapshot_catchup_entries,
+        slow_apply_ns: u64::try_from(config.warning_apply.as_nanos()).unwrap_or(u64::MAX),
+        own_ids,
     }
+}
+
+fn stopwatch() -> Stopwatch {
+    let started = clock::now();
+    Stopwatch::new(Box::new(move || u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX)))
 }
 
 /// Proposal ids that the member keeps for itself, before those of its fronts.
@@ -200,7 +214,7 @@ fn first_proposal_id(member_id: u64) -> u64 {
 }
 
 /// Waits for leadership and tells the cluster name, client URLs and version; only then clients are served.
-async fn publish(config: &Config, node: &Rc<Node>, shared: &Shared, first_id: u64) {
+async fn publish(config: &Config, driver: &Rc<Driver>, shared: &Shared, first_id: u64) {
     let poll = Duration::from_millis(limits::PUBLISH_POLL_MS);
     while shared.view.load().raft.leader == 0 {
         os::sleep(poll).await;
@@ -208,11 +222,11 @@ async fn publish(config: &Config, node: &Rc<Node>, shared: &Shared, first_id: u6
     let local_id = shared.view.load().membership.local_id;
     let attributes = Attributes { name: config.name.clone(), client_urls: config.advertise_client_urls.clone() };
     let set = ClusterMemberAttrSetRequest { member_id: local_id, member_attributes: Some(attributes) };
-    propose_own(node, first_id, Kind::ClusterMemberAttrSet, &set);
+    propose_own(driver, first_id, Kind::ClusterMemberAttrSet, &set);
     if shared.view.load().membership.version.is_none() {
         tracing::info!(cluster_version = version::CLUSTER, "setting up initial cluster version using v3 API");
         let set = ClusterVersionSetRequest { ver: version::CLUSTER.to_owned() };
-        propose_own(node, first_id + 1, Kind::ClusterVersionSet, &set);
+        propose_own(driver, first_id + 1, Kind::ClusterVersionSet, &set);
     }
     let published = || {
         let view = shared.view.load();
@@ -225,8 +239,8 @@ async fn publish(config: &Config, node: &Rc<Node>, shared: &Shared, first_id: u6
     tracing::info!(local_member_id = format!("{local_id:x}"), "published local member to cluster through raft");
 }
 
-fn propose_own(node: &Node, id: u64, kind: Kind, message: &impl Message) {
-    node.submit(SELF, Request::Propose { id, data: request::wrap(id, kind, &message.encode_to_vec()) });
+fn propose_own(driver: &Rc<Driver>, id: u64, kind: Kind, message: &impl Message) {
+    driver.submit(SELF, Request::Propose { id, data: request::wrap(id, kind, &message.encode_to_vec()) });
 }
 
 type FrontServer = frontend::Front<ServiceHandler, Web>;
@@ -263,7 +277,7 @@ type Threads = Vec<std::thread::JoinHandle<io::Result<()>>>;
 fn start_other_fronts(
     config: &Arc<Config>,
     layout: &Layout,
-    node: &Rc<Node>,
+    driver: &Rc<Driver>,
     shared: &Arc<Shared>,
     ids: u64,
     listeners: Vec<Vec<TcpListener>>,
@@ -277,8 +291,8 @@ fn start_other_fronts(
         let id = u16::try_from(number).expect("cores are counted in u16");
         let mailbox = MailboxToCore::default();
         os::spawn_local(mailbox.clone().carry(to_front));
-        os::spawn_local(receive_requests(Rc::clone(node), id, from_front));
-        node.connect(CoreLink::Away(mailbox));
+        os::spawn_local(receive_requests(Rc::clone(driver), id, from_front));
+        driver.connect(CoreLink::Away(mailbox));
         let seat = Seat { name: format!("ringd-{number}"), cpu: Some(*cpu), spin: Duration::ZERO };
         let (config, shared) = (Arc::clone(config), Arc::clone(shared));
         let far = FarFront { id, count: layout.proposers(), ids, to_engine, from_engine, listeners };
@@ -288,10 +302,10 @@ fn start_other_fronts(
     Ok(threads)
 }
 
-async fn receive_requests(node: Rc<Node>, front: u16, seat: ReceiverSeat<Request>) {
+async fn receive_requests(driver: Rc<Driver>, front: u16, seat: ReceiverSeat<Request>) {
     let receiver = seat.connect().await;
     while let Some(request) = receiver.receive().await {
-        node.submit(front, request);
+        driver.submit(front, request);
     }
 }
 

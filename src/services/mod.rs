@@ -146,7 +146,6 @@ impl Services {
     pub fn on_answer(self: &Rc<Self>, answer: Answer) {
         match answer {
             Answer::Proposal { id, outcome } => self.on_proposal(id, outcome),
-            Answer::ProposalDeferred { id } => self.on_deferred(id),
             Answer::ReadConfirmed { context } => self.on_confirmed(context),
             Answer::ReadFailed { context, error } => self.on_read_failed(context, error),
             Answer::Changes(batch) => self.on_far_changes(&batch),
@@ -158,7 +157,6 @@ impl Services {
 
     /// Ends what has waited for longer than the request timeout. Called at every tick.
     pub fn expire(&self, now: Instant) {
-        self.expire_proposals(now);
         self.expire_quota(now);
         self.expire_reads(now);
     }

@@ -25,8 +25,6 @@ struct Proposal {
     kind: Kind,
     waiter: Waiter,
     since: Instant,
-    /// Applied: what it asked for is being done, and may take its time.
-    deferred: bool,
 }
 
 pub(super) enum Waiter {
@@ -72,7 +70,7 @@ impl Services {
         if data.len() > self.shared.request_bytes_max {
             return Err(Refusal::RequestTooLarge);
         }
-        self.proposals.borrow_mut().waiting.insert(id, Proposal { kind, waiter, since, deferred: false });
+        self.proposals.borrow_mut().waiting.insert(id, Proposal { kind, waiter, since });
         self.meter().sheet.change(Name::ServerProposalsPending, 1);
         self.tell_engine(Request::Propose { id, data });
         Ok(())
@@ -95,25 +93,6 @@ impl Services {
         match outcome {
             Err(Refusal::NoSpace) => self.refuse_full(proposal.waiter),
             outcome => proposal.waiter.end(outcome),
-        }
-    }
-
-    /// A proposal was applied and waits for what it asked for.
-    pub(super) fn on_deferred(&self, id: u64) {
-        if let Some(proposal) = self.proposals.borrow_mut().waiting.get_mut(&id) {
-            proposal.deferred = true;
-        }
-    }
-
-    pub(super) fn expire_proposals(&self, now: Instant) {
-        let expired: Vec<Proposal> = {
-            let waiting = &mut self.proposals.borrow_mut().waiting;
-            let late = |proposal: &Proposal| !proposal.deferred && self.is_late(now, proposal.since);
-            waiting.extract_if(|_, proposal| late(proposal)).map(|(_, proposal)| proposal).collect()
-        };
-        for proposal in expired {
-            self.count_proposal(&proposal, now, Some(Refusal::Timeout));
-            proposal.waiter.end(Err(Refusal::Timeout));
         }
     }
 

@@ -92,16 +92,9 @@ impl Services {
         }
     }
 
+    /// No quorum confirmed the round in time.
     pub(super) fn on_read_failed(&self, context: u64, error: Refusal) {
-        if error == Refusal::LeaderChanged {
-            self.meter().sheet.add(Name::ServerReadIndexesFailedTotal, 1);
-            self.end_round(context).into_iter().for_each(|read| read.work.fail(Refusal::LeaderChanged));
-            return;
-        }
-        // No leader yet: the same reads try again in the next round, until their time is up.
-        self.meter().sheet.add(Name::ServerSlowReadIndexesTotal, 1);
-        let round = self.end_round(context);
-        self.reads.borrow_mut().waiting.extend(round);
+        self.end_round(context).into_iter().for_each(|read| read.work.fail(error));
     }
 
     fn end_round(&self, context: u64) -> Vec<Read> {

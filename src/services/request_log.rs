@@ -6,7 +6,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::{
-    meters::{RequestKind, apply_watch::Slow},
+    meters::{RequestKind, slow::Slow},
     os::clock,
     proto::etcdserverpb::{
         DeleteRangeRequest, DeleteRangeResponse, PutRequest, RangeRequest, RangeResponse, TxnRequest, TxnResponse,

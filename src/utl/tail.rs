@@ -177,7 +177,7 @@ pub fn apply(
 }
 
 fn commit(database: &Database, applier: &mut Applier) -> Result<(), FileFailure> {
-    while applier.begin_commit() {
+    while applier.begin_commit(false) {
         database.finish_commit(applier.backend())?;
     }
     Ok(())

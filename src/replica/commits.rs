@@ -1,0 +1,285 @@
+//! Commits of the page file: when they begin, who waits for them, and what follows from them.
+//!
+//! | state | moves on by | next |
+//! |---|---|---|
+//! | idle | `Turn`, when a commit is due and no entry is applied in part | building |
+//! | building | `Turn`: one slice | building, or writing |
+//! | writing | `PagesCommitted` | idle; the view is published, the log released, those that wait are answered |
+//!
+//! A commit is due when the interval has passed, when enough changes wait, when the file is shrinking, or when somebody waits for a
+//! flush. A flush is done by the first commit that began after it was asked for, or at once when nothing is to be committed.
+
+use super::{Answer, Chore, CoreId, Count, Effect, Effects, Failure, Note, Replica, Sizes, Timer};
+use crate::{base::limits, consensus::SnapshotMark};
+
+#[derive(Debug)]
+pub(super) struct PageCommits {
+    state: State,
+    /// Begin as soon as possible.
+    is_due: bool,
+    /// Even if there is no change but the applied index.
+    is_forced: bool,
+    /// Commits begun so far.
+    begun: u64,
+    /// What the page file has.
+    pub committed: SnapshotMark,
+    flushes: Vec<Flush>,
+    defragment: Defragment,
+}
+
+#[derive(Debug)]
+enum State {
+    Idle,
+    Building { mark: SnapshotMark, took_ns: u64 },
+    Writing { mark: SnapshotMark, truncate_to: Option<u64> },
+}
+
+#[derive(Debug)]
+struct Flush {
+    /// The number of the commit that is enough.
+    commit: u64,
+    purpose: FlushPurpose,
+}
+
+/// Who waits for a flush.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum FlushPurpose {
+    Chore {
+        core: CoreId,
+        id: u64,
+    },
+    Defragment,
+    /// A compaction goes on.
+    Compaction,
+    /// A compaction is over, and its answers are due.
+    Compacted {
+        revision: i64,
+    },
+    /// A state is to be sent.
+    Image,
+    Stop,
+}
+
+/// Requests to defragment; those that come while one is under way share the next.
+#[derive(Debug, Default)]
+struct Defragment {
+    asked: Vec<(CoreId, u64)>,
+    served: Vec<(CoreId, u64)>,
+    progress: Option<Progress>,
+}
+
+#[derive(Debug)]
+struct Progress {
+    started_ms: u64,
+    /// Set when the file has begun to shrink.
+    before: Option<Sizes>,
+}
+
+impl PageCommits {
+    pub fn new(committed: SnapshotMark) -> Self {
+        Self {
+            state: State::Idle,
+            is_due: false,
+            is_forced: false,
+            begun: 0,
+            committed,
+            flushes: Vec::new(),
+            defragment: Defragment::default(),
+        }
+    }
+
+    pub fn is_building(&self) -> bool {
+        matches!(self.state, State::Building { .. })
+    }
+
+    pub fn is_writing(&self) -> bool {
+        matches!(self.state, State::Writing { .. })
+    }
+
+    /// A commit that was not handed out yet is given up, because its state is about to be replaced.
+    pub fn abandon(&mut self) {
+        if self.is_building() {
+            self.state = State::Idle;
+        }
+    }
+}
+
+impl Replica {
+    pub(super) fn on_chore(&mut self, core: CoreId, id: u64, chore: Chore) {
+        match chore {
+            Chore::Flush => self.flush(FlushPurpose::Chore { core, id }),
+            Chore::Defragment => self.commits.defragment.asked.push((core, id)),
+        }
+    }
+
+    pub(super) fn on_commit_timer(&mut self, effects: &mut Effects) {
+        self.commits.is_due = true;
+        let after_ms = self.settings.commit_interval_ms;
+        effects.push(Effect::SetTimer { timer: Timer::Commit, after_ms });
+    }
+
+    /// Has a commit begun soon, and what waits for it resumed after it.
+    pub(super) fn flush(&mut self, purpose: FlushPurpose) {
+        let commit = self.commits.begun + 1;
+        self.commits.is_forced |= matches!(purpose, FlushPurpose::Image);
+        self.commits.is_due = true;
+        self.commits.flushes.push(Flush { commit, purpose });
+    }
+
+    /// One slice of a commit under way, or the beginning of one that is due.
+    pub(super) fn commit_slice(&mut self, effects: &mut Effects) -> Result<(), Failure> {
+        self.begin_defragment(effects);
+        if self.applier.backend().pending_changes() >= self.settings.commit_changes_max
+            || self.applier.backend().is_shrinking()
+        {
+            self.commits.is_due = true;
+        }
+        let may_begin = self.commits.is_due && !self.is_midway() && !self.is_installing();
+        match &mut self.commits.state {
+            State::Idle if may_begin => {
+                self.begin_commit(effects);
+                Ok(())
+            }
+            State::Building { mark, took_ns } => {
+                self.stopwatch.lap();
+                let built = self.applier.backend().step_commit(limits::COMMIT_CHANGES_PER_SLICE)?;
+                *took_ns += self.stopwatch.lap();
+                if let Some(commit) = built {
+                    let (mark, took_ns) = (std::mem::take(mark), *took_ns);
+                    self.commits.state = State::Writing { mark, truncate_to: commit.truncate_to };
+                    effects.push(Effect::Count(Count::CommitBuilt { took_ns }));
+                    effects.push(Effect::CommitPages(commit));
+                }
+                Ok(())
+            }
+            State::Idle | State::Writing { .. } => Ok(()),
+        }
+    }
+
+    fn begin_commit(&mut self, effects: &mut Effects) {
+        let mark = self.applied_mark();
+        self.commits.is_due = false;
+        let is_forced = std::mem::take(&mut self.commits.is_forced) && mark.index > self.commits.committed.index;
+        if self.applier.begin_commit(is_forced) {
+            self.commits.begun += 1;
+            self.commits.state = State::Building { mark, took_ns: 0 };
+        } else {
+            // Everything is in the page file already.
+            self.end_flushes(self.commits.begun + 1, effects);
+        }
+    }
+
+    /// Whether a slice of a commit can be done at once.
+    pub(super) fn has_commit_work(&self) -> bool {
+        match self.commits.state {
+            State::Idle => self.commits.is_due && !self.is_midway() && !self.is_installing(),
+            State::Building { .. } => true,
+            State::Writing { .. } => false,
+        }
+    }
+
+    /// The commit in flight is stable.
+    pub(super) fn on_pages_committed(&mut self, effects: &mut Effects) -> Result<(), Failure> {
+        let State::Writing { mark, truncate_to } = std::mem::replace(&mut self.commits.state, State::Idle) else {
+            panic!("no commit of the page file is in flight")
+        };
+        self.applier.backend().on_committed()?;
+        self.commits.committed = mark;
+        self.publish(effects);
+        self.release_log(effects);
+        if let Some(length) = truncate_to {
+            effects.push(Effect::CutPages { length });
+        }
+        self.end_flushes(self.commits.begun, effects);
+        Ok(())
+    }
+
+    /// Releases what is in the page file from the log: on disk what no peer needs either, in memory what is beyond the limits.
+    pub(super) fn release_log(&mut self, effects: &mut Effects) {
+        let index = self.commits.committed.index;
+        let needed = self.snapshots.oldest_sent();
+        if let Some(index) = self.retained.release(index, needed) {
+            self.consensus.step(crate::consensus::Input::Compact { index }, &mut self.raft_effects);
+        }
+        let is_alone = self.applier.membership().members().count() <= 1;
+        let first = self.retained.first().filter(|_| !is_alone);
+        self.log.release(first.map_or(index, |first| index.min(first - 1)), effects);
+    }
+
+    /// Ends the flushes that commit number `commit` is enough for.
+    pub(super) fn end_flushes(&mut self, commit: u64, effects: &mut Effects) {
+        let (ended, waiting): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.commits.flushes).into_iter().partition(|flush| flush.commit <= commit);
+        self.commits.is_due |= !waiting.is_empty();
+        self.commits.flushes = waiting;
+        for flush in ended {
+            self.end_flush(flush.purpose, effects);
+        }
+        self.end_defragment(effects);
+    }
+
+    /// All flushes are done: the state was replaced by one that is in the page file.
+    pub(super) fn end_all_flushes(&mut self, effects: &mut Effects) {
+        self.end_flushes(u64::MAX, effects);
+    }
+
+    fn end_flush(&mut self, purpose: FlushPurpose, effects: &mut Effects) {
+        match purpose {
+            FlushPurpose::Chore { core, id } => effects.push(Effect::Answer { core, answer: Answer::ChoreDone { id } }),
+            FlushPurpose::Defragment => self.start_shrink(effects),
+            FlushPurpose::Compaction => self.resume_compaction(),
+            FlushPurpose::Compacted { revision } => self.answer_compacted(revision, effects),
+            FlushPurpose::Image => self.send_snapshots(effects),
+            FlushPurpose::Stop => effects.push(Effect::Stopped),
+        }
+    }
+
+    /// Whether the commits under way are those of a process that ends.
+    pub(super) fn stop(&mut self) {
+        self.flush(FlushPurpose::Stop);
+    }
+
+    // Defragmentation: the page file moves pages from its end to free places with ordinary commits, one after the other, and
+    // is cut when no reader needs the end any more.
+
+    fn begin_defragment(&mut self, effects: &mut Effects) {
+        let defragment = &mut self.commits.defragment;
+        if defragment.progress.is_some() || defragment.asked.is_empty() {
+            return;
+        }
+        defragment.served = std::mem::take(&mut defragment.asked);
+        defragment.progress = Some(Progress { started_ms: self.now_ms, before: None });
+        effects.push(Effect::Count(Count::DefragmentStarted));
+        self.flush(FlushPurpose::Defragment);
+    }
+
+    fn start_shrink(&mut self, effects: &mut Effects) {
+        let before = self.sizes();
+        effects.push(Effect::Note(Note::Defragmenting(before)));
+        if let Some(progress) = &mut self.commits.defragment.progress {
+            progress.before = Some(before);
+        }
+        self.applier.backend().start_shrink();
+        self.commits.is_due = true;
+    }
+
+    fn end_defragment(&mut self, effects: &mut Effects) {
+        let Some(Progress { started_ms, before: Some(before) }) = self.commits.defragment.progress else { return };
+        if self.applier.backend().is_shrinking() {
+            return;
+        }
+        self.commits.defragment.progress = None;
+        let took_ms = self.now_ms.saturating_sub(started_ms);
+        let after = self.sizes();
+        effects.push(Effect::Note(Note::Defragmented { before, after, took_ms }));
+        effects.push(Effect::Count(Count::DefragmentEnded { took_ms }));
+        for (core, id) in std::mem::take(&mut self.commits.defragment.served) {
+            effects.push(Effect::Answer { core, answer: Answer::ChoreDone { id } });
+        }
+    }
+
+    pub(super) fn sizes(&mut self) -> Sizes {
+        let view = self.applier.backend().view();
+        Sizes { bytes: view.size_bytes(), in_use_bytes: view.in_use_bytes() }
+    }
+}

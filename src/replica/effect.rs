@@ -1,0 +1,168 @@
+//! What the replica has done: one closed enum.
+//!
+//! An effect may be started as soon as it is handed out, in the order given. What has to wait for something (a batch for its segment,
+//! a vote for its append, the installation of a snapshot for the commit in flight) is held back inside the replica under the
+//! name of what it waits for, so neither the shell nor the simulator repeats any order.
+
+use std::sync::Arc;
+
+use super::{Answer, CoreId, Timer};
+use crate::{
+    apply::View,
+    base::log_entry::LogEntry,
+    base::refusal::Refusal,
+    consensus,
+    lease::LeaseTally,
+    mvcc::{Change, CompactionReport},
+    pagefile::{Commit, ReadTxn},
+    proto::raftpb,
+    wal::{Action, IssuedBatch},
+};
+
+/// One thing to do.
+pub enum Effect {
+    /// Readers see this state from now on. Comes before every answer and announcement that depends on it.
+    Publish(Arc<View>),
+    /// These changes are in the view published last.
+    Announce(Vec<Change>),
+    /// The view published last is another history: watchers read what they lack from it.
+    HistoryReplaced,
+    /// For a core, or for the member itself.
+    Answer { core: CoreId, answer: Answer },
+    /// Write this, make it durable, then say `LogWritten`. Several may be in flight, in any order.
+    WriteLog(IssuedBatch),
+    /// Background work on the log's files, one task after the other; `SegmentPrepared` after a preparation.
+    LogTask(Action),
+    /// Carry out the steps of this commit in order, then say `PagesCommitted`.
+    CommitPages(Commit),
+    /// Shorten the page file to this length; nobody reads beyond it.
+    CutPages { length: u64 },
+    /// A message to another member. It may be lost; `PeerUnreachable` if that is known.
+    Send(raftpb::Message),
+    /// A message to another member with a whole state; `SnapshotSent` at the end.
+    SendSnapshot { message: raftpb::Message, image: ReadTxn },
+    /// The received state of this index takes the place of the page file: rename, sync, map; then `SnapshotInstalled`.
+    InstallSnapshot { index: u64 },
+    /// The received state of this index is not needed.
+    DiscardSnapshot { index: u64 },
+    /// Say `Timer` after so many milliseconds.
+    SetTimer { timer: Timer, after_ms: u64 },
+    /// There is more to do: say `Turn` again after letting others run.
+    Again,
+    /// For the log of the process.
+    Note(Note),
+    /// For the metrics.
+    Count(Count),
+    /// The last commit of the page file is stable; nothing more follows.
+    Stopped,
+    /// This member was removed from the cluster and ends.
+    Removed,
+}
+
+/// Effects in the order in which they may be started. The caller drains it.
+pub type Effects = Vec<Effect>;
+
+/// A line for the log of the process.
+#[derive(Debug)]
+pub enum Note {
+    LeaderElected {
+        local: u64,
+        leader: u64,
+        term: u64,
+    },
+    LeaderLost {
+        local: u64,
+        term: u64,
+    },
+    MessageRefused {
+        from: u64,
+        refusal: consensus::Refusal,
+    },
+    ConfChangeRefused {
+        index: u64,
+        reason: String,
+    },
+    /// Applying took longer than the limit, or was refused.
+    Applied(SlowApply),
+    RevokeFailed {
+        lease: i64,
+        refusal: Refusal,
+    },
+    Defragmenting(Sizes),
+    Defragmented {
+        before: Sizes,
+        after: Sizes,
+        took_ms: u64,
+    },
+    Compacted {
+        report: CompactionReport,
+        took_ms: u64,
+        sizes: Sizes,
+    },
+    SnapshotSending {
+        to: u64,
+        index: u64,
+        bytes: u64,
+    },
+    SnapshotInstalling {
+        index: u64,
+        applied: u64,
+    },
+    SnapshotRestored {
+        index: u64,
+        revision: i64,
+    },
+}
+
+/// An entry whose application deserves a line.
+#[derive(Debug)]
+pub struct SlowApply {
+    pub entry: LogEntry,
+    pub took_ns: u64,
+    pub is_slow: bool,
+    /// Length of the response, if it was not refused and somebody here waits for it.
+    pub response_bytes: Option<usize>,
+    pub refusal: Option<Refusal>,
+    /// The refusal is worth a line of its own.
+    pub failed: bool,
+}
+
+/// Length of the database, and what of it is in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    pub bytes: u64,
+    pub in_use_bytes: u64,
+}
+
+/// Something counted or measured.
+#[derive(Debug)]
+pub enum Count {
+    /// Requests of the log were applied.
+    Applied(Vec<AppliedEntry>),
+    Leases(LeaseTally),
+    LeaderChanged,
+    /// Leases were revoked because they ran out.
+    LeasesExpired(u64),
+    ReadIndexSlow,
+    ReadIndexFailed,
+    CompactionSlice {
+        took_ns: u64,
+    },
+    /// A commit was built in so many slices of this total length.
+    CommitBuilt {
+        took_ns: u64,
+    },
+    DefragmentStarted,
+    DefragmentEnded {
+        took_ms: u64,
+    },
+}
+
+/// One request of the log.
+#[derive(Clone, Copy, Debug)]
+pub struct AppliedEntry {
+    /// Field number of the request in `InternalRaftRequest`.
+    pub operation: u32,
+    pub is_ok: bool,
+    pub took_ns: u64,
+}

@@ -1,0 +1,69 @@
+//! Leases that have run out: the leader proposes to revoke them, and to clear checkpoints that renewals have outdated.
+//!
+//! A revocation is proposed only while this member leads, and is never forwarded: a leader that was deposed during a pause of
+//! its process must not end leases that clients have renewed at its successor (etcd #15247).
+
+use std::collections::BTreeMap;
+
+use prost::Message;
+
+use super::{Count, Effect, Effects, Note, Replica, Timer, proposals::Proposed};
+use crate::{
+    apply::request::{self, Kind},
+    base::{limits, refusal::Refusal},
+    proto::etcdserverpb::{LeaseCheckpoint, LeaseCheckpointRequest, LeaseRevokeRequest},
+};
+
+/// Where revocations of expired leases come from: the outcome is counted, nobody waits for it.
+pub(super) const EXPIRY: super::CoreId = super::CoreId::MAX - 1;
+
+#[derive(Debug, Default)]
+pub(super) struct Expiry {
+    /// Lease by proposal, oldest first: bounded, because an outcome may never come.
+    waiting: BTreeMap<u64, i64>,
+}
+
+impl Expiry {
+    /// Whether a proposal revokes an expired lease.
+    pub fn is_own(&self, id: u64) -> bool {
+        self.waiting.contains_key(&id)
+    }
+}
+
+impl Replica {
+    pub(super) fn on_expire_timer(&mut self, effects: &mut Effects) {
+        effects.push(Effect::SetTimer { timer: Timer::Expire, after_ms: limits::LEASE_SCAN_MS });
+        if !self.consensus.is_leader() || self.is_overloaded() {
+            return;
+        }
+        for id in self.applier.lessor().take_expired(limits::LEASE_REVOKES_PER_SCAN) {
+            let proposal = self.propose_own(Kind::LeaseRevoke, &LeaseRevokeRequest { id });
+            self.expiry.waiting.insert(proposal, id);
+            while self.expiry.waiting.len() > limits::LEASE_REVOKES_WAITING_MAX {
+                self.expiry.waiting.pop_first();
+            }
+        }
+        let outdated = self.applier.lessor().take_outdated(limits::LEASE_CHECKPOINTS_PER_ENTRY_MAX);
+        if !outdated.is_empty() {
+            let clear = |id| LeaseCheckpoint { id, remaining_ttl: 0 };
+            let checkpoints = outdated.into_iter().map(clear).collect();
+            self.propose_own(Kind::LeaseCheckpoint, &LeaseCheckpointRequest { checkpoints });
+        }
+    }
+
+    fn propose_own(&mut self, kind: Kind, message: &impl Message) -> u64 {
+        let id = self.own_ids.take();
+        let data = request::wrap(id, kind, &message.encode_to_vec());
+        self.proposals.push(self.now_ms, EXPIRY, id, Proposed::Entry(data));
+        id
+    }
+
+    /// A proposal of this file is over.
+    pub(super) fn on_own_outcome(&mut self, id: u64, refusal: Option<Refusal>, effects: &mut Effects) {
+        match (self.expiry.waiting.remove(&id), refusal) {
+            (Some(_), None) => effects.push(Effect::Count(Count::LeasesExpired(1))),
+            (Some(lease), Some(refusal)) => effects.push(Effect::Note(Note::RevokeFailed { lease, refusal })),
+            (None, _) => {}
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The replica's log: which append of Raft became which batch, and what waits for it.
+//!
+//! | held | until |
+//! |---|---|
+//! | a batch | its segment is prepared |
+//! | a message | the append that it claims, and all before it, are durable |
+//! | the acknowledgement of an append | it and all before it are durable, and its snapshot, if any, is installed |
+//!
+//! Invariant: appends are acknowledged to consensus in the order of their numbers.
+
+use std::collections::VecDeque;
+
+use super::{Effect, Effects};
+use crate::{
+    base::limits,
+    consensus,
+    proto::raftpb,
+    wal::{self, AppendError, IssuedBatch, Prepare, SegmentId, SnapshotMarker, Wal},
+};
+
+#[derive(Debug)]
+pub(super) struct Log {
+    wal: Wal,
+    appends: VecDeque<InFlight>,
+    /// Number of the last append acknowledged.
+    acknowledged: u64,
+    batches: Vec<IssuedBatch>,
+    messages: VecDeque<(u64, raftpb::Message)>,
+}
+
+/// An append that is not acknowledged yet.
+#[derive(Clone, Copy, Debug)]
+struct InFlight {
+    number: u64,
+    /// The batch that makes it durable.
+    sequence: u64,
+    /// Its snapshot is not installed yet.
+    installs: bool,
+}
+
+impl Log {
+    pub fn new(wal: Wal) -> Self {
+        Self { wal, appends: VecDeque::new(), acknowledged: 0, batches: Vec::new(), messages: VecDeque::new() }
+    }
+
+    /// Whether another batch may go to the log. Beyond the limit proposals wait and the next batch grows.
+    pub fn has_room(&self) -> bool {
+        self.appends.len() < limits::APPENDS_IN_FLIGHT_MAX
+    }
+
+    /// Brings an append to the log: first the snapshot's marker, then entries and hard state.
+    ///
+    /// # Errors
+    /// An entry does not fit into a segment.
+    pub fn append(&mut self, append: consensus::Append, effects: &mut Effects) -> Result<(), AppendError> {
+        let installs = append.snapshot.is_some();
+        let mut hard_state = append.hard_state;
+        let mut sequence = self.wal.sequence();
+        if let Some(mark) = append.snapshot {
+            let marker =
+                SnapshotMarker { index: mark.index, term: mark.term, conf_state: mark.conf_state, restarts_log: true };
+            let issued = self.wal.save_snapshot_marker(marker, hard_state.take())?;
+            sequence = issued.sequence;
+            self.issue(issued, effects);
+        }
+        if hard_state.is_some() || !append.entries.is_empty() {
+            let issued = self.wal.append(hard_state, &append.entries)?;
+            sequence = issued.sequence;
+            self.issue(issued, effects);
+        }
+        self.appends.push_back(InFlight { number: append.number, sequence, installs });
+        Ok(())
+    }
+
+    fn issue(&mut self, issued: wal::Append, effects: &mut Effects) {
+        for batch in issued.writes {
+            match self.wal.is_ready(batch.write.segment) {
+                true => effects.push(Effect::WriteLog(batch)),
+                false => self.batches.push(batch),
+            }
+        }
+        effects.extend(issued.actions.into_iter().map(Effect::LogTask));
+    }
+
+    /// Sends a message once append `after` is acknowledged.
+    pub fn send(&mut self, after: Option<u64>, message: raftpb::Message, effects: &mut Effects) {
+        match after {
+            Some(after) if after > self.acknowledged => self.messages.push_back((after, message)),
+            _ => effects.push(Effect::Send(message)),
+        }
+    }
+
+    /// A batch is durable. The last append that can be acknowledged now, if there is one.
+    pub fn on_written(&mut self, sequence: u64) -> Option<u64> {
+        self.wal.on_written(sequence);
+        self.acknowledge()
+    }
+
+    /// The snapshot of the oldest append is installed. The last append that can be acknowledged now.
+    ///
+    /// # Panics
+    /// If the oldest append has none.
+    pub fn on_installed(&mut self) -> Option<u64> {
+        let oldest = self.appends.front_mut().expect("the append of the snapshot is in flight");
+        assert!(oldest.installs, "snapshots are installed in the order of their appends");
+        oldest.installs = false;
+        self.acknowledge()
+    }
+
+    /// Whether the oldest append only waits for its snapshot to be installed.
+    pub fn awaits_installation(&self) -> bool {
+        self.appends.front().is_some_and(|oldest| oldest.installs && oldest.sequence <= self.wal.durable())
+    }
+
+    fn acknowledge(&mut self) -> Option<u64> {
+        let durable = self.wal.durable();
+        let mut last = None;
+        while let Some(oldest) = self.appends.pop_front_if(|oldest| oldest.sequence <= durable && !oldest.installs) {
+            self.acknowledged = oldest.number;
+            last = Some(oldest.number);
+        }
+        last
+    }
+
+    /// Hands out the messages whose append has been acknowledged.
+    pub fn release_messages(&mut self, effects: &mut Effects) {
+        let acknowledged = self.acknowledged;
+        while let Some((_, message)) = self.messages.pop_front_if(|(after, _)| *after <= acknowledged) {
+            effects.push(Effect::Send(message));
+        }
+    }
+
+    /// A segment can be written.
+    pub fn on_prepared(&mut self, segment: SegmentId, effects: &mut Effects) {
+        self.wal.on_prepared(segment);
+        for batch in std::mem::take(&mut self.batches) {
+            match self.wal.is_ready(batch.write.segment) {
+                true => effects.push(Effect::WriteLog(batch)),
+                false => self.batches.push(batch),
+            }
+        }
+    }
+
+    /// Lets a preparation take a released segment instead of a new file. False: there is none.
+    pub fn reuse(&mut self, prepare: &mut Prepare) -> bool {
+        self.wal.reuse(prepare)
+    }
+
+    /// Writes that everything in the log is durable, if it is quiet and does not say so yet.
+    pub fn confirm(&mut self, effects: &mut Effects) {
+        if let Some(append) = self.wal.confirm() {
+            self.issue(append, effects);
+        }
+    }
+
+    /// Releases the segments that hold nothing after `index`.
+    pub fn release(&mut self, index: u64, effects: &mut Effects) {
+        effects.extend(self.wal.release(index).into_iter().map(Effect::LogTask));
+    }
+}

@@ -1,0 +1,83 @@
+//! Changes of the membership and of leadership, from their request to their answer.
+
+use super::{Answer, CoreId, Effect, Effects, Failure, Note, Replica};
+use crate::{
+    base::{log_entry::LogEntry, refusal::Refusal},
+    consensus::{ConfChangeError, Input as RaftInput},
+    proto::raftpb,
+};
+
+/// A hand-over of leadership that somebody waits for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Transfer {
+    core: CoreId,
+    id: u64,
+    to: u64,
+    since_ms: u64,
+}
+
+impl Replica {
+    /// Makes a committed membership change effective and answers it. A change that the state refuses reaches consensus as a
+    /// change of nobody, and one that consensus refuses is answered like any refusal: neither stops the member.
+    pub(super) fn on_conf_change(
+        &mut self,
+        entry: &LogEntry,
+        change: &raftpb::ConfChange,
+        outcome: Result<(), Refusal>,
+        effects: &mut Effects,
+    ) -> Result<(), Failure> {
+        let mut effective = change.clone();
+        if outcome.is_err() {
+            effective.node_id = Some(0);
+        }
+        let outcome = match self.consensus.apply_conf_change(entry.index, &effective) {
+            Ok(Some(conf_state)) => {
+                self.applier.set_conf_state(&conf_state);
+                outcome
+            }
+            Ok(None) => outcome,
+            Err(error) => {
+                let reason = error.to_string();
+                effects.push(Effect::Note(Note::ConfChangeRefused { index: entry.index, reason }));
+                outcome.and(Err(refusal_of(&error)))
+            }
+        };
+        self.is_removed |= self.applier.membership().is_removed(self.applier.membership().local_id);
+        self.answer(change.id(), outcome.map(|()| bytes::Bytes::new()), effects);
+        Ok(())
+    }
+
+    pub(super) fn on_transfer(&mut self, core: CoreId, id: u64, to: u64) {
+        self.transfers.push(Transfer { core, id, to, since_ms: self.now_ms });
+        self.consensus.step(RaftInput::TransferLeader { to }, &mut self.raft_effects);
+    }
+
+    /// Answers the hand-overs that have succeeded, or that have lasted for longer than an election.
+    pub(super) fn end_transfers(&mut self, effects: &mut Effects) {
+        let (leader, now_ms, limit_ms) = (self.leader, self.now_ms, self.settings.election_ms);
+        self.transfers.retain(|transfer| {
+            let outcome = match leader == transfer.to {
+                true => Ok(bytes::Bytes::new()),
+                false if now_ms.saturating_sub(transfer.since_ms) >= limit_ms => Err(Refusal::TimeoutLeaderTransfer),
+                false => return true,
+            };
+            let answer = Answer::Proposal { id: transfer.id, outcome };
+            effects.push(Effect::Answer { core: transfer.core, answer });
+            false
+        });
+    }
+
+    /// Ends a member that was removed, once it has passed on what its successors need to know.
+    pub(super) fn end_if_removed(&mut self, effects: &mut Effects) {
+        if self.is_removed && !self.consensus.is_leader() {
+            self.is_removed = false;
+            effects.push(Effect::Removed);
+        }
+    }
+}
+
+fn refusal_of(error: &ConfChangeError) -> Refusal {
+    match error {
+        ConfChangeError::Kind(_) | ConfChangeError::Refused(_) => Refusal::ProposalDropped,
+    }
+}

@@ -1,0 +1,174 @@
+//! Whole states on their way between members.
+//!
+//! Sending: consensus asks for a state when a follower needs entries that are not in memory any more. The state is the image of a
+//! commit of the page file, which goes on being read while the member serves; the message names the entry that the image goes up
+//! to. Until its end is reported, the entries after it stay in memory.
+//!
+//! Receiving:
+//!
+//! | state | moves on by | next |
+//! |---|---|---|
+//! | none | `SnapshotReceived`, and consensus takes it | marking |
+//! | marking | the marker in the log is durable, and no commit of the old file is in flight | installing |
+//! | installing | `SnapshotInstalled` | restoring |
+//! | restoring | `Turn`: a slice of the index | restoring, or none: the new state is published |
+//!
+//! Meanwhile nothing is applied and readers keep the old view. A member that dies finds at its start either no marker, and goes
+//! on with the old state, or the marker and the received file beside an older page file, and installs it then.
+
+use std::collections::BTreeMap;
+
+use super::{Answer, Effect, Effects, Failure, Note, Replica, commits::FlushPurpose, opening::Opening};
+use crate::{
+    base::refusal::Refusal,
+    consensus::Input as RaftInput,
+    pagefile::PageFile,
+    proto::raftpb::{self, ConfState},
+};
+
+#[derive(Default)]
+pub(super) struct Snapshots {
+    /// Messages that wait for an image which reaches as far as they say.
+    wanted: Vec<raftpb::Message>,
+    /// Member, and index of the state that is being sent to it.
+    sent: BTreeMap<u64, u64>,
+    install: Install,
+}
+
+#[derive(Default)]
+enum Install {
+    #[default]
+    None,
+    Marking {
+        index: u64,
+    },
+    Installing {
+        index: u64,
+    },
+    Restoring {
+        index: u64,
+        opening: Box<Opening>,
+    },
+}
+
+impl Snapshots {
+    /// The lowest index of a state on its way.
+    pub fn oldest_sent(&self) -> Option<u64> {
+        self.sent.values().min().copied()
+    }
+}
+
+impl Replica {
+    // Sending.
+
+    pub(super) fn want_snapshot(&mut self, message: raftpb::Message) {
+        let to = message.to();
+        self.snapshots.wanted.retain(|other| other.to() != to);
+        self.snapshots.wanted.push(message);
+        self.flush(FlushPurpose::Image);
+    }
+
+    /// Sends the states whose image is there.
+    pub(super) fn send_snapshots(&mut self, effects: &mut Effects) {
+        for mut message in std::mem::take(&mut self.snapshots.wanted) {
+            let mark = &self.commits.committed;
+            let snapshot = message.snapshot.get_or_insert_default();
+            let metadata = snapshot.metadata.get_or_insert_default();
+            metadata.index = Some(mark.index);
+            metadata.term = Some(mark.term);
+            metadata.conf_state = Some(ConfState {
+                voters: mark.conf_state.voters.clone(),
+                learners: mark.conf_state.learners.clone(),
+                voters_outgoing: mark.conf_state.voters_outgoing.clone(),
+                learners_next: mark.conf_state.learners_next.clone(),
+                auto_leave: Some(mark.conf_state.auto_leave),
+            });
+            let image = self.applier.backend().view().pages().clone();
+            let (to, index, bytes) = (message.to(), mark.index, image.size_bytes());
+            self.snapshots.sent.insert(to, index);
+            effects.push(Effect::Note(Note::SnapshotSending { to, index, bytes }));
+            effects.push(Effect::SendSnapshot { message, image });
+        }
+    }
+
+    pub(super) fn on_snapshot_sent(&mut self, to: u64, arrived: bool, effects: &mut Effects) {
+        self.snapshots.sent.remove(&to);
+        self.consensus.step(RaftInput::ReportSnapshot { to, arrived }, &mut self.raft_effects);
+        self.release_log(effects);
+    }
+
+    // Receiving.
+
+    /// Whether a received state is about to replace the present one: nothing may be applied, compacted or committed.
+    pub(super) fn is_installing(&self) -> bool {
+        !matches!(self.snapshots.install, Install::None)
+    }
+
+    /// Consensus has taken a received state; its append is on its way to the log.
+    pub(super) fn begin_install(&mut self, index: u64, effects: &mut Effects) {
+        let applied = self.applier.index();
+        effects.push(Effect::Note(Note::SnapshotInstalling { index, applied }));
+        self.committed.clear();
+        self.commits.abandon();
+        self.snapshots.install = Install::Marking { index };
+    }
+
+    /// Has the state installed when nothing stands in the way.
+    pub(super) fn install_if_ready(&mut self, effects: &mut Effects) {
+        if let Install::Marking { index } = self.snapshots.install
+            && self.log.awaits_installation()
+            && !self.commits.is_writing()
+        {
+            self.snapshots.install = Install::Installing { index };
+            effects.push(Effect::InstallSnapshot { index });
+        }
+    }
+
+    pub(super) fn on_snapshot_installed(&mut self, file: PageFile) -> Result<(), Failure> {
+        let Install::Installing { index } = self.snapshots.install else { panic!("no snapshot is being installed") };
+        let opening = Box::new(Opening::new(file)?);
+        self.snapshots.install = Install::Restoring { index, opening };
+        Ok(())
+    }
+
+    pub(super) fn has_restore_work(&self) -> bool {
+        matches!(self.snapshots.install, Install::Restoring { .. })
+    }
+
+    /// One slice of the restored index; at the end the new state takes the place of the old one.
+    pub(super) fn restore_slice(&mut self, effects: &mut Effects) -> Result<(), Failure> {
+        let Install::Restoring { opening, .. } = &mut self.snapshots.install else { return Ok(()) };
+        if !opening.step()? {
+            return Ok(());
+        }
+        let Install::Restoring { index, opening } = std::mem::take(&mut self.snapshots.install) else {
+            unreachable!("looked at above")
+        };
+        let opened = opening.finish(&self.settings.identity)?;
+        if opened.applier.index() != index {
+            return Err(Failure::WrongSnapshot { expected: index, found: opened.applier.index() });
+        }
+        let was_primary = self.applier.lessor().is_primary();
+        self.applier = opened.applier;
+        self.applier.lessor().on_time(self.now_ms);
+        assert!(!was_primary, "a leader receives no state");
+        self.commits.committed = self.applied_mark();
+        self.retained.clear();
+        for (core, id) in self.proposals.end_deferred() {
+            let outcome = Err(Refusal::Timeout);
+            effects.push(Effect::Answer { core, answer: Answer::Proposal { id, outcome } });
+        }
+        self.unfinished = None;
+        self.commit_index = self.commit_index.max(index);
+        if let Some(append) = self.log.on_installed() {
+            self.consensus.step(RaftInput::Persisted { append }, &mut self.raft_effects);
+        }
+        self.publish(effects);
+        effects.push(Effect::HistoryReplaced);
+        let revision = self.applier.revision();
+        effects.push(Effect::Note(Note::SnapshotRestored { index, revision }));
+        self.is_removed |= self.applier.membership().is_removed(self.settings.identity.member_id);
+        self.end_all_flushes(effects);
+        Ok(())
+    }
+}
