@@ -70,10 +70,10 @@ pub use self::{
 use crate::{
     apply::{Applier, ApplyFailure, RaftStatus, View},
     base::{limits, log_entry::LogEntry},
-    consensus::{self, Consensus, SnapshotMark},
+    consensus::{self, Consensus, SnapshotMark, StartError},
     mvcc::Change,
     pagefile::{CommitError, Corrupt},
-    wal::{Action, AppendError, Prepare, Wal},
+    wal::{Action, AppendError, Prepare, SnapshotMarker, Wal},
 };
 
 /// One member.
@@ -188,6 +188,40 @@ pub struct Initial {
     pub committed: SnapshotMark,
     /// Work on the log's files that its replay left.
     pub actions: Vec<Action>,
+}
+
+impl Initial {
+    /// From a page file's state and a replayed (or new) log.
+    ///
+    /// # Errors
+    /// The log and the state contradict each other.
+    pub fn new(
+        applier: Applier,
+        wal: Wal,
+        actions: Vec<Action>,
+        log: consensus::Initial,
+        config: &consensus::Config,
+    ) -> Result<Self, StartError> {
+        let applied = applier.index();
+        let kept = log.entries.iter().take_while(|entry| entry.index <= applied);
+        let retained = kept.map(|entry| (entry.index, entry.data.len())).collect();
+        let committed = SnapshotMark { index: applied, term: applier.term(), conf_state: log.conf_state.clone() };
+        let consensus = Consensus::new(config, log)?;
+        Ok(Self { consensus, wal, applier, retained, committed, actions })
+    }
+}
+
+/// The index of a received state that a crash kept from taking the page file's place: the log's marker names it, and the page file
+/// does not reach it.
+#[must_use]
+pub fn pending_installation(marker: Option<&SnapshotMarker>, database_index: u64) -> Option<u64> {
+    marker.filter(|marker| marker.restarts_log && marker.index > database_index).map(|marker| marker.index)
+}
+
+/// Name of a received state beside the page file, as etcd's: the index in 16 hexadecimal digits.
+#[must_use]
+pub fn received_name(index: u64) -> String {
+    format!("{index:016x}.snap.db")
 }
 
 /// The member cannot go on.

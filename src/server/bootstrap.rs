@@ -26,7 +26,7 @@ use crate::{
         membership::Member,
     },
     config::Config,
-    consensus::{self, Consensus, LogLevel, SnapshotMark, StartError},
+    consensus::{self, LogLevel, StartError},
     drive::log_files::{self, LogFiles},
     lease::Terms,
     os::{
@@ -155,27 +155,8 @@ fn assemble(config: &Config, dir: DataDir, database: Database, log: Log, is_new:
         seed: random::number(),
         log: raft_log,
     };
-    let applied = opened.applier.index();
-    let kept = log.initial.entries.iter().take_while(|entry| entry.index <= applied);
-    let retained = kept.map(|entry| (entry.index, entry.data.len())).collect();
-    let committed =
-        SnapshotMark { index: applied, term: opened.applier.term(), conf_state: log.initial.conf_state.clone() };
-    let consensus = Consensus::new(&settings, log.initial)?;
-    Ok(Booted {
-        initial: replica::Initial {
-            consensus,
-            wal: log.wal,
-            applier: opened.applier,
-            retained,
-            committed,
-            actions: log.actions,
-        },
-        identity,
-        files: log.files,
-        pages: database.pages,
-        is_new,
-        locks: (dir, database.lock),
-    })
+    let initial = replica::Initial::new(opened.applier, log.wal, log.actions, log.initial, &settings)?;
+    Ok(Booted { initial, identity, files: log.files, pages: database.pages, is_new, locks: (dir, database.lock) })
 }
 
 /// The bound on anything that waits for consensus: etcd's, for a disk and two elections.

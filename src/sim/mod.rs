@@ -2,9 +2,17 @@
 //! run repeats exactly.
 //!
 //! - `disk`: files in memory that tear, lose and refuse what real ones do at a power cut.
-//! - `wal_host`: carries out what a `wal::Wal` asks for on such a disk, in place of the shell.
+//! - `log_files`: the log's files on such a disk.
+//! - `wal_host`: a `wal::Wal` alone on such a disk.
+//! - `member`: a whole replica on such a disk: log, page file, received states.
+//! - `world`: several members, a network that delays, loses, doubles and cuts, clients, and what must hold.
 
 pub mod disk;
+pub mod log_files;
+pub mod member;
 pub mod wal_host;
 #[cfg(test)]
 mod wal_tests;
+pub mod world;
+#[cfg(test)]
+mod world_tests;

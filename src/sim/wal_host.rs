@@ -5,23 +5,23 @@ use std::collections::{BTreeMap, VecDeque};
 
 use thiserror::Error;
 
-use super::disk::{Disk, DiskError, FileId, Ticket};
+use super::{
+    disk::{Disk, DiskError, FileId, Ticket},
+    log_files::LogFiles,
+};
 use crate::{
     base::log_entry::{HardState, LogEntry},
     wal::{
-        Action, Append, AppendError, Config, Contents, Fate, FileName, IssuedBatch, Metadata, Prepare, Replay,
-        ReplayError, SegmentFile, SegmentId, SnapshotMarker, Wal,
+        Action, Append, AppendError, Config, Contents, IssuedBatch, Metadata, ReplayError, SegmentId, SnapshotMarker,
+        Wal,
     },
 };
-
-/// Where the log's files are on the disk.
-pub const DIRECTORY: &str = "member/wal/";
 
 /// A log and its files.
 #[derive(Debug)]
 pub struct WalHost {
     wal: Wal,
-    files: BTreeMap<SegmentId, FileId>,
+    files: LogFiles,
     /// Batches not yet submitted.
     held: Vec<IssuedBatch>,
     in_flight: BTreeMap<Ticket, u64>,
@@ -46,23 +46,15 @@ pub struct Accepted {
     pub batches: Vec<(u64, u64)>,
 }
 
-/// The files of a log, by what they are.
-#[derive(Debug, Default)]
-struct Listing {
-    segments: Vec<SegmentFile>,
-    spares: Vec<SegmentFile>,
-    temporary: Vec<SegmentId>,
-}
-
 impl WalHost {
     /// A new log.
     ///
     /// # Errors
     /// Of the disk.
     pub fn create(disk: &mut Disk, config: Config, metadata: Metadata) -> Result<Self, HostError> {
-        remove_temporary(disk, &list(disk)?)?;
+        let files = LogFiles::create(disk)?;
         let (wal, actions) = Wal::create(config, metadata);
-        Ok(Self { wal, files: BTreeMap::new(), held: Vec::new(), in_flight: BTreeMap::new(), actions: actions.into() })
+        Ok(Self { wal, files, held: Vec::new(), in_flight: BTreeMap::new(), actions: actions.into() })
     }
 
     /// Replays and repairs a log; `ReplayError::Empty` if there is none.
@@ -70,29 +62,9 @@ impl WalHost {
     /// # Errors
     /// Of the disk and of the replay.
     pub fn open(disk: &mut Disk, config: Config, keep_after: u64) -> Result<(Self, Contents), HostError> {
-        let listing = list(disk)?;
-        remove_temporary(disk, &listing)?;
-        let mut files = BTreeMap::new();
-        for segment in &listing.segments {
-            files.insert(segment.id, disk.open(&path(&segment.id.file_name()))?);
-        }
-        let mut replay = Replay::new(listing.segments, keep_after)?;
-        while let Some(read) = replay.next_read() {
-            replay.feed(disk.read(files[&read.segment], read.offset, read.length)?)?;
-        }
-        let recovered = replay.finish(config, &listing.spares)?;
-        for segment in &recovered.repair.sync {
-            disk.sync(files[segment])?;
-        }
-        for write in &recovered.repair.writes {
-            disk.submit(files[&write.segment], write.offset, &write.bytes)?;
-        }
-        while let Some(completion) = disk.complete()? {
-            completion.result?;
-        }
-        let (wal, actions) = recovered.repair.done();
+        let (files, wal, actions, contents) = LogFiles::open(disk, config, keep_after)?;
         let host = Self { wal, files, held: Vec::new(), in_flight: BTreeMap::new(), actions: actions.into() };
-        Ok((host, recovered.contents))
+        Ok((host, contents))
     }
 
     #[must_use]
@@ -103,7 +75,7 @@ impl WalHost {
     /// The file of a segment of the log.
     #[must_use]
     pub fn file(&self, segment: SegmentId) -> Option<FileId> {
-        self.files.get(&segment).copied()
+        self.files.file(segment)
     }
 
     /// Appends; `write` brings it to the disk.
@@ -140,9 +112,8 @@ impl WalHost {
     /// Of the disk.
     pub fn write(&mut self, disk: &mut Disk) -> Result<(), HostError> {
         for batch in std::mem::take(&mut self.held) {
-            let write = &batch.write;
-            if self.wal.is_ready(write.segment) {
-                let ticket = disk.submit(self.files[&write.segment], write.offset, &write.bytes)?;
+            if self.wal.is_ready(batch.write.segment) {
+                let ticket = self.files.submit(disk, &batch)?;
                 self.in_flight.insert(ticket, batch.sequence);
             } else {
                 self.held.push(batch);
@@ -164,27 +135,17 @@ impl WalHost {
         let Some(action) = self.actions.pop_front() else {
             return Ok(false);
         };
-        match action {
-            Action::Prepare(prepare) => {
-                if let Err(error) = self.make_file(disk, &prepare) {
-                    self.actions.push_front(Action::Prepare(prepare));
-                    return Err(error.into());
-                }
-                self.wal.on_prepared(prepare.segment);
+        match self.files.carry_out(disk, &action) {
+            Ok(Some(segment)) => {
+                self.wal.on_prepared(segment);
                 self.write(disk)?;
             }
-            Action::Retire { segment, fate } => {
-                let name = path(&segment.file_name());
-                match fate {
-                    Fate::Spare => disk.rename(&name, &path(&segment.spare_name()))?,
-                    Fate::Delete => disk.remove(&name)?,
+            Ok(None) => {}
+            Err(error) => {
+                if matches!(action, Action::Prepare(_)) {
+                    self.actions.push_front(action);
                 }
-                disk.sync_directory()?;
-                self.files.remove(&segment);
-            }
-            Action::Discard { spare } => {
-                disk.remove(&path(&spare.spare_name()))?;
-                disk.sync_directory()?;
+                return Err(error.into());
             }
         }
         Ok(true)
@@ -204,30 +165,6 @@ impl WalHost {
         Ok(true)
     }
 
-    fn make_file(&mut self, disk: &mut Disk, prepare: &Prepare) -> Result<(), DiskError> {
-        let (file, name) = match prepare.spare {
-            Some(spare) => {
-                let name = path(&spare.spare_name());
-                let file = disk.open(&name)?;
-                disk.write(file, 0, &prepare.header)?;
-                (file, name)
-            }
-            None => {
-                let name = path(&prepare.segment.temporary_name());
-                let file = disk.create(&name)?;
-                let mut content = prepare.header.to_vec();
-                content.resize(prepare.size_bytes as usize, 0);
-                disk.write(file, 0, &content)?;
-                (file, name)
-            }
-        };
-        disk.sync(file)?;
-        disk.rename(&name, &path(&prepare.segment.file_name()))?;
-        disk.sync_directory()?;
-        self.files.insert(prepare.segment, file);
-        Ok(())
-    }
-
     fn hold(&mut self, append: Append) -> Accepted {
         self.actions.extend(append.actions);
         let batches = append.writes.iter();
@@ -235,28 +172,4 @@ impl WalHost {
         self.held.extend(append.writes);
         Accepted { sequence: append.sequence, batches }
     }
-}
-
-fn path(name: &str) -> String {
-    format!("{DIRECTORY}{name}")
-}
-
-fn list(disk: &Disk) -> Result<Listing, DiskError> {
-    let mut listing = Listing::default();
-    for (name, size_bytes) in disk.list()? {
-        match name.strip_prefix(DIRECTORY).and_then(FileName::parse) {
-            Some(FileName::Segment(id)) => listing.segments.push(SegmentFile { id, size_bytes }),
-            Some(FileName::Spare(id)) => listing.spares.push(SegmentFile { id, size_bytes }),
-            Some(FileName::Temporary(id)) => listing.temporary.push(id),
-            None => {}
-        }
-    }
-    Ok(listing)
-}
-
-fn remove_temporary(disk: &mut Disk, listing: &Listing) -> Result<(), DiskError> {
-    for id in &listing.temporary {
-        disk.remove(&path(&id.temporary_name()))?;
-    }
-    disk.sync_directory()
 }

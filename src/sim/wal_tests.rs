@@ -8,7 +8,8 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 
 use super::{
     disk::{Disk, DiskError},
-    wal_host::{Accepted, DIRECTORY, HostError, WalHost},
+    log_files::DIRECTORY,
+    wal_host::{Accepted, HostError, WalHost},
 };
 use crate::{
     base::log_entry::{ConfState, EntryKind, HardState, LogEntry},
