@@ -65,6 +65,7 @@ fn main() {
         test("startup::port_taken", startup::port_taken),
         test("startup::directory_in_use", startup::directory_in_use),
         with_reference("startup::directory_of_etcd", startup::directory_of_etcd),
+        with_reference("startup::directory_not_for_etcd", startup::directory_not_for_etcd),
         test("startup::directory_that_cannot_be", startup::directory_that_cannot_be),
         test("startup::unknown_flag", startup::unknown_flag),
         test("startup::contradictions", startup::contradictions),
