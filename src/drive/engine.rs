@@ -235,6 +235,12 @@ impl Engine {
         self.applier.is_midway()
     }
 
+    /// States of the page file that somebody reads.
+    #[must_use]
+    pub fn open_read_transactions(&mut self) -> usize {
+        self.applier.backend().open_read_transactions()
+    }
+
     /// One slice of the compaction under way.
     ///
     /// # Errors

@@ -294,9 +294,15 @@ impl Node {
                     match self.files.carry_out(&action).await {
                         Ok(done) => break done,
                         Err(error) if error.is_full() && self.reuse(&mut action).await => {}
-                        Err(error) => or_stop(wait_for_room(error).await),
+                        Err(error) => {
+                            // Preparing ahead may wait as long as no batch needs the segment.
+                            let holds_up = error.is_full() && !self.held.borrow().is_empty();
+                            self.shared.health.set_log_lacks_room(holds_up);
+                            or_stop(wait_for_room(error).await);
+                        }
                     }
                 };
+                self.shared.health.set_log_lacks_room(false);
                 if let Some(segment) = done {
                     self.engine.borrow_mut().on_prepared(segment);
                     let held = self.held.take();
@@ -345,6 +351,8 @@ impl Node {
         loop {
             os::timeout(self.pace.commit_interval, self.commit_wake.wait()).await;
             self.commit().await;
+            let open = self.engine.borrow_mut().open_read_transactions();
+            self.sheet().set(Name::MvccDbOpenReadTransactions, i64::try_from(open).unwrap_or(i64::MAX));
             self.commit_rounds.set(self.commit_rounds.get() + 1);
         }
     }
@@ -376,10 +384,9 @@ impl Node {
         self.wake.notify();
     }
 
-    /// Building pages is etcd's spill; merging small ones (its rebalance) is part of it here.
+    /// Building pages is etcd's spill; merging small ones (its rebalance) is part of it here and not measured apart.
     fn count_commit(&self, building: Duration, writing: Duration) {
         let sheet = self.sheet();
-        sheet.observe(Name::DiskBackendCommitRebalanceDurationSeconds, 0.0);
         sheet.observe(Name::DiskBackendCommitSpillDurationSeconds, building.as_secs_f64());
         sheet.observe(Name::DiskBackendCommitWriteDurationSeconds, writing.as_secs_f64());
         sheet.observe(Name::DiskBackendCommitDurationSeconds, (building + writing).as_secs_f64());
@@ -389,9 +396,11 @@ impl Node {
         if let Some(length) = commit.grow_to {
             while let Err(error) = self.pages.grow(length).await {
                 self.lacks_room.set(error.is_full());
+                self.shared.health.set_database_lacks_room(error.is_full());
                 wait_for_room(error).await?;
             }
             self.lacks_room.set(false);
+            self.shared.health.set_database_lacks_room(false);
             self.pages.sync().await?;
         }
         for write in commit.pages {
@@ -413,12 +422,15 @@ impl Node {
                 let step = self.engine.borrow_mut().compact_step(self.pace.compaction_batch);
                 let pause = milliseconds(paused.elapsed());
                 let step = or_stop(step);
-                if step != CompactStep::Idle {
-                    self.sheet().observe(Name::MvccDbCompactionPauseDurationMilliseconds, pause);
-                }
+                let pauses = match step {
+                    CompactStep::Idle => None,
+                    CompactStep::Indexing => Some(Name::MvccIndexCompactionPauseDurationMilliseconds),
+                    _ => Some(Name::MvccDbCompactionPauseDurationMilliseconds),
+                };
+                pauses.into_iter().for_each(|name| self.sheet().observe(name, pause));
                 match step {
                     CompactStep::Idle => break,
-                    CompactStep::Working => os::sleep(self.pace.compaction_pause).await,
+                    CompactStep::Indexing | CompactStep::Working => os::sleep(self.pace.compaction_pause).await,
                     CompactStep::AwaitsCommit => self.force_commit().await,
                     CompactStep::Finished(report) => {
                         self.on_compacted(report, started.elapsed());

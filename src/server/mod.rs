@@ -43,7 +43,7 @@ use crate::{
     replica::{Answer, Request},
     rpc::{Server, Settings},
     server::{bootstrap::boot, cores::Layout},
-    services::{self, ServiceHandler, Services, Shared, WatchShared},
+    services::{self, Health, ServiceHandler, Services, Shared, WatchShared},
     web::Web,
 };
 
@@ -120,6 +120,7 @@ async fn serve_on(
         request_timeout: bootstrap::request_timeout(&config),
         meters,
         watch: WatchShared::new(layout.front_count(), config.watch_progress, config.request_bytes_max),
+        health: health(&config),
     });
     let node = Node::new(booted.engine, booted.files, booted.pages, Arc::clone(&shared), pace(&config));
     node.start(actions);
@@ -151,8 +152,7 @@ async fn serve_on(
     let signal = node.stop_signal().await;
     tracing::info!(signal = signal::name(signal), "received signal; shutting down");
     if let Some((front, server)) = own_front {
-        front.stop_watching();
-        front.stop_keep_alives();
+        front.stop_streams();
         server.stop(Duration::from_millis(limits::SHUTDOWN_GRACE_MS)).await;
     }
     while threads.iter().any(|thread| !thread.is_finished()) {
@@ -179,6 +179,12 @@ fn log_start(config: &Config) {
     for warning in &config.deprecated {
         tracing::warn!("{warning}");
     }
+}
+
+/// etcd ends streams that need a leader after three election timeouts without one.
+fn health(config: &Config) -> Health {
+    let leaves_on_defragment = config.gates.get("StopGRPCServiceOnDefrag").is_some_and(|(_, open)| *open);
+    Health::new(3 * config.election, leaves_on_defragment)
 }
 
 fn pace(config: &Config) -> Pace {
@@ -315,8 +321,7 @@ impl FarFront {
         while signal::received().is_none() {
             os::sleep(Duration::from_millis(limits::SIGNAL_POLL_MS)).await;
         }
-        front.stop_watching();
-        front.stop_keep_alives();
+        front.stop_streams();
         served.stop(Duration::from_millis(limits::SHUTDOWN_GRACE_MS)).await;
     }
 }
