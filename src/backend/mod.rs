@@ -170,6 +170,12 @@ impl Backend {
         self.committed.size_bytes()
     }
 
+    /// States of the page file that somebody reads, its own last one included.
+    #[must_use]
+    pub fn open_read_transactions(&self) -> usize {
+        self.file.open_read_transactions()
+    }
+
     /// What readers see from now on.
     #[must_use]
     pub fn view(&self) -> ReadView {

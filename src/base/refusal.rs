@@ -72,6 +72,11 @@ refusals! {
     RangeStreamSort = Unimplemented, "RangeStream does not support custom sort orders";
     RangeStreamFilter = Unimplemented, "RangeStream does not support revision filters";
     AuthNotEnabled = FailedPrecondition, "etcdserver: authentication is not enabled";
+    AuthNotServed = Unimplemented, "this version of ringd does not enable authentication or change users and roles";
+    RootUserNotExist = FailedPrecondition, "etcdserver: root user does not exist";
+    RootRoleNotExist = FailedPrecondition, "etcdserver: root user does not have root role";
+    UserNotFound = FailedPrecondition, "etcdserver: user name not found";
+    RoleNotFound = FailedPrecondition, "etcdserver: role name not found";
     NotPrimaryLessor = Unknown, "not a primary lessor";
     UnknownMethod = Unknown, "etcdserver: unknown method";
 }

@@ -5,7 +5,7 @@
 //!
 //! | a gate is | when |
 //! |---|---|
-//! | taken either way | it chooses between two insides of etcd that answer alike, or compares members, of which there is one |
+//! | taken either way | it chooses between two insides of etcd that answer alike, or compares members, of which there is one; or it is served |
 //! | taken as it is | the other setting would do something that is not served |
 
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ const GATES: [Gate; 9] = [
     ("LeaseCheckpointPersist", ALPHA, false, false),
     ("PriorityRequest", ALPHA, false, false),
     ("SetMemberLocalAddr", ALPHA, false, false),
-    ("StopGRPCServiceOnDefrag", ALPHA, false, false),
+    ("StopGRPCServiceOnDefrag", ALPHA, false, true),
     ("TxnModeWriteWithSharedBuffer", BETA, true, true),
 ];
 const ALPHA: &str = "ALPHA";

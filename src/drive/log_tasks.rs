@@ -32,9 +32,15 @@ impl Driver {
                     match self.files.carry_out(&action).await {
                         Ok(done) => break done,
                         Err(error) if error.is_full() && self.reuse(&mut action).await => {}
-                        Err(error) => or_stop(wait_for_room(error).await),
+                        Err(error) => {
+                            // Preparing ahead may wait as long as no batch needs the segment.
+                            let holds_up = error.is_full() && self.replica.borrow().holds_batches();
+                            self.shared.health.set_log_lacks_room(holds_up);
+                            or_stop(wait_for_room(error).await);
+                        }
                     }
                 };
+                self.shared.health.set_log_lacks_room(false);
                 if let Some(segment) = done {
                     self.step(Input::SegmentPrepared { segment });
                 }

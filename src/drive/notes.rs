@@ -125,8 +125,15 @@ pub(super) fn count(count: Count, shared: &Shared, pages: &PageTasks) {
         Count::LeasesExpired(count) => sheet.add(Name::ServerLeaseExpiredTotal, count),
         Count::ReadIndexSlow => sheet.add(Name::ServerSlowReadIndexesTotal, 1),
         Count::ReadIndexFailed => sheet.add(Name::ServerReadIndexesFailedTotal, 1),
-        Count::CompactionSlice { took_ns } => {
-            sheet.observe(Name::MvccDbCompactionPauseDurationMilliseconds, took_ns as f64 / 1e6);
+        Count::CompactionSlice { of_index, took_ns } => {
+            let name = match of_index {
+                true => Name::MvccIndexCompactionPauseDurationMilliseconds,
+                false => Name::MvccDbCompactionPauseDurationMilliseconds,
+            };
+            sheet.observe(name, took_ns as f64 / 1e6);
+        }
+        Count::OpenReadTransactions(count) => {
+            sheet.set(Name::MvccDbOpenReadTransactions, i64::try_from(count).unwrap_or(i64::MAX));
         }
         Count::CommitBuilt { took_ns } => pages.built.set(Duration::from_nanos(took_ns)),
         Count::DefragmentStarted => sheet.set(Name::DiskDefragInflight, 1),

@@ -102,9 +102,11 @@ impl Driver {
         if let Some(length) = commit.grow_to {
             while let Err(error) = pages.file.grow(length).await {
                 pages.lacks_room.set(error.is_full());
+                self.shared.health.set_database_lacks_room(error.is_full());
                 wait_for_room(error).await?;
             }
             pages.lacks_room.set(false);
+            self.shared.health.set_database_lacks_room(false);
             pages.file.sync().await?;
         }
         for write in commit.pages {
@@ -117,10 +119,9 @@ impl Driver {
         pages.file.sync().await
     }
 
-    /// Building pages is etcd's spill; merging small ones (its rebalance) is part of it here.
+    /// Building pages is etcd's spill; merging small ones (its rebalance) is part of it here and not measured apart.
     fn count_commit(&self, writing: Duration) {
         let (sheet, building) = (self.sheet(), self.pages.built.get());
-        sheet.observe(Name::DiskBackendCommitRebalanceDurationSeconds, 0.0);
         sheet.observe(Name::DiskBackendCommitSpillDurationSeconds, building.as_secs_f64());
         sheet.observe(Name::DiskBackendCommitWriteDurationSeconds, writing.as_secs_f64());
         sheet.observe(Name::DiskBackendCommitDurationSeconds, (building + writing).as_secs_f64());

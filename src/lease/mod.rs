@@ -324,12 +324,12 @@ impl Lessor {
         Renewal::Renewed { ttl_s: lease.ttl_s }
     }
 
-    /// What is left of a lease. Only the primary knows.
+    /// What is left of a lease: nothing, once it has run out and until it is revoked. Only the primary knows.
     #[must_use]
     pub fn time_to_live(&self, id: i64) -> Option<TimeToLive> {
         let lease = self.leases.get(&id)?;
-        let left_ms = lease.deadline_ms.cast_signed() - self.now_ms.cast_signed();
-        Some(TimeToLive { remaining_s: left_ms / 1000, granted_s: lease.ttl_s })
+        let left_ms = lease.deadline_ms.saturating_sub(self.now_ms);
+        Some(TimeToLive { remaining_s: (left_ms / 1000).cast_signed(), granted_s: lease.ttl_s })
     }
 
     /// The keys of a lease in their order, as the repeated field `tag` of a message: no allocation per key, since a lease can
@@ -442,7 +442,7 @@ mod tests {
         assert!(lessor.take_expired(10).is_empty());
         assert_eq!(lessor.renew(7), Renewal::Expired);
         pass(&mut lessor, 17_000);
-        assert_eq!(lessor.time_to_live(7).map(|left| left.remaining_s), Some(-7));
+        assert_eq!(lessor.time_to_live(7).map(|left| left.remaining_s), Some(0));
         assert_eq!(lessor.take_expired(10), [7]);
         lessor.end(7);
         assert_eq!(lessor.renew(7), Renewal::Unknown);

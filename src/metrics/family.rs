@@ -89,7 +89,6 @@ macro_rules! families {
 families! {
     ClusterVersion, "etcd_cluster_version", GAUGE, ["cluster_version"], "Which version is running. 1 for 'cluster_version' label with current cluster version";
     AuthRevision, "etcd_debugging_auth_revision", GAUGE, [], "The current revision of auth store.";
-    DiskBackendCommitRebalanceDurationSeconds, "etcd_debugging_disk_backend_commit_rebalance_duration_seconds", doubling(0.001, 14), [], "The latency distributions of commit.rebalance called by bboltdb backend.";
     DiskBackendCommitSpillDurationSeconds, "etcd_debugging_disk_backend_commit_spill_duration_seconds", doubling(0.001, 14), [], "The latency distributions of commit.spill called by bboltdb backend.";
     DiskBackendCommitWriteDurationSeconds, "etcd_debugging_disk_backend_commit_write_duration_seconds", doubling(0.001, 14), [], "The latency distributions of commit.write called by bboltdb backend.";
     LeaseGrantedTotal, "etcd_debugging_lease_granted_total", COUNTER, [], "The total number of granted leases.";
@@ -116,8 +115,6 @@ families! {
     ServerWatchSendLoopProgressDurationSeconds, "etcd_debugging_server_watch_send_loop_progress_duration_seconds", doubling(0.001, 14), [], "The total duration in seconds of running through the progress loop control stream response.";
     ServerWatchSendLoopWatchStreamDurationPerEventSeconds, "etcd_debugging_server_watch_send_loop_watch_stream_duration_per_event_seconds", doubling(0.001, 14), [], "The average duration in seconds of running through the send loop watch stream response, per event.";
     ServerWatchSendLoopWatchStreamDurationSeconds, "etcd_debugging_server_watch_send_loop_watch_stream_duration_seconds", doubling(0.001, 14), [], "The total duration in seconds of running through the send loop watch stream response all events.";
-    SnapSaveMarshallingDurationSeconds, "etcd_debugging_snap_save_marshalling_duration_seconds", doubling(0.001, 14), [], "The marshalling cost distributions of save called by snapshot.";
-    SnapSaveTotalDurationSeconds, "etcd_debugging_snap_save_total_duration_seconds", doubling(0.001, 14), [], "The total latency distributions of save called by snapshot.";
     DiskBackendCommitDurationSeconds, "etcd_disk_backend_commit_duration_seconds", doubling(0.001, 14), [], "The latency distributions of commit called by backend.";
     DiskBackendDefragDurationSeconds, "etcd_disk_backend_defrag_duration_seconds", doubling(0.1, 13), [], "The latency distribution of backend defragmentation.";
     DiskBackendSnapshotDurationSeconds, "etcd_disk_backend_snapshot_duration_seconds", doubling(0.01, 17), [], "The latency distribution of backend snapshots.";
@@ -134,25 +131,9 @@ families! {
     MvccPutTotal, "etcd_mvcc_put_total", COUNTER, [], "Total number of puts seen by this member.";
     MvccRangeTotal, "etcd_mvcc_range_total", COUNTER, [], "Total number of ranges seen by this member.";
     MvccTxnTotal, "etcd_mvcc_txn_total", COUNTER, [], "Total number of txns seen by this member.";
-    NetworkActivePeers, "etcd_network_active_peers", GAUGE, ["Local", "Remote"], "The current number of active peer connections.";
     NetworkClientGrpcReceivedBytesTotal, "etcd_network_client_grpc_received_bytes_total", COUNTER, [], "The total number of bytes received from grpc clients.";
     NetworkClientGrpcSentBytesTotal, "etcd_network_client_grpc_sent_bytes_total", COUNTER, [], "The total number of bytes sent to grpc clients.";
-    NetworkDisconnectedPeersTotal, "etcd_network_disconnected_peers_total", COUNTER, ["Local", "Remote"], "The total number of disconnected peers.";
-    NetworkKnownPeers, "etcd_network_known_peers", GAUGE, ["Local", "Remote"], "The current number of known peers.";
-    NetworkPeerReceivedBytesTotal, "etcd_network_peer_received_bytes_total", COUNTER, ["From"], "The total number of bytes received from peers.";
-    NetworkPeerReceivedFailuresTotal, "etcd_network_peer_received_failures_total", COUNTER, ["From"], "The total number of receive failures from peers.";
-    NetworkPeerRoundTripTimeSeconds, "etcd_network_peer_round_trip_time_seconds", doubling(0.0001, 16), ["To"], "Round-Trip-Time histogram between peers";
-    NetworkPeerSentBytesTotal, "etcd_network_peer_sent_bytes_total", COUNTER, ["To"], "The total number of bytes sent to peers.";
-    NetworkPeerSentFailuresTotal, "etcd_network_peer_sent_failures_total", COUNTER, ["To"], "The total number of send failures from peers.";
     NetworkServerStreamFailuresTotal, "etcd_network_server_stream_failures_total", COUNTER, ["API", "Type"], "The total number of stream failures from the local server.";
-    NetworkSnapshotReceiveFailures, "etcd_network_snapshot_receive_failures", COUNTER, ["From"], "Total number of snapshot receive failures";
-    NetworkSnapshotReceiveInflightsTotal, "etcd_network_snapshot_receive_inflights_total", GAUGE, ["From"], "Total number of inflight snapshot receives";
-    NetworkSnapshotReceiveSuccess, "etcd_network_snapshot_receive_success", COUNTER, ["From"], "Total number of successful snapshot receives";
-    NetworkSnapshotReceiveTotalDurationSeconds, "etcd_network_snapshot_receive_total_duration_seconds", doubling(0.1, 10), ["From"], "Total latency distributions of v3 snapshot receives";
-    NetworkSnapshotSendFailures, "etcd_network_snapshot_send_failures", COUNTER, ["To"], "Total number of snapshot send failures";
-    NetworkSnapshotSendInflightsTotal, "etcd_network_snapshot_send_inflights_total", GAUGE, ["To"], "Total number of inflight snapshot sends";
-    NetworkSnapshotSendSuccess, "etcd_network_snapshot_send_success", COUNTER, ["To"], "Total number of successful snapshot sends";
-    NetworkSnapshotSendTotalDurationSeconds, "etcd_network_snapshot_send_total_duration_seconds", doubling(0.1, 10), ["To"], "Total latency distributions of v3 snapshot sends";
     ServerApplyDurationSeconds, "etcd_server_apply_duration_seconds", doubling(0.0001, 20), ["op", "success", "version"], "The latency distributions of v2 apply called by backend.";
     ServerClientRequestsTotal, "etcd_server_client_requests_total", COUNTER, ["client_api_version", "type"], "The total number of client requests per client version.";
     ServerFeatureEnabled, "etcd_server_feature_enabled", GAUGE, ["name", "stage"], "Whether or not a feature is enabled. 1 is enabled, 0 is not.";
@@ -161,13 +142,10 @@ families! {
     ServerHealthSuccess, "etcd_server_health_success", COUNTER, [], "The total number of successful health checks";
     ServerHealthcheck, "etcd_server_healthcheck", GAUGE, ["name", "type"], "The result of each kind of healthcheck.";
     ServerHealthchecksTotal, "etcd_server_healthchecks_total", COUNTER, ["name", "status", "type"], "The total number of each kind of healthcheck.";
-    ServerHeartbeatSendFailuresTotal, "etcd_server_heartbeat_send_failures_total", COUNTER, [], "The total number of leader heartbeat send failures (likely overloaded from slow disk).";
     ServerId, "etcd_server_id", GAUGE, ["server_id"], "Server or member ID in hexadecimal format. 1 for 'server_id' label with current ID.";
     ServerIsLeader, "etcd_server_is_leader", GAUGE, [], "Whether or not this member is a leader. 1 if is, 0 otherwise.";
     ServerIsLearner, "etcd_server_is_learner", GAUGE, [], "Whether or not this member is a learner. 1 if is, 0 otherwise.";
     ServerLeaderChangesSeenTotal, "etcd_server_leader_changes_seen_total", COUNTER, [], "The number of leader changes seen.";
-    ServerLearnerPromoteFailures, "etcd_server_learner_promote_failures", COUNTER, ["Reason"], "The total number of failed learner promotions (likely learner not ready) while this member is leader.";
-    ServerLearnerPromoteSuccesses, "etcd_server_learner_promote_successes", COUNTER, [], "The total number of successful learner promotions while this member is leader.";
     ServerProposalsAppliedTotal, "etcd_server_proposals_applied_total", GAUGE, [], "The total number of consensus proposals applied.";
     ServerProposalsCommittedTotal, "etcd_server_proposals_committed_total", GAUGE, [], "The total number of consensus proposals committed.";
     ServerProposalsFailedTotal, "etcd_server_proposals_failed_total", COUNTER, [], "The total number of failed proposals seen.";
@@ -178,11 +156,7 @@ families! {
     ServerRequestDurationSeconds, "etcd_server_request_duration_seconds", doubling(0.001, 14), ["success", "type"], "Response latency distribution in seconds for each type.";
     ServerSlowApplyTotal, "etcd_server_slow_apply_total", COUNTER, [], "The total number of slow apply requests (likely overloaded from slow disk).";
     ServerSlowReadIndexesTotal, "etcd_server_slow_read_indexes_total", COUNTER, [], "The total number of pending read indexes not in sync with leader's or timed out read index requests.";
-    ServerSnapshotApplyInProgressTotal, "etcd_server_snapshot_apply_in_progress_total", GAUGE, [], "1 if the server is applying the incoming snapshot. 0 if none.";
     ServerVersion, "etcd_server_version", GAUGE, ["server_version"], "Which version is running. 1 for 'server_version' label with current version.";
-    SnapDbFsyncDurationSeconds, "etcd_snap_db_fsync_duration_seconds", doubling(0.001, 14), [], "The latency distributions of fsyncing .snap.db file";
-    SnapDbSaveTotalDurationSeconds, "etcd_snap_db_save_total_duration_seconds", doubling(0.1, 10), [], "The total latency distributions of v3 snapshot save";
-    SnapFsyncDurationSeconds, "etcd_snap_fsync_duration_seconds", doubling(0.001, 14), [], "The latency distributions of fsync called by snap.";
 }
 
 impl Name {

@@ -210,9 +210,9 @@ mod tests {
         one.change(Name::MvccWatcherTotal, -2);
         one.observe(Name::DiskWalFsyncDurationSeconds, 0.0015);
         two.observe(Name::DiskWalFsyncDurationSeconds, 100.0);
-        let series = two.series(Name::NetworkPeerSentBytesTotal, &["a\"b"]);
+        let series = two.series(Name::NetworkServerStreamFailuresTotal, &["a\"b", "send"]);
         series.add(7);
-        one.series(Name::NetworkPeerSentBytesTotal, &["a\"b"]).add(1);
+        one.series(Name::NetworkServerStreamFailuresTotal, &["a\"b", "send"]).add(1);
         let text = render(&[&one, &two], &[], &Process::default());
         for line in [
             "# TYPE etcd_mvcc_put_total counter",
@@ -225,13 +225,13 @@ mod tests {
             "etcd_disk_wal_fsync_duration_seconds_bucket{le=\"+Inf\"} 2",
             "etcd_disk_wal_fsync_duration_seconds_sum 100.0015",
             "etcd_disk_wal_fsync_duration_seconds_count 2",
-            r#"etcd_network_peer_sent_bytes_total{To="a\"b"} 8"#,
+            r#"etcd_network_server_stream_failures_total{API="a\"b",Type="send"} 8"#,
             "etcd_server_proposals_failed_total 0",
             "process_open_fds 0",
         ] {
             assert!(text.lines().any(|other| other == line), "{line}\n{text}");
         }
-        assert!(!text.contains("etcd_network_snapshot_send_success"), "a labelled family without series is absent");
+        assert!(!text.contains("etcd_server_client_requests_total"), "a labelled family without series is absent");
     }
 
     #[test]

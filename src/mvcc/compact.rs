@@ -59,6 +59,8 @@ pub enum CompactStep {
     Idle,
     /// Nothing to do until the backend has committed what is pending.
     AwaitsCommit,
+    /// A slice of the index is done; there is more to do.
+    Indexing,
     /// There is more to do.
     Working,
     Finished(CompactionReport),
@@ -116,7 +118,7 @@ impl Store {
                     Some(from) => State::Index { from },
                     None => State::Commit,
                 };
-                Ok(CompactStep::Working)
+                Ok(CompactStep::Indexing)
             }
             State::Commit => {
                 let records = backend.view();

@@ -204,7 +204,7 @@ mod tests {
                 match self.store.compact_step(&mut self.disk.backend, 2).expect("sound") {
                     CompactStep::Idle => break,
                     CompactStep::AwaitsCommit => self.disk.commit(),
-                    CompactStep::Working | CompactStep::Finished(_) => {}
+                    CompactStep::Indexing | CompactStep::Working | CompactStep::Finished(_) => {}
                 }
             }
         }

@@ -492,7 +492,7 @@ impl World {
             match self.store.compact_step(&mut self.disk.backend, 9).expect("ok") {
                 CompactStep::Idle => break,
                 CompactStep::AwaitsCommit => self.commit(),
-                CompactStep::Working | CompactStep::Finished(_) => {}
+                CompactStep::Indexing | CompactStep::Working | CompactStep::Finished(_) => {}
             }
         }
         self.commit();
@@ -544,18 +544,6 @@ fn check_range(view: &View, model: &Model, options: &RangeOptions, rng: &mut Sma
     while !reader.fill(&mut out, room).expect("no failure") {}
     let response = RangeResponse { kvs: expected.kvs, ..RangeResponse::default() };
     assert_eq!(out, response.encode_to_vec(), "{options:?}");
-    let mut small = BytesMut::from(&b"before"[..]);
-    let mut reader = RangeReader::new(view.clone(), options.clone()).expect("as before");
-    let (budget, room) = (rng.random_range(0..80), rng.random_range(0..800));
-    match reader.answer_small(&mut small, budget, room).expect("no failure") {
-        Some(found) => assert_eq!(found, measured),
-        None => {
-            assert_eq!(small, b"before"[..]);
-            while reader.measure(budget).expect("no failure").is_none() {}
-            while !reader.fill(&mut small, room).expect("no failure") {}
-        }
-    }
-    assert_eq!(small[6..], out);
     assert_eq!(measured.kvs_bytes, out.len() as u64);
     assert_eq!(measured.kvs, response.kvs.len() as u64);
     assert_eq!(measured.count, expected.count);

@@ -244,7 +244,7 @@ mod tests {
             match store.compact_step(&mut disk.backend, 1).expect("sound") {
                 CompactStep::Finished(report) => break report,
                 CompactStep::AwaitsCommit => disk.commit(),
-                CompactStep::Working | CompactStep::Idle => {}
+                CompactStep::Indexing | CompactStep::Working | CompactStep::Idle => {}
             }
         };
         assert!(!report.hash_kept);

@@ -97,6 +97,15 @@ impl PageFile {
         self.state = State::Begun(buckets);
     }
 
+    /// Committed roots that somebody holds, the last one included.
+    #[must_use]
+    pub fn open_read_transactions(&self) -> usize {
+        let last = self.root.meta.txid;
+        // The map holds each root once.
+        let is_read = |(txid, root): &(&u64, &Arc<CommittedRoot>)| **txid == last || Arc::strong_count(root) > 1;
+        self.roots.iter().filter(is_read).count()
+    }
+
     /// Roots without readers are given up, except the last two: a damaged newest meta page leaves the one before usable.
     fn release_roots(&mut self) {
         let last = self.root.meta.txid;

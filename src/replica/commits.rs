@@ -190,6 +190,8 @@ impl Replica {
         if let Some(length) = truncate_to {
             effects.push(Effect::CutPages { length });
         }
+        let open = self.applier.backend().open_read_transactions();
+        effects.push(Effect::Count(Count::OpenReadTransactions(open)));
         self.end_flushes(self.commits.begun, effects);
         Ok(())
     }

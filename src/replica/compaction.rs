@@ -46,12 +46,13 @@ impl Replica {
         let step = self.applier.compact_step(self.settings.compaction_batch)?;
         let took_ns = self.stopwatch.lap();
         if step != CompactStep::Idle {
-            effects.push(Effect::Count(Count::CompactionSlice { took_ns }));
+            let of_index = step == CompactStep::Indexing;
+            effects.push(Effect::Count(Count::CompactionSlice { of_index, took_ns }));
         }
         match step {
             CompactStep::Idle => self.compaction = Compaction::default(),
-            CompactStep::Working if self.settings.compaction_pause_ms == 0 => {}
-            CompactStep::Working => {
+            CompactStep::Indexing | CompactStep::Working if self.settings.compaction_pause_ms == 0 => {}
+            CompactStep::Indexing | CompactStep::Working => {
                 self.compaction.state = State::Pausing;
                 let after_ms = self.settings.compaction_pause_ms;
                 effects.push(Effect::SetTimer { timer: Timer::Compact, after_ms });

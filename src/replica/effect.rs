@@ -145,9 +145,13 @@ pub enum Count {
     LeasesExpired(u64),
     ReadIndexSlow,
     ReadIndexFailed,
+    /// A slice of a compaction, of the index or of the page file.
     CompactionSlice {
+        of_index: bool,
         took_ns: u64,
     },
+    /// States of the page file that somebody reads.
+    OpenReadTransactions(usize),
     /// A commit was built in so many slices of this total length.
     CommitBuilt {
         took_ns: u64,

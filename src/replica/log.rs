@@ -48,6 +48,11 @@ impl Log {
         self.appends.len() < limits::APPENDS_IN_FLIGHT_MAX
     }
 
+    /// Whether batches wait for their segment.
+    pub fn holds_batches(&self) -> bool {
+        !self.batches.is_empty()
+    }
+
     /// Brings an append to the log: first the snapshot's marker, then entries and hard state.
     ///
     /// # Errors

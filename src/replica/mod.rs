@@ -346,6 +346,12 @@ impl Replica {
         self.log.reuse(prepare)
     }
 
+    /// Whether batches of the log wait for a segment to be prepared.
+    #[must_use]
+    pub fn holds_batches(&self) -> bool {
+        self.log.holds_batches()
+    }
+
     /// Consensus, for those who look on.
     #[must_use]
     pub fn consensus(&self) -> &Consensus {

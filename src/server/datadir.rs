@@ -5,9 +5,13 @@
 //!   member/              locked while a server runs
 //!     snap/db            the page file (bbolt's format, also locked, so that etcd's tools see it is in use)
 //!     wal/*.rwal         the log (or --wal-dir)
+//!     wal/ringd-...wal   the guard: keeps etcd from founding a log of its own here (in `member/wal` and in --wal-dir)
 //! ```
 //!
-//! A directory whose log is etcd's own is refused: taking it over is a migration, never a side effect of a start.
+//! A directory whose log is etcd's own is refused: taking it over is a migration, never a side effect of a start. The other way
+//! round the guard refuses. An etcd that finds no `*.wal` founds a new log and removes everything in the directory first; one that
+//! finds a `*.wal` reads it instead. The guard ends in `.wal` and has no number, so that etcd 3.4 to 3.7 log its name and end with
+//! `wal: file not found`.
 
 use std::{
     fs, io,
@@ -15,10 +19,24 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::os::lock::{LockError, PathLock};
+use crate::os::{
+    file::{FileError, sync_directory},
+    lock::{LockError, PathLock},
+};
 
 /// File name ending of our log segments. etcd's own end in `.wal`.
 pub const SEGMENT_SUFFIX: &str = ".rwal";
+
+/// Name of the file that stops an etcd which is started on our data directory. etcd logs the name.
+pub const GUARD: &str = "ringd-data-directory-not-for-etcd.wal";
+
+/// What an operator who looks into the guard reads.
+const GUARD_TEXT: &str =
+    "This is a data directory of ringd. This file keeps etcd from starting here, because etcd would remove ringd's log.
+To go back to etcd, start ringd, then:
+    etcdctl snapshot save backup.db
+    etcdutl snapshot restore backup.db --data-dir <a new directory for etcd>
+";
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +45,8 @@ pub enum DataDirError {
     Io { operation: &'static str, path: PathBuf, source: io::Error },
     #[error(transparent)]
     Lock(#[from] LockError),
+    #[error(transparent)]
+    Sync(#[from] FileError),
     #[error(
         "{path} holds the log of an etcd server: ringd does not take over an etcd data directory in place; start ringd on an empty \
          --data-dir and load the data there"
@@ -50,14 +70,18 @@ impl DataDir {
     pub fn open(root: &Path, wal: Option<&Path>) -> Result<Self, DataDirError> {
         let member = root.join("member");
         let snap = member.join("snap");
-        let wal = wal.map_or_else(|| member.join("wal"), Path::to_path_buf);
-        for directory in [root, &member, &snap, &wal] {
+        // Where etcd looks for its log without --wal-dir, whether or not ours is there.
+        let usual_wal = member.join("wal");
+        let wal = wal.map_or_else(|| usual_wal.clone(), Path::to_path_buf);
+        for directory in [root, &member, &snap, &usual_wal, &wal] {
             make_private(directory)?;
         }
         let lock = PathLock::acquire(&member)?;
-        if has_suffix(&wal, ".wal")? || has_suffix(&member.join("wal"), ".wal")? {
+        if has_log_of_etcd(&wal)? || has_log_of_etcd(&usual_wal)? {
             return Err(DataDirError::EtcdLog { path: wal });
         }
+        put_guard(&usual_wal)?;
+        put_guard(&wal)?;
         Ok(Self { wal, snap, _lock: lock })
     }
 
@@ -78,17 +102,6 @@ impl DataDir {
     pub fn wal(&self) -> &Path {
         &self.wal
     }
-
-    /// The log's segments by name, which is by age.
-    ///
-    /// # Errors
-    /// The directory cannot be read.
-    pub fn segments(&self) -> Result<Vec<PathBuf>, DataDirError> {
-        let mut paths = list(&self.wal)?;
-        paths.retain(|path| path.to_string_lossy().ends_with(SEGMENT_SUFFIX));
-        paths.sort();
-        Ok(paths)
-    }
 }
 
 fn make_private(directory: &Path) -> Result<(), DataDirError> {
@@ -99,11 +112,29 @@ fn make_private(directory: &Path) -> Result<(), DataDirError> {
     touched.map_err(|source| DataDirError::Io { operation: "write in", path: directory.to_owned(), source })
 }
 
-fn has_suffix(directory: &Path, suffix: &str) -> Result<bool, DataDirError> {
-    if !directory.exists() {
-        return Ok(false);
+fn has_log_of_etcd(directory: &Path) -> Result<bool, DataDirError> {
+    let paths = list(directory)?;
+    Ok(paths.iter().any(|path| is_segment_of_etcd(&path.file_name().unwrap_or_default().to_string_lossy())))
+}
+
+/// Whether a file in a directory for logs is etcd's, by its name.
+#[must_use]
+pub fn is_segment_of_etcd(name: &str) -> bool {
+    name.ends_with(".wal") && name != GUARD
+}
+
+/// Puts the guard into a directory that has none. On a full disk it has no text, or is left to the next start.
+fn put_guard(directory: &Path) -> Result<(), DataDirError> {
+    let path = directory.join(GUARD);
+    if path.exists() {
+        return Ok(());
     }
-    Ok(list(directory)?.iter().any(|path| path.to_string_lossy().ends_with(suffix)))
+    match fs::write(&path, GUARD_TEXT) {
+        Err(error) if error.kind() != io::ErrorKind::StorageFull => {
+            Err(DataDirError::Io { operation: "write", path, source: error })
+        }
+        _ => Ok(sync_directory(directory)?),
+    }
 }
 
 fn list(directory: &Path) -> Result<Vec<PathBuf>, DataDirError> {

@@ -43,7 +43,7 @@ use crate::{
     replica::{self, Answer, Identity, OwnIds, Replica, Request, SELF, Stopwatch},
     rpc::{Server, Settings},
     server::{bootstrap::boot, cores::Layout},
-    services::{self, ServiceHandler, Services, Shared, WatchShared},
+    services::{self, Health, ServiceHandler, Services, Shared, WatchShared},
     web::Web,
 };
 
@@ -126,6 +126,7 @@ async fn serve_on(
         request_timeout: bootstrap::request_timeout(&config),
         meters,
         watch: WatchShared::new(layout.front_count(), config.watch_progress, config.request_bytes_max),
+        health: health(&config),
     });
     let driver = Driver::new(replica, booted.files, booted.pages, Arc::clone(&shared));
     driver.start(effects);
@@ -153,8 +154,7 @@ async fn serve_on(
     let signal = driver.stop_signal().await;
     tracing::info!(signal = signal::name(signal), "received signal; shutting down");
     if let Some((front, server)) = own_front {
-        front.stop_watching();
-        front.stop_keep_alives();
+        front.stop_streams();
         server.stop(Duration::from_millis(limits::SHUTDOWN_GRACE_MS)).await;
     }
     while threads.iter().any(|thread| !thread.is_finished()) {
@@ -181,6 +181,12 @@ fn log_start(config: &Config) {
     for warning in &config.deprecated {
         tracing::warn!("{warning}");
     }
+}
+
+/// etcd ends streams that need a leader after three election timeouts without one.
+fn health(config: &Config) -> Health {
+    let leaves_on_defragment = config.gates.get("StopGRPCServiceOnDefrag").is_some_and(|(_, open)| *open);
+    Health::new(3 * config.election, leaves_on_defragment)
 }
 
 fn replica_settings(config: &Config, identity: Identity, own_ids: OwnIds) -> replica::Settings {
@@ -329,8 +335,7 @@ impl FarFront {
         while signal::received().is_none() {
             os::sleep(Duration::from_millis(limits::SIGNAL_POLL_MS)).await;
         }
-        front.stop_watching();
-        front.stop_keep_alives();
+        front.stop_streams();
         served.stop(Duration::from_millis(limits::SHUTDOWN_GRACE_MS)).await;
     }
 }

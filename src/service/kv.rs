@@ -18,6 +18,7 @@ use crate::{
     apply::{View, txn},
     base::{limits, refusal::Refusal},
     mvcc::{self, Failure, Measured, RangeOptions, RangeReader},
+    pagefile::Corrupt,
     proto::etcdserverpb::{RangeRequest, ResponseHeader, TxnRequest, range_request::SortTarget},
 };
 
@@ -33,6 +34,12 @@ pub enum ReadStop {
     /// The database is damaged: the member stops.
     #[error("{0}")]
     Failed(String),
+}
+
+impl From<Corrupt> for ReadStop {
+    fn from(corrupt: Corrupt) -> Self {
+        Self::Failed(corrupt.to_string())
+    }
 }
 
 impl From<mvcc::Error> for ReadStop {

@@ -10,12 +10,14 @@
 //! | `downgrade` | the versions of a cluster |
 //! | `election`, `lock` | who leads, who holds a name: what is asked of the store, and what its answers mean |
 //! | `kv` | Range, read-only Txn: from a view to bytes |
+//! | `auth` | users and roles of a migrated database |
 //! | `queue` | the queue of keys behind a lock and an election |
 //! | `range_stream` | RangeStream: a range in pieces |
 //! | `request_text` | requests in words for the log |
 //! | `retention` | which revisions may go by themselves |
 //! | `status` | Status, MemberList |
 
+pub mod auth;
 pub mod check;
 pub mod downgrade;
 pub mod election;

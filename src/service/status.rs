@@ -8,14 +8,15 @@ use crate::{
     },
 };
 
-/// Maintenance.Status of this member.
+/// Maintenance.Status of this member. `disk_complaint`: why it cannot write, if so.
 #[must_use]
-pub fn status(view: &View, quota_bytes: i64) -> StatusResponse {
+pub fn status(view: &View, quota_bytes: i64, disk_complaint: Option<&str>) -> StatusResponse {
     let records = view.kv.records();
     let mut errors = Vec::new();
     if view.raft.leader == 0 {
         errors.push("etcdserver: no leader".to_owned());
     }
+    errors.extend(disk_complaint.map(|text| format!("etcdserver: {text}")));
     errors.extend(view.alarms.members().map(|alarm| alarm_text(&alarm)));
     StatusResponse {
         header: Some(view.header(view.kv.revision())),

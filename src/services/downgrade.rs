@@ -8,28 +8,21 @@ use prost::Message;
 use crate::{
     apply::request::Kind,
     base::refusal::Refusal,
-    os::{self, clock},
+    os::clock,
     proto::{
         etcdserverpb::{DowngradeRequest, DowngradeResponse, downgrade_request::DowngradeAction},
         membershippb::DowngradeInfoSetRequest,
     },
     rpc::{Reply, Responder},
     service::downgrade::{self, Minor},
-    services::{Services, decode, encoded, refuse},
+    services::{Services, encoded, refuse},
 };
 
 impl Services {
     pub(super) fn downgrade(self: &Rc<Self>, message: Bytes, responder: Responder) -> Option<Reply> {
-        let request = match decode::<DowngradeRequest>(message) {
-            Ok(request) => request,
-            Err(status) => return Some(Err(status)),
-        };
-        let front = Rc::clone(self);
-        os::spawn_local(async move {
-            let done = front.carry_out_downgrade(&request).await;
-            responder.send(done.map_err(refuse).and_then(|response| encoded(&response)));
-        });
-        None
+        self.answer_later(message, responder, async |front, request, _| {
+            front.carry_out_downgrade(&request).await.map_err(refuse).and_then(|response| encoded(&response))
+        })
     }
 
     async fn carry_out_downgrade(&self, request: &DowngradeRequest) -> Result<DowngradeResponse, Refusal> {

@@ -9,7 +9,6 @@ use futures_lite::future;
 use prost::Message;
 
 use crate::{
-    os,
     proto::v3electionpb::{
         CampaignRequest, CampaignResponse, LeaderKey, LeaderRequest, LeaderResponse, ProclaimRequest, ProclaimResponse,
         ResignRequest, ResignResponse,
@@ -24,55 +23,27 @@ use crate::{
 
 impl Services {
     pub(super) fn campaign(self: &Rc<Self>, message: Bytes, responder: Responder) -> Option<Reply> {
-        let request = match decode::<CampaignRequest>(message) {
-            Ok(request) => request,
-            Err(status) => return Some(Err(status)),
-        };
-        let front = Rc::clone(self);
-        os::spawn_local(async move {
-            let elected = front.lead(&request, &responder).await;
-            responder.send(elected.and_then(|response| encoded(&response)));
-        });
-        None
+        self.answer_later(message, responder, async |front, request: CampaignRequest, responder| {
+            front.lead(&request, responder).await.and_then(|response| encoded(&response))
+        })
     }
 
     pub(super) fn proclaim(self: &Rc<Self>, message: Bytes, responder: Responder) -> Option<Reply> {
-        let request = match decode::<ProclaimRequest>(message) {
-            Ok(request) => request,
-            Err(status) => return Some(Err(status)),
-        };
-        let front = Rc::clone(self);
-        os::spawn_local(async move {
-            let proclaimed = front.show(request).await;
-            responder.send(proclaimed.and_then(|response| encoded(&response)));
-        });
-        None
+        self.answer_later(message, responder, async |front, request: ProclaimRequest, _| {
+            front.show(request).await.and_then(|response| encoded(&response))
+        })
     }
 
     pub(super) fn resign(self: &Rc<Self>, message: Bytes, responder: Responder) -> Option<Reply> {
-        let request = match decode::<ResignRequest>(message) {
-            Ok(request) => request,
-            Err(status) => return Some(Err(status)),
-        };
-        let front = Rc::clone(self);
-        os::spawn_local(async move {
-            let resigned = front.step_down(request.leader).await;
-            responder.send(resigned.and_then(|response| encoded(&response)));
-        });
-        None
+        self.answer_later(message, responder, async |front, request: ResignRequest, _| {
+            front.step_down(request.leader).await.and_then(|response| encoded(&response))
+        })
     }
 
     pub(super) fn leader(self: &Rc<Self>, message: Bytes, responder: Responder) -> Option<Reply> {
-        let request = match decode::<LeaderRequest>(message) {
-            Ok(request) => request,
-            Err(status) => return Some(Err(status)),
-        };
-        let front = Rc::clone(self);
-        os::spawn_local(async move {
-            let found = front.find_leader(&request.name).await;
-            responder.send(found.and_then(|response| encoded(&response)));
-        });
-        None
+        self.answer_later(message, responder, async |front, request: LeaderRequest, _| {
+            front.find_leader(&request.name).await.and_then(|response| encoded(&response))
+        })
     }
 
     async fn lead(

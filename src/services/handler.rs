@@ -7,10 +7,7 @@ use bytes::Bytes;
 use crate::{
     apply::request::Kind,
     os,
-    proto::{
-        etcdserverpb::AlarmRequest,
-        grpc::health::v1::{HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus},
-    },
+    proto::etcdserverpb::AlarmRequest,
     rpc::{Call, CallReport, Code, Description, Handler, Inbound, MethodId, Outbound, Reply, Responder, Status},
     service::status,
     services::{Services, decode, encoded, methods, refuse, request_log},
@@ -40,9 +37,12 @@ impl Handler for ServiceHandler {
                 let checked = decode::<AlarmRequest>(message.clone()).map(|_| ());
                 front.propose_if(checked, call, Kind::Alarm, &message, responder)
             }
-            methods::STATUS => Some(encoded(&status::status(&view, front.shared.quota_bytes))),
+            methods::STATUS => {
+                let complaint = front.shared.health.disk_complaint();
+                Some(encoded(&status::status(&view, front.shared.quota_bytes, complaint)))
+            }
             methods::HASH => front.hash(message, responder),
-            methods::HASH_KV => front.hash_kv(&view, message, responder),
+            methods::HASH_KV => front.hash_kv(message, responder),
             methods::DEFRAGMENT => front.defragment(message, responder),
             methods::MOVE_LEADER => Some(front.move_leader(&view, message)),
             methods::DOWNGRADE => front.downgrade(message, responder),
@@ -53,7 +53,9 @@ impl Handler for ServiceHandler {
             methods::PROCLAIM => front.proclaim(message, responder),
             methods::LEADER => front.leader(message, responder),
             methods::RESIGN => front.resign(message, responder),
-            methods::HEALTH_CHECK => Some(health(message)),
+            method if methods::is_auth(method) => front.auth(call, message, responder),
+            methods::HEALTH_CHECK => Some(front.check_health(message)),
+            methods::HEALTH_LIST => Some(front.list_health(message)),
             other => Some(Err(not_served(other))),
         }
     }
@@ -70,6 +72,7 @@ impl Handler for ServiceHandler {
                 methods::OBSERVE => front.observe(&mut inbound, &mut outbound).await,
                 methods::WATCH => front.watch(&mut inbound, &mut outbound).await,
                 methods::SNAPSHOT => front.snapshot(&mut inbound, &mut outbound).await,
+                methods::HEALTH_WATCH => front.watch_health(&mut inbound, &mut outbound).await,
                 methods::LEASE_KEEP_ALIVE => front.keep_alive(&mut inbound, &mut outbound).await,
                 other => Err(not_served(other)),
             };
@@ -90,12 +93,4 @@ impl Handler for ServiceHandler {
 fn not_served(method: MethodId) -> Status {
     let service = methods::METHODS[usize::from(method.0)].service;
     Status::new(Code::Unimplemented, format!("unknown service {service}"))
-}
-
-fn health(message: Bytes) -> Reply {
-    let request = decode::<HealthCheckRequest>(message)?;
-    if !request.service.is_empty() {
-        return Err(Status::new(Code::NotFound, "unknown service"));
-    }
-    encoded(&HealthCheckResponse { status: ServingStatus::Serving as i32 })
 }

@@ -85,16 +85,10 @@ impl Services {
         message: Bytes,
         responder: Responder,
     ) -> Option<Reply> {
-        let request = match decode::<LeaseTimeToLiveRequest>(message) {
-            Ok(request) => request,
-            Err(status) => return Some(Err(status)),
-        };
-        let (front, since) = (Rc::clone(self), call.started);
-        os::spawn_local(async move {
-            let reply = front.find_time_to_live(&request, since).await;
-            responder.send(reply.map(Body::Message).map_err(refuse));
-        });
-        None
+        let since = call.started;
+        self.answer_later(message, responder, async move |front, request, _| {
+            front.find_time_to_live(&request, since).await.map(Body::Message).map_err(refuse)
+        })
     }
 
     async fn find_time_to_live(&self, request: &LeaseTimeToLiveRequest, since: Instant) -> Result<Bytes, Refusal> {
@@ -137,15 +131,9 @@ impl Services {
     }
 
     pub(super) fn lease_leases(self: &Rc<Self>, message: Bytes, responder: Responder) -> Option<Reply> {
-        if let Err(status) = decode::<LeaseLeasesRequest>(message) {
-            return Some(Err(status));
-        }
-        let front = Rc::clone(self);
-        os::spawn_local(async move {
-            let list = front.list_leases().await;
-            responder.send(Ok(Body::Large(Box::new(list))));
-        });
-        None
+        self.answer_later(message, responder, async |front, _: LeaseLeasesRequest, _| {
+            Ok(Body::Large(Box::new(front.list_leases().await)))
+        })
     }
 
     async fn list_leases(&self) -> LeaseList {
@@ -184,7 +172,7 @@ impl Services {
     }
 
     /// The server stops: ends all streams of keepalives.
-    pub fn stop_keep_alives(&self) {
+    pub(super) fn stop_keep_alives(&self) {
         self.leases.borrow().streams.iter().for_each(|(_, stop)| stop.notify());
     }
 

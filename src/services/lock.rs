@@ -9,7 +9,6 @@ use bytes::Bytes;
 use futures_lite::future;
 
 use crate::{
-    os,
     proto::{
         etcdserverpb::ResponseHeader,
         v3lockpb::{LockRequest, LockResponse, UnlockRequest, UnlockResponse},
@@ -19,34 +18,21 @@ use crate::{
         lock::{Contender, SESSION_EXPIRED},
         queue,
     },
-    services::{Services, decode, encoded},
+    services::{Services, encoded},
 };
 
 impl Services {
     pub(super) fn lock(self: &Rc<Self>, message: Bytes, responder: Responder) -> Option<Reply> {
-        let request = match decode::<LockRequest>(message) {
-            Ok(request) => request,
-            Err(status) => return Some(Err(status)),
-        };
-        let front = Rc::clone(self);
-        os::spawn_local(async move {
-            let held = front.hold(&request, &responder).await;
-            responder.send(held.and_then(|response| encoded(&response)));
-        });
-        None
+        self.answer_later(message, responder, async |front, request: LockRequest, responder| {
+            front.hold(&request, responder).await.and_then(|response| encoded(&response))
+        })
     }
 
     pub(super) fn unlock(self: &Rc<Self>, message: Bytes, responder: Responder) -> Option<Reply> {
-        let request = match decode::<UnlockRequest>(message) {
-            Ok(request) => request,
-            Err(status) => return Some(Err(status)),
-        };
-        let front = Rc::clone(self);
-        os::spawn_local(async move {
-            let deleted = front.delete(&request.key).await;
-            responder.send(deleted.and_then(|response| encoded(&UnlockResponse { header: response.header })));
-        });
-        None
+        self.answer_later(message, responder, async |front, request: UnlockRequest, _| {
+            let deleted = front.delete(&request.key).await?;
+            encoded(&UnlockResponse { header: deleted.header })
+        })
     }
 
     async fn hold(self: &Rc<Self>, request: &LockRequest, responder: &Responder) -> Result<LockResponse, Status> {

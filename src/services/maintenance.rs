@@ -43,15 +43,9 @@ pub(super) struct Maintenance {
 
 impl Services {
     pub(super) fn hash(self: &Rc<Self>, message: Bytes, responder: Responder) -> Option<Reply> {
-        if let Err(status) = decode::<HashRequest>(message) {
-            return Some(Err(status));
-        }
-        let front = Rc::clone(self);
-        os::spawn_local(async move {
-            let reply = front.hash_database(&responder).await;
-            responder.send(reply);
-        });
-        None
+        self.answer_later(message, responder, async |front, _: HashRequest, responder| {
+            front.hash_database(responder).await
+        })
     }
 
     async fn hash_database(&self, responder: &Responder) -> Reply {
@@ -74,19 +68,12 @@ impl Services {
         }
     }
 
-    pub(super) fn hash_kv(self: &Rc<Self>, view: &View, message: Bytes, responder: Responder) -> Option<Reply> {
-        let reader = decode::<HashKvRequest>(message)
-            .and_then(|request| HashReader::new(view.kv.clone(), request.revision).map_err(|why| refuse(why.into())));
-        let reader = match reader {
-            Ok(reader) => reader,
-            Err(status) => return Some(Err(status)),
-        };
-        let front = Rc::clone(self);
-        os::spawn_local(async move {
-            let reply = front.hash_history(reader, &responder).await;
-            responder.send(reply);
-        });
-        None
+    pub(super) fn hash_kv(self: &Rc<Self>, message: Bytes, responder: Responder) -> Option<Reply> {
+        self.answer_later(message, responder, async |front, request: HashKvRequest, responder| {
+            let view = front.shared.view.load().kv.clone();
+            let reader = HashReader::new(view, request.revision).map_err(|why| refuse(why.into()))?;
+            front.hash_history(reader, responder).await
+        })
     }
 
     async fn hash_history(&self, mut reader: HashReader, responder: &Responder) -> Reply {
@@ -110,20 +97,16 @@ impl Services {
     }
 
     pub(super) fn defragment(self: &Rc<Self>, message: Bytes, responder: Responder) -> Option<Reply> {
-        if let Err(status) = decode::<DefragmentRequest>(message) {
-            return Some(Err(status));
-        }
-        let front = Rc::clone(self);
-        os::spawn_local(async move {
+        self.answer_later(message, responder, async |front, _: DefragmentRequest, _| {
             tracing::info!("starting defragment");
+            let _counted = front.begin_defragmentation();
             let done = front.chore(Chore::Defragment).await;
             match &done {
                 Ok(()) => tracing::info!("finished defragment"),
                 Err(error) => tracing::warn!(%error, "failed to defragment"),
             }
-            responder.send(done.map_err(refuse).and_then(|()| encoded(&DefragmentResponse::default())));
-        });
-        None
+            done.map_err(refuse).and_then(|()| encoded(&DefragmentResponse::default()))
+        })
     }
 
     pub(super) async fn snapshot(&self, inbound: &mut Inbound, outbound: &mut Outbound) -> Result<(), Status> {

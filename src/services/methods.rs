@@ -41,6 +41,30 @@ pub const LEADER: MethodId = MethodId(25);
 pub const OBSERVE: MethodId = MethodId(26);
 pub const RESIGN: MethodId = MethodId(27);
 pub const HEALTH_CHECK: MethodId = MethodId(28);
+pub const HEALTH_LIST: MethodId = MethodId(29);
+pub const HEALTH_WATCH: MethodId = MethodId(30);
+pub const AUTH_ENABLE: MethodId = MethodId(31);
+pub const AUTH_DISABLE: MethodId = MethodId(32);
+pub const AUTH_STATUS: MethodId = MethodId(33);
+pub const AUTHENTICATE: MethodId = MethodId(34);
+pub const USER_ADD: MethodId = MethodId(35);
+pub const USER_GET: MethodId = MethodId(36);
+pub const USER_LIST: MethodId = MethodId(37);
+pub const USER_DELETE: MethodId = MethodId(38);
+pub const USER_CHANGE_PASSWORD: MethodId = MethodId(39);
+pub const USER_GRANT_ROLE: MethodId = MethodId(40);
+pub const USER_REVOKE_ROLE: MethodId = MethodId(41);
+pub const ROLE_ADD: MethodId = MethodId(42);
+pub const ROLE_GET: MethodId = MethodId(43);
+pub const ROLE_LIST: MethodId = MethodId(44);
+pub const ROLE_DELETE: MethodId = MethodId(45);
+pub const ROLE_GRANT_PERMISSION: MethodId = MethodId(46);
+pub const ROLE_REVOKE_PERMISSION: MethodId = MethodId(47);
+
+/// Whether a method is one of the Auth service.
+pub(super) fn is_auth(method: MethodId) -> bool {
+    (AUTH_ENABLE.0..=ROLE_REVOKE_PERMISSION.0).contains(&method.0)
+}
 
 /// In the order of the constants above.
 pub const METHODS: &[Method] = &[
@@ -73,9 +97,28 @@ pub const METHODS: &[Method] = &[
     method("v3electionpb.Election", "Observe", ServerStream),
     method("v3electionpb.Election", "Resign", Unary),
     method("grpc.health.v1.Health", "Check", Unary),
+    method("grpc.health.v1.Health", "List", Unary),
+    method("grpc.health.v1.Health", "Watch", ServerStream),
+    method("etcdserverpb.Auth", "AuthEnable", Unary),
+    method("etcdserverpb.Auth", "AuthDisable", Unary),
+    method("etcdserverpb.Auth", "AuthStatus", Unary),
+    method("etcdserverpb.Auth", "Authenticate", Unary),
+    method("etcdserverpb.Auth", "UserAdd", Unary),
+    method("etcdserverpb.Auth", "UserGet", Unary),
+    method("etcdserverpb.Auth", "UserList", Unary),
+    method("etcdserverpb.Auth", "UserDelete", Unary),
+    method("etcdserverpb.Auth", "UserChangePassword", Unary),
+    method("etcdserverpb.Auth", "UserGrantRole", Unary),
+    method("etcdserverpb.Auth", "UserRevokeRole", Unary),
+    method("etcdserverpb.Auth", "RoleAdd", Unary),
+    method("etcdserverpb.Auth", "RoleGet", Unary),
+    method("etcdserverpb.Auth", "RoleList", Unary),
+    method("etcdserverpb.Auth", "RoleDelete", Unary),
+    method("etcdserverpb.Auth", "RoleGrantPermission", Unary),
+    method("etcdserverpb.Auth", "RoleRevokePermission", Unary),
 ];
 
-const _: () = assert!(METHODS.len() == HEALTH_CHECK.0 as usize + 1);
+const _: () = assert!(METHODS.len() == ROLE_REVOKE_PERMISSION.0 as usize + 1);
 
 /// The same methods as the metrics name them.
 pub static MEASURED: [GrpcMethod; METHODS.len()] = measured();

@@ -14,14 +14,18 @@
 //! | `watch`, `watch_stream`, `watch_gate` | watchers of this core, their streams, and how changes reach them |
 //! | `lock`, `election` | the services that stand on the store, and `store`, what they ask of it |
 //! | `quota` | what is refused because the database is full |
+//! | `auth` | what a server without authentication answers |
+//! | `health` | whether clients should use this member |
 //! | `kv`, `lease`, `members`, `maintenance`, `downgrade` | the services |
 //!
 //! Every call that waits for consensus is answered within the request timeout. What comes after consensus may take longer: a
 //! physical compaction, a Defragment, somebody else's lock.
 
+mod auth;
 mod downgrade;
 mod election;
 mod handler;
+mod health;
 mod kv;
 mod lease;
 mod lock;
@@ -50,19 +54,21 @@ use prost::Message;
 
 pub use self::{
     handler::ServiceHandler,
+    health::Health,
     watch::{Subscription, SubscriptionEnd},
     watch_gate::{Admission, Gate, WatchShared},
 };
 use self::{
-    lease::LeaseQuestions, maintenance::Maintenance, proposals::Proposals, quota::Quota, reads::Reads, watch::Watching,
+    health::HealthWatches, lease::LeaseQuestions, maintenance::Maintenance, proposals::Proposals, quota::Quota,
+    reads::Reads, watch::Watching,
 };
 use crate::{
     apply::View,
     base::refusal::Refusal,
     meters::{ClientVersions, CoreMeter, Meters},
-    os::{notify::Notify, stop},
+    os::{self, notify::Notify, stop},
     replica::{Answer, CoreId, Request},
-    rpc::{Body, Call, Code, Reply, Status},
+    rpc::{Body, Call, Code, Reply, Responder, Status},
     service::kv::ReadStop,
 };
 
@@ -77,6 +83,7 @@ pub struct Shared {
     pub request_timeout: Duration,
     pub meters: Arc<Meters>,
     pub watch: WatchShared,
+    pub health: Health,
 }
 
 /// One core's front.
@@ -95,6 +102,7 @@ pub struct Services {
     watching: Watching,
     maintenance: Maintenance,
     quota: Quota,
+    health: HealthWatches,
 }
 
 impl Services {
@@ -115,6 +123,7 @@ impl Services {
             watching: Watching::new(id),
             maintenance: Maintenance::default(),
             quota: Quota::default(),
+            health: HealthWatches::default(),
         })
     }
 
@@ -155,10 +164,18 @@ impl Services {
         }
     }
 
-    /// Ends what has waited for longer than the request timeout. Called at every tick.
+    /// Ends what has waited for longer than the request timeout, and looks at the health. Called at every tick.
     pub fn expire(&self, now: Instant) {
         self.expire_quota(now);
         self.expire_reads(now);
+        self.observe_health(now);
+    }
+
+    /// The server stops: ends the streams that would go on for ever.
+    pub fn stop_streams(&self) {
+        self.stop_watching();
+        self.stop_keep_alives();
+        self.stop_health_watches();
     }
 
     fn is_late(&self, now: Instant, since: Instant) -> bool {
@@ -169,6 +186,25 @@ impl Services {
     fn tell_engine(&self, request: Request) {
         self.requests.borrow_mut().push(request);
         self.outgoing.notify();
+    }
+
+    /// Answers a unary call by a task of its own: it decodes the request, serves it and sends the reply. A request that cannot be
+    /// decoded is answered at once.
+    fn answer_later<M, S>(self: &Rc<Self>, message: Bytes, responder: Responder, serve: S) -> Option<Reply>
+    where
+        M: Message + Default + 'static,
+        S: AsyncFnOnce(&Rc<Self>, M, &Responder) -> Reply + 'static,
+    {
+        let request = match decode::<M>(message) {
+            Ok(request) => request,
+            Err(status) => return Some(Err(status)),
+        };
+        let front = Rc::clone(self);
+        os::spawn_local(async move {
+            let reply = serve(&front, request, &responder).await;
+            responder.send(reply);
+        });
+        None
     }
 
     /// The checks that every call passes before its own, in etcd's order. `kind` is `unary` or `stream`.

@@ -123,7 +123,7 @@ impl Services {
     }
 
     /// The server stops: ends all streams that watch.
-    pub fn stop_watching(&self) {
+    pub(super) fn stop_watching(&self) {
         self.watching.is_closing.set(true);
         for door in self.watching.doors.borrow().iter().flatten() {
             door.ready.notify();

@@ -12,11 +12,12 @@ use futures_lite::future;
 
 use crate::{
     base::refusal::Refusal,
+    metrics::{Name, Sheet},
     os::{self, clock},
     proto::etcdserverpb::{WatchRequest, watch_request::RequestUnion},
     rpc::{Code, Inbound, Messages, Outbound, Status},
     services::{Services, decode, refuse, watch::OpenStream},
-    watch::Response,
+    watch::{Response, ResponseKind},
 };
 
 /// Requests of one stream that are handled before others get their turn.
@@ -32,6 +33,15 @@ impl Services {
     }
 }
 
+/// What one turn of the sending half has sent: all that was queued.
+struct Sent {
+    /// Of changes, or of an end by compaction.
+    has_changes: bool,
+    /// Answers to requests.
+    has_answers: bool,
+    events: usize,
+}
+
 /// Why a stream with nothing to send goes on.
 enum Wake {
     Ready,
@@ -43,6 +53,34 @@ enum Wake {
 struct ProgressClock {
     next: Instant,
     period: Duration,
+}
+
+impl Sent {
+    fn of(responses: &[Response]) -> Self {
+        let is_answer = |response: &Response| {
+            matches!(response.kind, ResponseKind::Created | ResponseKind::Refused(_) | ResponseKind::Canceled)
+        };
+        Self {
+            has_changes: !responses.iter().all(is_answer),
+            has_answers: responses.iter().any(is_answer),
+            events: responses.iter().map(Response::events).sum(),
+        }
+    }
+
+    /// etcd measures each response, and answers apart.
+    fn count(&self, sheet: &Sheet, took: Duration) {
+        let seconds = took.as_secs_f64();
+        if self.has_answers {
+            sheet.observe(Name::ServerWatchSendLoopControlStreamDurationSeconds, seconds);
+        }
+        if self.has_changes {
+            sheet.observe(Name::ServerWatchSendLoopWatchStreamDurationSeconds, seconds);
+        }
+        if self.events > 0 {
+            let per_event = seconds / self.events as f64;
+            sheet.observe(Name::ServerWatchSendLoopWatchStreamDurationPerEventSeconds, per_event);
+        }
+    }
 }
 
 impl OpenStream {
@@ -91,11 +129,15 @@ impl OpenStream {
                 return refuse(Refusal::Stopped);
             }
             if clock.is_due() {
+                let started = clock::now();
                 self.front.with_hub(|hub, view| {
                     hub.tick(self.key, view.kv.revision());
                     Ok(())
                 });
+                let sheet = &self.front.meter().sheet;
+                sheet.observe(Name::ServerWatchSendLoopProgressDurationSeconds, started.elapsed().as_secs_f64());
             }
+            let started = clock::now();
             let responses = self.take();
             if responses.is_empty() {
                 if let Wake::Closed(status) = self.idle(outbound, &clock).await {
@@ -104,9 +146,11 @@ impl OpenStream {
                 continue;
             }
             self.door.room.notify();
+            let sent = Sent::of(&responses);
             if let Err(status) = outbound.send_all(self.encode(responses)).await {
                 return status;
             }
+            sent.count(&self.front.meter().sheet, started.elapsed());
             self.taken();
         }
     }

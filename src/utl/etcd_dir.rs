@@ -9,6 +9,7 @@ use super::{
     database::FileFailure,
     etcd_wal::{Contents, LogError, LogReader},
 };
+use crate::server::datadir;
 
 /// Why a directory is not read as one of etcd's.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +20,10 @@ pub enum DirectoryError {
     NoDatabase(PathBuf),
     #[error("{0} has no log of etcd's (member/wal/*.wal): for a single database file, name the file")]
     NoLog(PathBuf),
-    #[error("{0} holds the log of ringd: ringd serves it as it is")]
+    #[error(
+        "{0} holds the log of ringd: ringd serves it as it is. To go back to etcd, take a snapshot of the running ringd (etcdctl snapshot \
+         save) and restore it into a new directory (etcdutl snapshot restore)"
+    )]
     Ringd(PathBuf),
     #[error(
         "{0} is a snapshot from another member that etcd has not taken over yet: start and stop etcd once, then migrate"
@@ -58,7 +62,7 @@ impl EtcdDirectory {
         let mut segments: Vec<Segment> = Vec::new();
         for path in list(&wal)? {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if name.ends_with(crate::server::datadir::SEGMENT_SUFFIX) {
+            if name.ends_with(datadir::SEGMENT_SUFFIX) || name == datadir::GUARD {
                 return Err(DirectoryError::Ringd(wal));
             }
             segments.extend(segment(&name, &path));

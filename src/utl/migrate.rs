@@ -29,6 +29,7 @@ use crate::{
         go_format::{io_error, parse_int, quote},
         session::{ERROR, Exit},
     },
+    server::datadir,
     wal::Metadata,
 };
 
@@ -245,7 +246,7 @@ fn may_move(current: Release, target: Release, member: &Path) -> Result<(), Stri
     }
     let wal = member.join("wal");
     let names = std::fs::read_dir(&wal).map_err(|error| format!("open {}: {}", wal.display(), io_error(&error)))?;
-    if names.flatten().any(|entry| entry.file_name().to_string_lossy().ends_with(".wal")) {
+    if names.flatten().any(|entry| datadir::is_segment_of_etcd(&entry.file_name().to_string_lossy())) {
         let text = "cannot downgrade storage: whether etcd's log holds entries of a newer version is for the etcdutl of that version to say";
         return Err(text.to_owned());
     }

@@ -2,9 +2,13 @@
 //!
 //! | page | checks, in this order |
 //! |---|---|
-//! | `/health` | no alarm, a leader, a read; the first that fails is the reason |
+//! | `/health` | no alarm, room on the disks, a leader, a read; the first that fails is the reason |
 //! | `/livez` | serializable_read |
-//! | `/readyz` | data_corruption, linearizable_read, non_learner, serializable_read |
+//! | `/readyz` | data_corruption, disk_space, linearizable_read, non_learner, serializable_read |
+//!
+//! etcd has no check of the disk: a full one ends it. Here writes wait for room, so the member is alive and not ready. As with a
+//! missing leader, `/health?serializable=true` does not mind, and as with a full quota, `exclude=NOSPACE` takes it out. The check is
+//! reported only when it fails, so that the report of a member that is well is etcd's.
 //!
 //! Every check of the last two is also a page of its own. Bodies, codes and counts are etcd's; its order of checks is that of a
 //! map, so nobody can depend on it.
@@ -27,6 +31,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Check {
     DataCorruption,
+    DiskSpace,
     LinearizableRead,
     NonLearner,
     SerializableRead,
@@ -36,6 +41,7 @@ impl Check {
     fn name(self) -> &'static str {
         match self {
             Self::DataCorruption => "data_corruption",
+            Self::DiskSpace => "disk_space",
             Self::LinearizableRead => "linearizable_read",
             Self::NonLearner => "non_learner",
             Self::SerializableRead => "serializable_read",
@@ -44,7 +50,8 @@ impl Check {
 }
 
 const LIVEZ: &[Check] = &[Check::SerializableRead];
-const READYZ: &[Check] = &[Check::DataCorruption, Check::LinearizableRead, Check::NonLearner, Check::SerializableRead];
+const READYZ: &[Check] =
+    &[Check::DataCorruption, Check::DiskSpace, Check::LinearizableRead, Check::NonLearner, Check::SerializableRead];
 
 /// A page of checks: all of a kind, or one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +94,7 @@ pub(super) async fn run(front: &Services, request: &WebRequest, probe: Probe) ->
         is_well &= failure.is_none();
         // Writing to a String cannot fail.
         let _infallible = match failure {
+            None if *check == Check::DiskSpace && probe.is_whole => Ok(()),
             None => writeln!(report, "[+]{} ok", check.name()),
             Some(reason) => writeln!(report, "[-]{} failed: {reason}", check.name()),
         };
@@ -117,6 +125,7 @@ async fn failure_of(front: &Services, check: Check) -> Option<String> {
         Check::DataCorruption => {
             front.shared().view.load().alarms.is_corrupt().then(|| "alarm activated: CORRUPT".to_owned())
         }
+        Check::DiskSpace => front.shared().health.disk_complaint().map(str::to_owned),
         Check::NonLearner => {
             front.shared().view.load().membership.local_is_learner().then(|| "not supported for learner".to_owned())
         }
@@ -170,6 +179,11 @@ async fn reason(front: &Services, serializable: bool, excluded: &[String]) -> Op
         let alarm = format!("memberID:{member_id} alarm:{kind}");
         tracing::warn!(alarm, "serving /health false due to an alarm");
         return Some(format!("ALARM {kind}"));
+    }
+    let complaint = front.shared().health.disk_complaint().filter(|_| !excluded.iter().any(|name| name == "NOSPACE"));
+    if let (false, Some(complaint)) = (serializable, complaint) {
+        tracing::warn!(complaint, "serving /health false; writes wait for room on the disk");
+        return Some("DISK FULL".to_owned());
     }
     if !serializable && front.shared().view.load().raft.leader == 0 {
         tracing::warn!("serving /health false; no leader");

@@ -16,7 +16,17 @@ use crate::harness::{
 };
 
 /// Commands in order, each with what is typed into it.
-const COMMANDS: [(&str, &str); 36] = [
+const COMMANDS: [(&str, &str); 46] = [
+    ("--user root:secret put a 0", ""),
+    ("--user root --password secret get a", ""),
+    ("auth status", ""),
+    ("auth enable", ""),
+    ("auth disable", ""),
+    ("user list", ""),
+    ("user get root", ""),
+    ("user get root --detail", ""),
+    ("role list", ""),
+    ("role get root", ""),
     ("put a 1", ""),
     ("put a 2 --prev-kv", ""),
     ("put b from-input", ""),

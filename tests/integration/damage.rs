@@ -16,6 +16,7 @@ use ringd::{
     proto::etcdserverpb::{
         PutRequest, PutResponse, RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse, request_op::Request,
     },
+    server::datadir::GUARD,
 };
 use tempfile::TempDir;
 
@@ -98,8 +99,9 @@ pub fn half_a_directory() {
     for half in [&log, &damaged.file] {
         fs::rename(half, &aside).unwrap();
         refused(&start(damaged.directory.path()).err().expect("half a directory"), &["snap/db"]);
-        // The refused start made the log's directory anew.
+        // The refused start made the log's directory anew, with nothing but the guard.
         if half.is_dir() {
+            fs::remove_file(half.join(GUARD)).unwrap();
             fs::remove_dir(half).unwrap();
         }
         fs::rename(&aside, half).unwrap();

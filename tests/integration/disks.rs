@@ -7,7 +7,10 @@ use std::{
     sync::OnceLock,
 };
 
-use ringd::proto::etcdserverpb::{PutRequest, PutResponse, RangeRequest, RangeResponse};
+use ringd::proto::{
+    etcdserverpb::{PutRequest, PutResponse, RangeRequest, RangeResponse, StatusRequest, StatusResponse},
+    grpc::health::v1::health_check_response::ServingStatus,
+};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use tempfile::TempDir;
 
@@ -18,6 +21,7 @@ use crate::{
         grpc::{CallError, Connection},
         server::{self, Program, Server},
     },
+    health,
 };
 
 /// Room for the log's first two segments (4 and 64 MiB) and for little of the page file; the ballast holds the rest back.
@@ -76,6 +80,50 @@ pub fn full_disk() {
     server.stop();
 }
 
+/// While writes wait for room, probes of readiness, Status and gRPC health say so; the member lives, so liveness does not. With room
+/// they take it back by themselves.
+pub fn full_disk_is_told() {
+    let disk = Mount::ext4(DISK);
+    let server = Server::start(Program::Ringd, &disk.path().join("data"));
+    harness::run(async {
+        let connection = server.connect().await;
+        let mut watch = health::ask(&connection, "").await;
+        assert_eq!(health::status(&mut watch).await, ServingStatus::Serving);
+        for number in 0.. {
+            disk.fill();
+            if put(&connection, number).await.is_err() {
+                break;
+            }
+            assert!(number < PUTS_MAX, "the disk does not get full");
+        }
+        // It may come and go while the last room is found.
+        let mut told = ServingStatus::Serving;
+        while told != ServingStatus::NotServing || errors(&connection).await.is_empty() {
+            told = health::status(&mut watch).await;
+        }
+        assert_eq!(health::check(&connection).await, ServingStatus::NotServing);
+        let [error] = &errors(&connection).await[..] else { panic!("not one error") };
+        assert!(error.contains("no space left on the disk"), "{error}");
+        assert_eq!(server.page("/health"), "{\"health\":\"false\",\"reason\":\"DISK FULL\"}\n");
+        let report = server.page("/readyz");
+        assert!(report.contains("[-]disk_space failed: no space left on the disk"), "{report}");
+        assert!(server.page("/readyz/disk_space").contains("[-]disk_space failed"));
+        for page in ["/livez", "/readyz?exclude=disk_space", "/readyz/serializable_read"] {
+            assert_eq!(server.page(page), "ok\n", "{page}");
+        }
+        for page in ["/health?serializable=true", "/health?exclude=NOSPACE"] {
+            assert_eq!(server.page(page), "{\"health\":\"true\",\"reason\":\"\"}", "{page}");
+        }
+        disk.make_room();
+        while told != ServingStatus::Serving || !errors(&connection).await.is_empty() {
+            told = health::status(&mut watch).await;
+        }
+        assert_eq!(server.page("/readyz"), "ok\n");
+        assert_eq!(server.page("/health"), "{\"health\":\"true\",\"reason\":\"\"}");
+    });
+    server.stop();
+}
+
 /// A log on a disk of its own that has room for what it holds at a time, but not for a new segment while the last are still
 /// needed: it goes on with those, once the database has what is in them.
 pub fn full_log_disk() {
@@ -128,6 +176,11 @@ pub fn read_only() {
 pub fn may_mount() -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();
     *ANSWER.get_or_init(|| Mount::try_ext4("8M").and_then(|_| Mount::try_tmpfs("rw")).is_ok())
+}
+
+async fn errors(connection: &Connection) -> Vec<String> {
+    let path = "/etcdserverpb.Maintenance/Status";
+    connection.unary::<_, StatusResponse>(path, &StatusRequest {}).await.expect("reads go on").errors
 }
 
 async fn put(connection: &Connection, number: usize) -> Result<(), CallError> {

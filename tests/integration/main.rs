@@ -12,6 +12,7 @@
 //!   bad_input     what no client would send                 startup    flags, ports, directories
 //!   damage        changed bytes in the data directory       disks      full, in memory, read-only
 //!   metrics       /metrics beside etcd's                    pages      the other pages beside etcd's
+//!   health        gRPC health beside etcd's                 auth       users and roles without authentication
 //!   fuzz          seeded programs against parsers
 //! ```
 //!
@@ -20,6 +21,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod auth;
 mod bad_input;
 mod client_crate;
 mod client_views;
@@ -30,6 +32,7 @@ mod differential;
 mod disks;
 mod fuzz;
 mod harness;
+mod health;
 mod kubernetes;
 mod layers;
 mod lease;
@@ -65,6 +68,7 @@ fn main() {
         test("startup::port_taken", startup::port_taken),
         test("startup::directory_in_use", startup::directory_in_use),
         with_reference("startup::directory_of_etcd", startup::directory_of_etcd),
+        with_reference("startup::directory_not_for_etcd", startup::directory_not_for_etcd),
         test("startup::directory_that_cannot_be", startup::directory_that_cannot_be),
         test("startup::unknown_flag", startup::unknown_flag),
         test("startup::contradictions", startup::contradictions),
@@ -75,6 +79,7 @@ fn main() {
         test("damage::page_file_metas", damage::page_file_metas),
         test("damage::page_file_pages", damage::page_file_pages),
         with_mounts("disks::full_disk", disks::full_disk),
+        with_mounts("disks::full_disk_is_told", disks::full_disk_is_told),
         with_mounts("disks::full_log_disk", disks::full_log_disk),
         with_mounts("disks::in_memory", disks::in_memory),
         with_mounts("disks::read_only", disks::read_only),
@@ -126,6 +131,12 @@ fn main() {
         with_reference_3_7("pages::pages_agree", pages::pages_agree),
         with_reference_3_7("pages::reports_agree", pages::reports_agree),
         with_reference_3_7("metrics::families_agree", metrics::families_agree),
+        with_reference_3_7("metrics::measured_as_in_etcd", metrics::measured_as_in_etcd),
+        with_reference_3_7("health::answers_agree", health::answers_agree),
+        test("health::watches_end_with_the_server", health::watches_end_with_the_server),
+        test("health::defragmentation_with_the_gate", health::defragmentation_with_the_gate),
+        with_reference_3_7("auth::without_users_agrees", auth::without_users_agrees),
+        with_reference_3_7("auth::migrated_users_agree", auth::migrated_users_agree),
         test("metrics::counters_move", metrics::counters_move),
         with_reference("clients::etcdctl_prints_the_same", clients::etcdctl_prints_the_same),
         with_reference("clients::etcdctl_reads_large_values", clients::etcdctl_reads_large_values),

@@ -2,7 +2,10 @@
 
 use std::{fs, path::Path};
 
-use ringd::proto::etcdserverpb::{PutRequest, PutResponse, RangeRequest, RangeResponse};
+use ringd::{
+    proto::etcdserverpb::{PutRequest, PutResponse, RangeRequest, RangeResponse},
+    server::datadir::GUARD,
+};
 
 use crate::harness::{
     self,
@@ -55,6 +58,40 @@ pub fn directory_of_etcd() {
     refused(&ended, &[&directory.path().display().to_string(), "etcd"]);
     let etcd = Server::start(Program::Etcd, directory.path());
     assert!(etcdctl(&etcd.endpoint(), &["get", "k"], "").stdout.starts_with("k\n"));
+}
+
+/// An etcd that is started on ringd's data directory, alone or with `--force-new-cluster`, ends with an error that names the guard, and
+/// ringd finds everything it acknowledged. So too with the log in a directory of its own, whether etcd is told of that or not.
+pub fn directory_not_for_etcd() {
+    for wal_dir in [false, true] {
+        let (directory, log) = (server::directory(), server::directory());
+        let log = log.path().join("log");
+        let own = ["--wal-dir", log.to_str().expect("UTF-8")];
+        let own = if wal_dir { &own[..] } else { &[] };
+        let guards = [directory.path().join("member/wal").join(GUARD), log.join(GUARD)];
+        let guards = if wal_dir { &guards[..] } else { &guards[..1] };
+        let mut server = Server::start_with(Program::Ringd, directory.path(), own);
+        put(&server, "before", 1);
+        // As versions before the guard left a directory.
+        server.kill();
+        guards.iter().for_each(|guard| fs::remove_file(guard).unwrap());
+        server = Server::start_with(Program::Ringd, directory.path(), own);
+        put(&server, "after", 200);
+        server.kill();
+        for flags in [own, &[], &["--force-new-cluster"]] {
+            let ended = Server::try_start(Program::Etcd, directory.path(), flags).err().expect("etcd takes it over");
+            refused(&ended, &[GUARD]);
+        }
+        assert!(guards.iter().all(|guard| guard.exists()));
+        let server = Server::start_with(Program::Ringd, directory.path(), own);
+        for (key, version) in [("before", 1), ("after", 200)] {
+            let request = RangeRequest { key: key.into(), ..RangeRequest::default() };
+            let read: RangeResponse =
+                harness::run(async { server.connect().await.unary("/etcdserverpb.KV/Range", &request).await.unwrap() });
+            assert_eq!(read.kvs.iter().map(|kv| kv.version).collect::<Vec<_>>(), [version], "{key}, {own:?}");
+        }
+        server.stop();
+    }
 }
 
 /// A path that cannot be a data directory.

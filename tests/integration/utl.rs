@@ -586,7 +586,7 @@ fn restore(tool: &Path, snapshot: &Path, data: &Path, flags: &[&str]) -> Vec<Str
         .collect()
 }
 
-fn migrate(source: &Path, data: &Path) -> Printed {
+pub fn migrate(source: &Path, data: &Path) -> Printed {
     let printed = ringutl(&["migrate", "--from", text(source), "--data-dir", text(data)]);
     assert_eq!(printed.code, Some(0), "{printed:?}");
     printed
