@@ -36,6 +36,8 @@ mod spread;
 
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod script_tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
