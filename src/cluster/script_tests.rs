@@ -38,9 +38,7 @@ impl goldenscript::Runner for Cluster {
     fn run(&mut self, command: &Command, _: &goldenscript::Context) -> Result<String, Box<dyn Error>> {
         let membership = &mut self.0;
         match command {
-            Command::MemberId { token, urls } => {
-                Ok(format!("{:x}", member_id(urls, MemberSalt::ClusterToken(token))))
-            }
+            Command::MemberId { token, urls } => Ok(format!("{:x}", member_id(urls, MemberSalt::ClusterToken(token)))),
             Command::LaterId { unix_seconds, urls } => {
                 Ok(format!("{:x}", member_id(urls, MemberSalt::AddedAt { unix_seconds: *unix_seconds })))
             }

@@ -464,19 +464,6 @@ mod tests {
     }
 
     #[test]
-    fn who_heard_nothing_of_time_neither_renews_nor_revokes() {
-        let mut lessor = primary();
-        lessor.grant(7, 2).expect("granted");
-        lessor.grant(8, 60).expect("granted");
-        lessor.on_time(30_000);
-        assert!(lessor.take_expired(10).is_empty());
-        assert_eq!(lessor.renew(8), Renewal::Unsure);
-        lessor.on_tick();
-        assert_eq!(lessor.take_expired(10), [7]);
-        assert_eq!(lessor.renew(8), Renewal::Renewed { ttl_s: 60 });
-    }
-
-    #[test]
     fn only_the_primary_lets_leases_run_out_and_a_new_one_gives_all_their_time_again() {
         let mut lessor = Lessor::new(Terms::default());
         lessor.grant(7, 10).expect("granted");

@@ -148,7 +148,7 @@ impl KeySpace {
     fn records(&self) -> Result<String, Box<dyn Error>> {
         let view = self.store.view(&self.disk.backend);
         let mut output = String::new();
-        let mut scan = RecordScan::new(Revision::default(), i64::MAX);
+        let mut scan = RecordScan::new(Revision::default(), self.store.revision());
         let mut show = |stored: super::StoredRecord<'_>| {
             let fields = RecordFields::of(stored.record, stored.revision)?;
             let key = String::from_utf8_lossy(fields.key);
