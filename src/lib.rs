@@ -1,7 +1,6 @@
 //! ringd: an etcd v3 server on io_uring, one pinned thread per core.
 //!
-//! This page is the map of the house. A folder is a room, a room stands on a floor, and a floor may only use floors below it
-//! (`tests/` reads every path and fails on an edge that points up).
+//! This page is the map of the house. A folder is a room, a room stands on a floor, and a floor may only use floors below it.
 //!
 //! ```text
 //! programs   bin/       ringd, ringctl, ringutl: parse arguments, call the library
@@ -31,6 +30,42 @@
 //!            wal/       the log: records, segments, append as data, replay, repair
 //! ground     proto/ metrics/ base/ (the one table of refusals, every limit)
 //! beside     sim/       the disk with faults that drives the core in tests
+//! ```
+//!
+//! # Who imports whom
+//!
+//! All of it, from the top down (`tests/integration/layers` fails on any other import, and on circles between files of one module):
+//!
+//! ```text
+//! sim       | wal base
+//! bin       | utl ctl server config
+//! utl       | ctl server os consensus apply lease cluster mvcc snapshot backend pagefile wal proto base
+//! ctl       | client service proto base
+//! client    | service proto base
+//! server    | drive web services meters config frontend rpc os replica consensus apply lease cluster mvcc backend pagefile wal proto base
+//! drive     | services meters os replica service consensus apply watch lease mvcc pagefile wal proto metrics base
+//! web       | services frontend os service apply proto metrics base
+//! services  | meters rpc os replica service apply watch lease mvcc backend pagefile proto metrics base
+//! meters    | rpc os service apply lease metrics base
+//! config    | service base
+//! frontend  | rpc os base
+//! rpc       | os base
+//! os        | pagefile base
+//! replica   | watch lease base
+//! service   | apply cluster mvcc proto base
+//! consensus | proto base
+//! apply     | lease cluster mvcc backend pagefile proto base
+//! watch     | mvcc proto base
+//! lease     | mvcc proto base
+//! cluster   |
+//! mvcc      | backend pagefile proto base
+//! snapshot  | pagefile base
+//! backend   | pagefile base
+//! pagefile  | base
+//! wal       | base
+//! proto     |
+//! metrics   |
+//! base      |
 //! ```
 //!
 //! # A read

@@ -13,11 +13,15 @@
 //! nothing is committed to the page file and nothing compacted. So a reader sees all of it or nothing, and so does a restart.
 //! Meanwhile serializable reads, keepalives and ticks go on; in a cluster of one linearizable reads too. Writes wait.
 
-use super::{Applied, Applier, ApplyFailure, Done, RaftStatus, Response, Stop, state};
+use super::{
+    Applied, Applier, ApplyFailure, RaftStatus, Stop,
+    outcome::{Done, Response},
+    revocation::Revocation,
+    state,
+};
 use crate::{
     base::{limits, refusal::Refusal},
     lease::Lessor,
-    mvcc::PausedTxn,
     proto::etcdserverpb::{
         LeaseCheckpointRequest, LeaseCheckpointResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest,
         LeaseRevokeResponse,
@@ -27,16 +31,6 @@ use crate::{
 
 /// The first cluster version whose members all store checkpoints.
 const CHECKPOINTS_STORED_FROM: (u64, u64) = (3, 6);
-
-/// A revocation under way.
-#[derive(Debug)]
-pub(super) struct Revocation {
-    /// Its proposal.
-    id: u64,
-    lease: i64,
-    keys: u64,
-    txn: PausedTxn,
-}
 
 impl Applier {
     /// The leases, for what is not in the log: time, renewals, questions.

@@ -6,6 +6,7 @@ use prost::Message;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 
 use super::{request::Kind, *};
+use crate::mvcc;
 use crate::{
     base::limits,
     lease::{Lessor, Terms},

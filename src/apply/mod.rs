@@ -23,7 +23,11 @@ pub mod alarms;
 mod lease;
 #[cfg(test)]
 mod lease_tests;
+mod outcome;
 pub mod request;
+mod revocation;
+#[cfg(test)]
+mod script_tests;
 pub mod state;
 mod tally;
 pub mod txn;
@@ -31,17 +35,19 @@ mod view;
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use prost::Message;
 
 pub use self::{
     alarms::Alarms,
+    outcome::{Applied, ApplyFailure, Stop},
     tally::Tally,
     view::{RaftStatus, View},
 };
 use self::{
+    outcome::{Done, Response},
     request::{Operation, RaftRequest},
-    txn::Stop,
+    revocation::Revocation,
 };
 use crate::{
     backend::Backend,
@@ -51,8 +57,7 @@ use crate::{
     },
     cluster::membership::{Downgrade, Member, Membership},
     lease::Lessor,
-    mvcc::{self, Change, Committed, CompactStep, Store},
-    pagefile::CommitError,
+    mvcc::{Change, Committed, CompactStep, Store},
     proto::{
         etcdserverpb::{
             CompactionRequest, CompactionResponse, DeleteRangeRequest, PutRequest, ResponseHeader, TxnRequest,
@@ -69,7 +74,7 @@ pub struct Applier {
     membership: Arc<Membership>,
     alarms: Arc<Alarms>,
     lessor: Lessor,
-    revocation: Option<lease::Revocation>,
+    revocation: Option<Revocation>,
     index: u64,
     term: u64,
     storage_version: Option<String>,
@@ -80,40 +85,6 @@ pub struct Applier {
     tally: Tally,
     /// Negative: none.
     quota_bytes: i64,
-}
-
-/// What became of an entry.
-#[derive(Debug)]
-pub enum Applied {
-    /// Nobody here waits for it.
-    Nothing,
-    /// The caller tells consensus and hands the resulting members to [`Applier::set_conf_state`].
-    ConfChange { id: u64, change: raftpb::ConfChange },
-    /// The encoded response, or why not.
-    Answered { id: u64, outcome: Result<Bytes, Refusal> },
-    /// The answer follows from [`Applier::compact_step`].
-    Deferred { id: u64 },
-    /// Applied in part: [`Applier::go_on`] does the next slice, before anything else is applied.
-    Unfinished,
-}
-
-/// The member has to stop.
-#[derive(Debug, thiserror::Error)]
-pub enum ApplyFailure {
-    #[error("entry {index} is no request: {source}")]
-    Entry { index: u64, source: prost::DecodeError },
-    #[error("entry {index}: conf change of a member without its description: {source}")]
-    ConfChange { index: u64, source: serde_json::Error },
-    #[error("entry {index} asks for something this version does not know (field {field}): the member must be upgraded")]
-    Unknown { index: u64, field: u32 },
-    #[error("entry {found} follows entry {applied}")]
-    OutOfOrder { applied: u64, found: u64 },
-    #[error(transparent)]
-    Record(#[from] mvcc::BadRecord),
-    #[error(transparent)]
-    Database(#[from] mvcc::Failure),
-    #[error(transparent)]
-    Commit(#[from] CommitError),
 }
 
 impl Applier {
@@ -470,61 +441,6 @@ impl Applier {
         }
         response.encode()
     }
-}
-
-enum Done {
-    Now(Response),
-    Later,
-    Unfinished,
-}
-
-/// The closed set of answers that come out of apply.
-enum Response {
-    Put(crate::proto::etcdserverpb::PutResponse),
-    DeleteRange(crate::proto::etcdserverpb::DeleteRangeResponse),
-    Txn(crate::proto::etcdserverpb::TxnResponse),
-    Compaction(CompactionResponse),
-    Alarm(crate::proto::etcdserverpb::AlarmResponse),
-    LeaseGrant(crate::proto::etcdserverpb::LeaseGrantResponse),
-    LeaseRevoke(crate::proto::etcdserverpb::LeaseRevokeResponse),
-    LeaseCheckpoint(crate::proto::etcdserverpb::LeaseCheckpointResponse),
-    Empty,
-}
-
-impl Response {
-    fn header(&mut self) -> Option<&mut Option<ResponseHeader>> {
-        match self {
-            Self::Put(response) => Some(&mut response.header),
-            Self::DeleteRange(response) => Some(&mut response.header),
-            Self::Txn(response) => Some(&mut response.header),
-            Self::Compaction(response) => Some(&mut response.header),
-            Self::Alarm(response) => Some(&mut response.header),
-            Self::LeaseGrant(response) => Some(&mut response.header),
-            Self::LeaseRevoke(response) => Some(&mut response.header),
-            Self::LeaseCheckpoint(response) => Some(&mut response.header),
-            Self::Empty => None,
-        }
-    }
-
-    fn encode(&self) -> Bytes {
-        match self {
-            Self::Put(response) => encoded(response),
-            Self::DeleteRange(response) => encoded(response),
-            Self::Txn(response) => encoded(response),
-            Self::Compaction(response) => encoded(response),
-            Self::Alarm(response) => encoded(response),
-            Self::LeaseGrant(response) => encoded(response),
-            Self::LeaseRevoke(response) => encoded(response),
-            Self::LeaseCheckpoint(response) => encoded(response),
-            Self::Empty => Bytes::new(),
-        }
-    }
-}
-
-fn encoded(message: &impl Message) -> Bytes {
-    let mut out = BytesMut::with_capacity(message.encoded_len());
-    message.encode_raw(&mut out);
-    out.freeze()
 }
 
 fn set_revision(header: &mut Option<ResponseHeader>, revision: i64) {

@@ -5,11 +5,11 @@
 
 use bytes::Bytes;
 
+use super::outcome::{ApplyFailure, Stop};
 use crate::{
-    apply::ApplyFailure,
     base::refusal::Refusal,
     lease::Lessor,
-    mvcc::{self, KeyRange, RangeOptions, RecordFields, View, WriteTxn, collect},
+    mvcc::{KeyRange, RangeOptions, RecordFields, View, WriteTxn, collect},
     proto::etcdserverpb::{
         Compare, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
         RequestOp, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
@@ -18,38 +18,6 @@ use crate::{
         response_op::Response,
     },
 };
-
-/// Why an operation gave no result.
-#[derive(Debug, thiserror::Error)]
-pub enum Stop {
-    /// The same on every member.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// The member stops.
-    #[error(transparent)]
-    Failed(#[from] ApplyFailure),
-}
-
-impl From<mvcc::Error> for Stop {
-    fn from(error: mvcc::Error) -> Self {
-        match error {
-            mvcc::Error::Refused(refusal) => Self::Refused(refusal.into()),
-            mvcc::Error::Failed(failure) => Self::Failed(failure.into()),
-        }
-    }
-}
-
-impl From<crate::mvcc::Refusal> for Stop {
-    fn from(refusal: crate::mvcc::Refusal) -> Self {
-        Self::Refused(refusal.into())
-    }
-}
-
-impl From<crate::mvcc::Failure> for Stop {
-    fn from(failure: crate::mvcc::Failure) -> Self {
-        Self::Failed(failure.into())
-    }
-}
 
 /// Which branch each transaction takes, nested ones in the order of the path.
 #[derive(Debug)]

@@ -23,6 +23,7 @@
 //! Read path: [`ReadView::record`], one lookup per record of a range. Write path: one slot and one change per record, no
 //! allocation but the chunk of every 1024th.
 
+mod bucket;
 mod hash;
 mod read_buffer;
 mod read_view;
@@ -34,57 +35,11 @@ mod tests;
 use bytes::Bytes;
 
 use crate::pagefile::{Change, Commit, CommitError, Corrupt, Key, PageFile};
+pub use bucket::Bucket;
 pub use hash::DatabaseHash;
 use read_buffer::ReadBuffer;
 pub use read_view::ReadView;
 use write_batch::WriteBatch;
-
-/// etcd's buckets, in the order of their names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Bucket {
-    Alarm,
-    Auth,
-    AuthRoles,
-    AuthUsers,
-    Cluster,
-    Key,
-    Lease,
-    Members,
-    MembersRemoved,
-    Meta,
-}
-
-impl Bucket {
-    pub const ALL: [Bucket; 10] = [
-        Bucket::Alarm,
-        Bucket::Auth,
-        Bucket::AuthRoles,
-        Bucket::AuthUsers,
-        Bucket::Cluster,
-        Bucket::Key,
-        Bucket::Lease,
-        Bucket::Members,
-        Bucket::MembersRemoved,
-        Bucket::Meta,
-    ];
-
-    /// The name in the file.
-    #[must_use]
-    pub fn name(self) -> &'static [u8] {
-        match self {
-            Bucket::Alarm => b"alarm",
-            Bucket::Auth => b"auth",
-            Bucket::AuthRoles => b"authRoles",
-            Bucket::AuthUsers => b"authUsers",
-            Bucket::Cluster => b"cluster",
-            Bucket::Key => b"key",
-            Bucket::Lease => b"lease",
-            Bucket::Members => b"members",
-            Bucket::MembersRemoved => b"members_removed",
-            Bucket::Meta => b"meta",
-        }
-    }
-}
 
 /// The one writer of a page file.
 #[derive(Debug)]

@@ -5,14 +5,11 @@ use std::{io, rc::Rc, time::Duration};
 use bytes::{Bytes, BytesMut};
 use futures_lite::future;
 
-use super::{
-    http1::{self, WebHandler},
-    listener::Front,
-};
+use super::http1::{self, WebHandler};
 use crate::{
-    base::limits::{FIRST_BYTES_MS_MAX, LINGER_MS_MAX},
+    base::limits::FIRST_BYTES_MS_MAX,
     os::{self, net::Socket},
-    rpc::{Connection, Handler, Membership, Stage},
+    rpc::{Connection, Handler, Membership, Server, Stage},
 };
 
 /// What every HTTP/2 client sends first; no HTTP/1 request begins so.
@@ -23,12 +20,13 @@ const FIRST_READ_BYTES: usize = 1024;
 
 /// Serves one connection to its end.
 pub(super) async fn serve<H: Handler, W: WebHandler>(
-    front: Rc<Front<H, W>>,
+    server: Rc<Server<H>>,
+    web: Rc<W>,
     mut socket: Socket,
     membership: Membership,
 ) {
     // A failure only means that a dead client is noticed later.
-    let _ = socket.set_user_timeout(front.server.settings().keepalive_timeout);
+    let _ = socket.set_user_timeout(server.settings().keepalive_timeout);
     let sniffed = future::or(
         async {
             membership.drain().reached(Stage::Draining).await;
@@ -40,9 +38,9 @@ pub(super) async fn serve<H: Handler, W: WebHandler>(
     // Nothing, an early end, or silence: there is nobody to tell.
     let Some(Ok(first)) = sniffed else { return };
     if first.starts_with(HTTP2_MARK) {
-        Connection::new(front.server.clone(), socket, first, membership).await;
+        Connection::new(server, socket, first, membership).await;
     } else {
-        http1::serve(front.web.clone(), socket, first, membership.drain()).await;
+        http1::serve(web, socket, first, membership.drain()).await;
     }
 }
 
@@ -61,16 +59,4 @@ async fn sniff(socket: &mut Socket) -> io::Result<Bytes> {
             return Ok(first.freeze());
         }
     }
-}
-
-/// Closes an HTTP/1 socket without losing what it sent: says so, then waits briefly for the client to do the same.
-pub(super) async fn close(mut socket: Socket) {
-    let mut buffer = [0; FIRST_READ_BYTES];
-    let discard = async {
-        if std::future::poll_fn(|context| std::task::Poll::Ready(socket.shutdown_send(context))).await.is_err() {
-            return;
-        }
-        while socket.receive(&mut buffer).await.is_ok_and(|count| count > 0) {}
-    };
-    os::timeout(Duration::from_millis(LINGER_MS_MAX), discard).await;
 }

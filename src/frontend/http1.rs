@@ -20,15 +20,17 @@ use hyper::{
     service::service_fn,
 };
 
-use super::connection;
 use crate::{
-    base::limits::{HTTP1_BODY_BYTES_MAX, HTTP1_HEAD_BYTES_MAX, HTTP1_IDLE_MS_MAX},
+    base::limits::{HTTP1_BODY_BYTES_MAX, HTTP1_HEAD_BYTES_MAX, HTTP1_IDLE_MS_MAX, LINGER_MS_MAX},
     os::{self, net::Socket},
     rpc::{Drain, Stage},
 };
 
 /// hyper hands us this much at a time.
 const READ_BYTES: usize = 8 * 1024;
+
+/// What a client sends while its connection is closed is read in pieces of this size.
+const LAST_READ_BYTES: usize = 1024;
 
 /// What a [`WebHandler`] returns.
 pub type WebFuture = Pin<Box<dyn Future<Output = WebResponse>>>;
@@ -83,8 +85,20 @@ pub(super) async fn serve<W: WebHandler>(web: Rc<W>, socket: Socket, first: Byte
     };
     // Errors of hyper are the client's: a malformed request was answered with 400, a broken connection has no reader.
     if let Some(Ok(parts)) = future::or(async { Some(served.as_mut().await) }, watch).await {
-        connection::close(parts.io.socket).await;
+        close(parts.io.socket).await;
     }
+}
+
+/// Closes an HTTP/1 socket without losing what it sent: says so, then waits briefly for the client to do the same.
+async fn close(mut socket: Socket) {
+    let mut buffer = [0; LAST_READ_BYTES];
+    let discard = async {
+        if std::future::poll_fn(|context| std::task::Poll::Ready(socket.shutdown_send(context))).await.is_err() {
+            return;
+        }
+        while socket.receive(&mut buffer).await.is_ok_and(|count| count > 0) {}
+    };
+    os::timeout(Duration::from_millis(LINGER_MS_MAX), discard).await;
 }
 
 /// When the connection last finished a request, and whether one runs.

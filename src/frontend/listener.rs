@@ -13,8 +13,8 @@ use crate::{
 
 /// One front core: its handlers and the connections it serves.
 pub struct Front<H, W> {
-    pub(super) server: Rc<Server<H>>,
-    pub(super) web: Rc<W>,
+    server: Rc<Server<H>>,
+    web: Rc<W>,
     drain: Rc<Drain>,
 }
 
@@ -42,7 +42,12 @@ impl<H: Handler, W: WebHandler> Front<H, W> {
         {
             match accepted {
                 Ok(socket) if self.connections() < CONNECTIONS_PER_CORE_MAX => {
-                    os::spawn_local(connection::serve(self.clone(), socket, self.drain.join()));
+                    os::spawn_local(connection::serve(
+                        self.server.clone(),
+                        self.web.clone(),
+                        socket,
+                        self.drain.join(),
+                    ));
                 }
                 Ok(socket) => {
                     tracing::warn!(remote = %socket.peer(), limit = CONNECTIONS_PER_CORE_MAX, "too many connections");

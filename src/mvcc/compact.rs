@@ -21,7 +21,8 @@ use bytes::Bytes;
 
 use super::{
     Error, Failure, Refusal, Store,
-    hash::{self, Hasher, KeyValueHash},
+    compaction::{Compaction, CompactionReport, State, keeps_any},
+    hash::{self, Hasher},
     revision::{RecordKey, Revision},
     scan::RecordScan,
     tree_index::TreeIndex,
@@ -33,24 +34,6 @@ pub(super) const FINISHED_KEY: &[u8] = b"finishedCompactRev";
 
 /// Keys in a leaf of the index, roughly: turns a budget of entries into one of leaves.
 const ENTRIES_PER_LEAF: usize = 32;
-
-/// One compaction under way.
-#[derive(Debug)]
-pub(super) struct Compaction {
-    revision: i64,
-    /// Whether the one before had finished: else the hash misses what it deleted.
-    keeps_hash: bool,
-    hasher: Hasher,
-    deleted: u64,
-    state: State,
-}
-
-#[derive(Debug)]
-enum State {
-    Index { from: Vec<u8> },
-    Commit,
-    Records { scan: RecordScan, keeps_any: bool },
-}
 
 /// What a slice of compaction came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,16 +47,6 @@ pub enum CompactStep {
     /// There is more to do.
     Working,
     Finished(CompactionReport),
-}
-
-/// A finished compaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CompactionReport {
-    pub revision: i64,
-    pub records_deleted: u64,
-    pub hash: KeyValueHash,
-    /// Whether the hash was kept for HashKV.
-    pub hash_kept: bool,
 }
 
 impl Store {
@@ -148,38 +121,6 @@ impl Store {
     }
 }
 
-impl Compaction {
-    fn delete_records(&mut self, index: &TreeIndex, backend: &mut Backend, budget: usize) -> Result<bool, Failure> {
-        let State::Records { scan, keeps_any } = &mut self.state else {
-            unreachable!("records are deleted in that state only");
-        };
-        let mut dropped = Vec::new();
-        let records = backend.view();
-        let done = scan.step(&records, budget, &mut |stored| {
-            let kept = hash::kept_by_compaction(index, &stored, self.revision)?;
-            if !kept {
-                dropped.push(stored.stored_key.to_vec());
-            }
-            self.hasher.add(&stored, || Ok(kept || !*keeps_any))
-        })?;
-        drop(records);
-        self.deleted += dropped.len() as u64;
-        for key in &dropped {
-            backend.delete(Bucket::Key, key);
-        }
-        Ok(done)
-    }
-
-    fn report(&self) -> CompactionReport {
-        CompactionReport {
-            revision: self.revision,
-            records_deleted: self.deleted,
-            hash: self.hasher.finish(),
-            hash_kept: self.keeps_hash,
-        }
-    }
-}
-
 /// Compacts some keys at or above `from`; answers where to go on.
 fn drop_stamps(index: &mut TreeIndex, revision: i64, from: &[u8], budget: usize) -> Option<Vec<u8>> {
     let leaves = budget / ENTRIES_PER_LEAF + 1;
@@ -188,25 +129,6 @@ fn drop_stamps(index: &mut TreeIndex, revision: i64, from: &[u8], budget: usize)
         index.compact_key(key, revision);
     }
     resume
-}
-
-/// Whether the compaction keeps any record at or below its revision.
-fn keeps_any(index: &TreeIndex, records: &ReadView, revision: i64) -> Result<bool, Failure> {
-    if index.any_live_at(revision) {
-        return Ok(true);
-    }
-    let mut tombstone = false;
-    let mut scan = RecordScan::committed(Revision::new(revision, 0), revision);
-    while !tombstone {
-        let done = scan.step(records, 1, &mut |stored| {
-            tombstone |= stored.tombstone;
-            Ok(())
-        })?;
-        if done {
-            break;
-        }
-    }
-    Ok(tombstone)
 }
 
 /// The main revision of a mark in bucket `meta` of the page file.

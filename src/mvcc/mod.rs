@@ -29,8 +29,11 @@
 
 mod bump;
 mod compact;
+mod compaction;
+mod error;
 mod event;
 mod hash;
+mod hash_reader;
 mod key_block;
 mod key_index;
 mod range;
@@ -39,6 +42,7 @@ mod record;
 mod restore;
 mod revision;
 mod scan;
+mod store;
 mod tree_cursor;
 mod tree_index;
 mod tree_node;
@@ -48,139 +52,30 @@ mod write;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
+mod script_tests;
+#[cfg(test)]
 pub(crate) mod test_disk;
-
-use std::{collections::VecDeque, sync::Arc};
 
 pub use self::{
     bump::{Bump, BumpError, bump_revision},
-    compact::{CompactStep, CompactionReport},
+    compact::CompactStep,
+    compaction::CompactionReport,
+    error::{Error, Failure, Refusal},
     event::{Change, ChangeKind, EventReader, EventRecord},
-    hash::{HashReader, HashResult, KeyValueHash},
+    hash::KeyValueHash,
+    hash_reader::{HashReader, HashResult},
     key_index::KeyVersion,
     range::{Measured, Piece, RangeOptions, RangeReader, RangeResult, collect},
     record::{BadRecord, RecordFields},
     restore::{Attachment, Restore},
     revision::{BadRevisionKey, RecordKey, Revision},
     scan::{RecordScan, StoredRecord},
+    store::{FIRST_REVISION, NEVER_COMPACTED, Store},
     tree_cursor::{TreeCursor, TreeEntry},
     tree_index::{CountSlice, KeyRange, TreeIndex},
     view::View,
     write::{Committed, Deleted, PausedTxn, WriteTxn},
 };
-use crate::{backend::Backend, base::refusal, pagefile};
-
-/// Revision of a store nothing was ever written to.
-pub const FIRST_REVISION: i64 = 1;
-/// Compact revision of a store that was never compacted.
-pub const NEVER_COMPACTED: i64 = -1;
-
-/// The writer's side of the key space. The backend is shared with other floors, so it is passed in.
-#[derive(Debug)]
-pub struct Store {
-    index: TreeIndex,
-    revision: i64,
-    compact_revision: i64,
-    compactions: VecDeque<compact::Compaction>,
-    hashes: Arc<Vec<KeyValueHash>>,
-}
-
-/// What a client did wrong; the same on every member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    #[error("required revision has been compacted")]
-    Compacted,
-    #[error("required revision is a future revision")]
-    FutureRevision,
-}
-
-impl From<Refusal> for refusal::Refusal {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Compacted => Self::Compacted,
-            Refusal::FutureRevision => Self::FutureRevision,
-        }
-    }
-}
-
-/// The database is not what it should be; the member has to stop.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
-    #[error(transparent)]
-    Corrupt(#[from] pagefile::Corrupt),
-    #[error("bucket key: {0}")]
-    BadKey(#[from] BadRevisionKey),
-    #[error("record {revision}: {source}")]
-    BadRecord { revision: Revision, source: BadRecord },
-    #[error("record {0} follows a later one or one of the same revision")]
-    OutOfOrder(Revision),
-    #[error("record {0} is in the index but not in the database")]
-    RecordMissing(Revision),
-}
-
-/// Why there is no answer.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    #[error(transparent)]
-    Failed(#[from] Failure),
-}
-
-impl Default for Store {
-    fn default() -> Self {
-        Self {
-            index: TreeIndex::default(),
-            revision: FIRST_REVISION,
-            compact_revision: NEVER_COMPACTED,
-            compactions: VecDeque::new(),
-            hashes: Arc::default(),
-        }
-    }
-}
-
-impl Store {
-    #[must_use]
-    pub fn revision(&self) -> i64 {
-        self.revision
-    }
-
-    #[must_use]
-    pub fn compact_revision(&self) -> i64 {
-        self.compact_revision
-    }
-
-    #[must_use]
-    pub fn index(&self) -> &TreeIndex {
-        &self.index
-    }
-
-    /// The state as it is now, for readers on any core.
-    #[must_use]
-    pub fn view(&self, backend: &Backend) -> View {
-        self.view_at(backend, self.revision)
-    }
-
-    fn view_at(&self, backend: &Backend, revision: i64) -> View {
-        View {
-            index: self.index.clone(),
-            records: backend.view(),
-            revision,
-            compact_revision: self.compact_revision,
-            hashes: Arc::clone(&self.hashes),
-        }
-    }
-
-    /// Opens a write transaction.
-    pub fn write<'s>(&'s mut self, backend: &'s mut Backend) -> WriteTxn<'s> {
-        WriteTxn::new(self, backend)
-    }
-
-    /// Goes on with a write transaction.
-    pub fn resume<'s>(&'s mut self, backend: &'s mut Backend, paused: PausedTxn) -> WriteTxn<'s> {
-        WriteTxn::resumed(self, backend, paused)
-    }
-}
 
 impl RecordFields<'_> {
     fn of(record: &[u8], revision: Revision) -> Result<RecordFields<'_>, Failure> {

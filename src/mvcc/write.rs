@@ -48,12 +48,24 @@ pub struct Deleted {
     pub previous: Vec<KeyValue>,
 }
 
+impl Store {
+    /// Opens a write transaction.
+    pub fn write<'s>(&'s mut self, backend: &'s mut Backend) -> WriteTxn<'s> {
+        WriteTxn::new(self, backend)
+    }
+
+    /// Goes on with a write transaction.
+    pub fn resume<'s>(&'s mut self, backend: &'s mut Backend, paused: PausedTxn) -> WriteTxn<'s> {
+        WriteTxn::resumed(self, backend, paused)
+    }
+}
+
 impl<'s> WriteTxn<'s> {
-    pub(super) fn new(store: &'s mut Store, backend: &'s mut Backend) -> Self {
+    fn new(store: &'s mut Store, backend: &'s mut Backend) -> Self {
         Self { store, backend, changes: Vec::new() }
     }
 
-    pub(super) fn resumed(store: &'s mut Store, backend: &'s mut Backend, paused: PausedTxn) -> Self {
+    fn resumed(store: &'s mut Store, backend: &'s mut Backend, paused: PausedTxn) -> Self {
         assert_eq!(store.revision, paused.begin_revision, "nobody else wrote meanwhile");
         Self { store, backend, changes: paused.changes }
     }

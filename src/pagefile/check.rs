@@ -6,9 +6,10 @@
 
 use std::fmt;
 
+use super::bucket_root::{BucketPlace, BucketRoot};
 use super::freelist::{Span, StoredFreelist};
 use super::page::{FLAG_BUCKET, LeafElement, Page, Window};
-use super::read_txn::{BucketPlace, BucketRoot, ReadTxn};
+use super::read_txn::ReadTxn;
 use super::walk::PageSet;
 use super::{Corrupt, PageId};
 use crate::base::limits::TREE_DEPTH_MAX;

@@ -5,8 +5,8 @@
 
 use smallvec::SmallVec;
 
+use super::bucket_root::BucketRoot;
 use super::page::{FLAG_BUCKET, LeafElement, Page, Reach, Window};
-use super::read_txn::BucketRoot;
 use super::{Corrupt, PageId};
 use crate::base::limits::TREE_DEPTH_MAX;
 

@@ -31,9 +31,12 @@
 //! Read path: the last floor of a lookup whose record is not in the read buffer. Cost per level: one binary search, no
 //! allocation. Write path: off it; a commit of n records costs n appends, one copy of their bytes and about n / 12 pages.
 
+mod bucket_root;
+mod changes;
 mod check;
 mod commit;
 mod cursor;
+mod error;
 mod freelist;
 mod meta;
 mod node;
@@ -41,6 +44,7 @@ mod page;
 mod page_file;
 mod read_txn;
 mod shrink;
+mod space;
 mod tree;
 mod walk;
 mod write_txn;
@@ -48,55 +52,13 @@ mod write_txn;
 #[cfg(test)]
 mod tests;
 
+pub use bucket_root::BucketRoot;
+pub use changes::{BucketChanges, Change};
 pub use check::{Violation, check};
 pub use commit::{Commit, PageWrite};
 pub use cursor::{Cursor, Item};
-pub use node::Key;
+pub use error::{CommitError, Corrupt, OpenError, PageId};
+pub use node::{Fill, Key};
 pub use page::{MemoryImage, PageMap};
 pub use page_file::PageFile;
-pub use read_txn::{BucketRoot, ReadTxn};
-pub use write_txn::{BucketChanges, Change, Fill};
-
-/// Position of a page, in pages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PageId(pub u64);
-
-/// Damage in the file: what is wrong with which page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("database page {page}: {reason}")]
-pub struct Corrupt {
-    pub page: u64,
-    pub reason: &'static str,
-}
-
-impl Corrupt {
-    fn new(page: PageId, reason: &'static str) -> Corrupt {
-        Corrupt { page: page.0, reason }
-    }
-}
-
-/// Why a file cannot be opened. The first three texts are bbolt's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OpenError {
-    #[error("invalid database")]
-    InvalidDatabase,
-    #[error("version mismatch")]
-    VersionMismatch,
-    #[error("checksum error")]
-    Checksum,
-    #[error("database file of {file_len} bytes is cut short")]
-    TooShort { file_len: u64 },
-    #[error("database needs {needed} bytes of address space, {reserved} are reserved")]
-    MapTooSmall { needed: u64, reserved: u64 },
-    #[error(transparent)]
-    Corrupt(#[from] Corrupt),
-}
-
-/// Why a commit cannot be built. Both stop the member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CommitError {
-    #[error(transparent)]
-    Corrupt(#[from] Corrupt),
-    #[error("database would need {needed} bytes of address space, {reserved} are reserved")]
-    MapFull { needed: u64, reserved: u64 },
-}
+pub use read_txn::ReadTxn;

@@ -6,11 +6,25 @@ use smallvec::SmallVec;
 use super::freelist::Span;
 use super::meta::put_header;
 use super::page::{ELEMENT_BYTES, FLAG_BRANCH, FLAG_LEAF, HEADER_BYTES, Page, Window};
-use super::write_txn::Fill;
 use super::{Corrupt, PageId};
 
 /// A key of a change; revision keys (17 and 18 bytes) need no allocation.
 pub type Key = SmallVec<[u8; 24]>;
+
+/// How full a page is made when a node has to be cut, in percent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fill(u8);
+
+impl Fill {
+    /// For keys in random order (bbolt's default).
+    pub const HALF: Fill = Fill(50);
+    /// For keys that only ever grow (etcd's bucket `key`, and copies in order).
+    pub const APPEND: Fill = Fill(90);
+
+    pub(super) fn of(self, page_size: usize) -> usize {
+        page_size * usize::from(self.0) / 100
+    }
+}
 
 /// Index of a node in its tree's arena.
 pub(super) type NodeId = usize;

@@ -12,14 +12,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::changes::BucketChanges;
 use super::commit::{Commit, PageWrite};
 use super::freelist::{FreeSet, Span, StoredFreelist};
 use super::meta::{self, Meta};
 use super::page::{PageMap, Window};
 use super::read_txn::{CommittedRoot, ReadTxn};
 use super::shrink::{Moves, Shrink};
+use super::space::Space;
 use super::walk::{self, PageSet};
-use super::write_txn::{BucketChanges, Space, WriteTxn};
+use super::write_txn::WriteTxn;
 use super::{CommitError, Corrupt, OpenError, PageId, Violation};
 use crate::base::limits::PAGE_FILE_GROW_BYTES;
 

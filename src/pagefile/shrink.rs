@@ -16,10 +16,11 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::bucket_root::{BucketPlace, BucketRoot};
 use super::cursor::child;
 use super::node::Key;
 use super::page::{Reach, Window};
-use super::read_txn::{BucketPlace, BucketRoot, ReadTxn};
+use super::read_txn::ReadTxn;
 use super::{Corrupt, PageId};
 use crate::base::limits::{SHRINK_LEAVES_VISITED_MAX, SHRINK_PAGES_MOVED_MAX, TREE_DEPTH_MAX};
 

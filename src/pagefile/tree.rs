@@ -16,12 +16,14 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::vec::IntoIter;
 
+use super::bucket_root::{BucketPlace, BucketRoot};
+use super::changes::Change;
 use super::commit::Output;
 use super::freelist::Span;
-use super::node::{Cell, Child, Content, Key, Node, NodeId, Record};
+use super::node::{Cell, Child, Content, Fill, Key, Node, NodeId, Record};
 use super::page::{FLAG_BUCKET, Page, Reach, Window};
-use super::read_txn::{BucketPlace, BucketRoot, ReadTxn};
-use super::write_txn::{Change, Fill, Space};
+use super::read_txn::ReadTxn;
+use super::space::Space;
 use super::{Corrupt, PageId};
 use crate::base::limits::TREE_DEPTH_MAX;
 

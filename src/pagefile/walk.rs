@@ -1,9 +1,9 @@
 //! Which pages a root reaches: every tree from the root bucket down, nested buckets included. Pages are marked as they are met,
 //! so a page met twice is damage and the walk ends whatever the file says.
 
+use super::bucket_root::{BucketPlace, BucketRoot};
 use super::freelist::Span;
 use super::page::{FLAG_BUCKET, Page, Window};
-use super::read_txn::{BucketPlace, BucketRoot};
 use super::{Corrupt, PageId};
 use crate::base::limits::TREE_DEPTH_MAX;
 

@@ -4,70 +4,16 @@ use std::vec::IntoIter;
 
 use bytes::Bytes;
 
+use super::bucket_root::BUCKET_HEADER_BYTES;
+use super::changes::{BucketChanges, Change};
 use super::commit::Output;
-use super::freelist::{FreeSet, Span};
-use super::node::Key;
+use super::node::{Fill, Key};
 use super::page::FLAG_BUCKET;
-use super::read_txn::{BUCKET_HEADER_BYTES, ReadTxn};
+use super::read_txn::ReadTxn;
 use super::shrink::Moves;
+use super::space::Space;
 use super::tree::{NewRoot, Tree};
 use super::{CommitError, PageId};
-
-/// How full a page is made when a node has to be cut, in percent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fill(u8);
-
-impl Fill {
-    /// For keys in random order (bbolt's default).
-    pub const HALF: Fill = Fill(50);
-    /// For keys that only ever grow (etcd's bucket `key`, and copies in order).
-    pub const APPEND: Fill = Fill(90);
-
-    pub(super) fn of(self, page_size: usize) -> usize {
-        page_size * usize::from(self.0) / 100
-    }
-}
-
-/// A new value of a key, or its removal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
-    pub key: Key,
-    pub value: Option<Bytes>,
-}
-
-/// What a commit does to one bucket, which is created if it is missing.
-#[derive(Clone, Debug)]
-pub struct BucketChanges {
-    pub name: Bytes,
-    pub fill: Fill,
-    /// Keys strictly ascending, none empty.
-    pub changes: Vec<Change>,
-}
-
-/// Where new pages come from and old ones go.
-#[derive(Debug)]
-pub(super) struct Space {
-    pub(super) free: FreeSet,
-    pub(super) high_water: u64,
-    pub(super) txid: u64,
-    /// The end of the file is being given back: several pages together look for a low place, too.
-    pub(super) low: bool,
-}
-
-impl Space {
-    pub(super) fn allocate(&mut self, pages: u64) -> PageId {
-        self.free.allocate(pages, self.txid, self.low).unwrap_or_else(|| {
-            let id = PageId(self.high_water);
-            self.high_water += pages;
-            self.free.born(id, self.txid);
-            id
-        })
-    }
-
-    pub(super) fn free(&mut self, span: Span) {
-        self.free.free(span, self.txid);
-    }
-}
 
 /// A commit being built.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use prost::{
 };
 
 use crate::{
-    apply::{View, txn},
+    apply::{Stop, View, txn},
     base::{limits, refusal::Refusal},
     mvcc::{self, Failure, Measured, RangeOptions, RangeReader},
     pagefile::Corrupt,
@@ -57,11 +57,11 @@ impl From<Failure> for ReadStop {
     }
 }
 
-impl From<txn::Stop> for ReadStop {
-    fn from(stop: txn::Stop) -> Self {
+impl From<Stop> for ReadStop {
+    fn from(stop: Stop) -> Self {
         match stop {
-            txn::Stop::Refused(refusal) => Self::Refused(refusal),
-            txn::Stop::Failed(failure) => Self::Failed(failure.to_string()),
+            Stop::Refused(refusal) => Self::Refused(refusal),
+            Stop::Failed(failure) => Self::Failed(failure.to_string()),
         }
     }
 }

@@ -2,7 +2,10 @@
 
 use thiserror::Error;
 
-use super::{segment::Life, u32_at, u64_at};
+use super::{
+    little_endian::{u32_at, u64_at},
+    segment::Life,
+};
 use crate::base::{aligned::AlignedBuffer, checksum::crc32, limits::BLOCK_BYTES};
 
 pub(super) const HEADER_BYTES: usize = 72;

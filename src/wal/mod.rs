@@ -93,6 +93,7 @@
 
 mod append;
 mod batch;
+mod little_endian;
 mod record;
 mod repair;
 mod replay;
@@ -105,7 +106,7 @@ pub use batch::Damage;
 pub use record::SnapshotMarker;
 pub use repair::{Contents, Cut, Recovered, Repair};
 pub use replay::{Read, Replay, ReplayError};
-pub use segment::{FileName, SegmentFile, SegmentId};
+pub use segment::{FileName, Metadata, SegmentFile, SegmentId};
 
 use crate::base::{aligned::AlignedBuffer, limits};
 
@@ -133,13 +134,6 @@ impl Config {
             salt,
         }
     }
-}
-
-/// Whose log it is; the same in every segment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Metadata {
-    pub cluster_id: u64,
-    pub member_id: u64,
 }
 
 /// Whole blocks for one direct, durable write.
@@ -184,14 +178,4 @@ pub struct Prepare {
 pub enum Fate {
     Spare,
     Delete,
-}
-
-/// Reads a little-endian number at a place the caller knows to exist.
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
-}
-
-/// Reads a little-endian number at a place the caller knows to exist.
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }

@@ -2,7 +2,7 @@
 
 use bytes::{Buf, Bytes};
 
-use super::{u32_at, u64_at};
+use super::little_endian::{u32_at, u64_at};
 use crate::base::{
     aligned::AlignedBuffer,
     log_entry::{ConfState, EntryKind, HardState, LogEntry},

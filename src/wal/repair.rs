@@ -3,7 +3,7 @@
 use super::{
     Action, Config, Damage, Fate, Metadata, SegmentFile, SegmentId, SnapshotMarker, Wal, Write,
     append::{Position, Segment},
-    replay::{ScannedSegment, Suspicion},
+    segment::Life,
 };
 use crate::base::{
     aligned::AlignedBuffer,
@@ -76,6 +76,27 @@ pub(super) struct Found {
     pub hard_state: HardState,
     pub snapshot: Option<SnapshotMarker>,
     pub entries: Vec<LogEntry>,
+}
+
+/// The first place where the log did not go on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Suspicion {
+    /// In `files`.
+    pub at: usize,
+    pub offset: u64,
+    pub damage: Damage,
+}
+
+/// What was found in one segment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ScannedSegment {
+    pub id: SegmentId,
+    pub life: Life,
+    pub size_bytes: u64,
+    pub first_sequence: u64,
+    pub last_index: u64,
+    /// End of the last batch that is of this life but not part of the log; 0 if there is none.
+    pub stray_end: u64,
 }
 
 pub(super) fn recover(found: Found, config: Config, spares: &[SegmentFile]) -> Recovered {

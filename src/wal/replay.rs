@@ -19,8 +19,8 @@ use super::{
     append::Position,
     batch::{BatchHeader, HEADER_BYTES},
     record::{Record, take},
-    repair::{Found, Recovered, recover},
-    segment::{FIRST_BATCH, HeaderFault, Life, SegmentHeader},
+    repair::{Found, Recovered, ScannedSegment, Suspicion, recover},
+    segment::{FIRST_BATCH, HeaderFault, SegmentHeader},
 };
 use crate::base::{
     limits::{BLOCK_BYTES, WAL_REPLAY_SLICE_BYTES},
@@ -97,27 +97,6 @@ pub struct Replay {
 enum Mode {
     Walking,
     Doubting(Suspicion),
-}
-
-/// The first place where the log did not go on.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Suspicion {
-    /// In `files`.
-    pub at: usize,
-    pub offset: u64,
-    pub damage: Damage,
-}
-
-/// What was found in one segment.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ScannedSegment {
-    pub id: SegmentId,
-    pub life: Life,
-    pub size_bytes: u64,
-    pub first_sequence: u64,
-    pub last_index: u64,
-    /// End of the last batch that is of this life but not part of the log; 0 if there is none.
-    pub stray_end: u64,
 }
 
 /// Whether the bytes at hand were enough.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Metadata, u32_at, u64_at};
+use super::little_endian::{u32_at, u64_at};
 use crate::base::{aligned::AlignedBuffer, checksum::crc32, limits::BLOCK_BYTES};
 
 /// Where the first batch of a segment starts.
@@ -12,6 +12,13 @@ const MAGIC: &[u8; 8] = b"ringdwal";
 const VERSION: u32 = 1;
 /// The header's checksum covers exactly the sector that holds it.
 const SECTOR_BYTES: usize = 512;
+
+/// Whose log it is; the same in every segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Metadata {
+    pub cluster_id: u64,
+    pub member_id: u64,
+}
 
 /// Names one use of a segment file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 
-use super::{batch::HEADER_BYTES, *};
+use super::{batch::HEADER_BYTES, little_endian::u32_at, *};
 use crate::base::{
     checksum::crc32,
     limits::BLOCK_BYTES,

@@ -7,11 +7,11 @@ use slab::Slab;
 use super::{
     batch::Batch,
     chunk::Chunk,
-    index::{Delivery, Feed, Index, Seat},
+    index::{Delivery, Feed, Index},
     run::Reading,
     span::Span,
     stream::{NO_WATCHER, Response, ResponseKind, Stream},
-    watcher::{Place, StreamKey, Watcher, WatcherKey, Wish},
+    watcher::{Place, Seat, StreamKey, Watcher, WatcherKey, Wish},
 };
 use crate::{
     base::{limits, refusal::Refusal},

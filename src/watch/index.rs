@@ -15,7 +15,7 @@ use slab::Slab;
 use super::{
     chunk::{Builder, Built},
     span::Span,
-    watcher::{Watcher, WatcherKey, Wish},
+    watcher::{Seat, Watcher, WatcherKey, Wish},
 };
 use crate::{
     base::interval_tree::IntervalTree,
@@ -23,13 +23,6 @@ use crate::{
 };
 
 type GroupKey = usize;
-
-/// Where a watcher sits.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Seat {
-    group: GroupKey,
-    at: usize,
-}
 
 /// Watchers by what they watch.
 #[derive(Debug, Default)]

@@ -1,6 +1,6 @@
 //! One watcher: what it wants, and how far it is.
 
-use super::{index::Seat, span::Span};
+use super::span::Span;
 
 /// A stream of watchers; given out again after it was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,4 +44,13 @@ pub(super) enum Place {
     Synced(Seat),
     /// It reads history, together with the others of a run of its stream.
     Behind { run: u64, seat: Seat },
+}
+
+/// The place of a watcher in the index.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seat {
+    /// Key of the group of its span.
+    pub group: usize,
+    /// Position in that group.
+    pub at: usize,
 }

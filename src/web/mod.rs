@@ -10,12 +10,14 @@
 //! As with etcd any origin may read them, a path that is not in its shortest form is redirected to it, and OPTIONS is always fine.
 
 pub mod exposition;
+mod plain;
 pub mod probes;
 
 use std::rc::Rc;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 
+use self::plain::{TEXT, error, get};
 use crate::{
     apply::View,
     base::version,
@@ -28,7 +30,6 @@ use crate::{
 const JSON: &str = "application/json";
 const JSON_UTF8: &str = "application/json; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
-pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Any page may be read by a script of any origin: there is no list of origins yet, and etcd's default is all.
 const CORS: [(HeaderName, &str); 3] = [
@@ -75,23 +76,6 @@ async fn answer(front: &Services, request: &WebRequest) -> WebResponse {
             None => error(StatusCode::NOT_FOUND, "404 page not found"),
         },
     }
-}
-
-/// A page that says what is wrong, as Go's `http.Error` makes it.
-pub(super) fn error(status: StatusCode, text: &str) -> WebResponse {
-    let mut response = WebResponse::new(status, TEXT, format!("{text}\n"));
-    response.headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
-}
-
-/// Refuses anything but GET, as etcd words it.
-pub(super) fn get(request: &WebRequest) -> Option<WebResponse> {
-    if request.method == Method::GET {
-        return None;
-    }
-    let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
-    response.headers.insert(header::ALLOW, HeaderValue::from_static("GET"));
-    Some(response)
 }
 
 /// To the shortest form of the path, if it is not that already.

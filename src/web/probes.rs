@@ -17,6 +17,7 @@ use std::fmt::Write;
 
 use http::{HeaderValue, StatusCode, header};
 
+use super::plain::{TEXT, error, get};
 use crate::{
     apply::View,
     frontend::{WebRequest, WebResponse},
@@ -25,7 +26,6 @@ use crate::{
     proto::etcdserverpb::{AlarmType, RangeRequest},
     service::kv::{self, ReadStop},
     services::Services,
-    web::{TEXT, error, get},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

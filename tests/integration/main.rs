@@ -1,7 +1,7 @@
 //! Integration tests: real processes, real sockets, stock clients; one binary.
 //!
 //! ```text
-//!   layers        reads src/ and fails on an import that points up
+//!   layers        reads src/ and fails on an import that is not in its table, and on circles between files
 //!   differential  the same traffic to ringd and etcd        wire       the same for what is below the messages
 //!   watch, watch_requests, watch_flow, lease, maintenance   the same for those services
 //!   kubernetes    the request shapes of kube-apiserver      lock       locks and elections, by service and by recipe
@@ -60,7 +60,9 @@ use libtest_mimic::{Arguments, Trial};
 fn main() {
     harness::let_children_be_interrupted();
     let tests = vec![
-        test("layers::imports_point_down", layers::imports_point_down),
+        test("layers::imports_are_in_the_table", layers::imports_are_in_the_table),
+        test("layers::table_keeps_the_plan", layers::table_keeps_the_plan),
+        test("layers::files_form_no_circles", layers::files_form_no_circles),
         test("layers::core_is_pure", layers::core_is_pure),
         test("layers::files_are_short", layers::files_are_short),
         test("layers::checks_find_faults", layers::checks_find_faults),

@@ -6,7 +6,7 @@
 use super::super::Corrupt;
 use super::super::node::{Content, NodeId};
 use super::super::page::HEADER_BYTES;
-use super::super::write_txn::Space;
+use super::super::space::Space;
 use super::{Place, Tree};
 
 impl Tree {

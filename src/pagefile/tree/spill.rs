@@ -6,7 +6,7 @@ use super::super::PageId;
 use super::super::commit::Output;
 use super::super::node::{Cell, Child, Content, Key, Node, NodeId};
 use super::super::page::{FLAG_BUCKET, HEADER_BYTES};
-use super::super::write_txn::Space;
+use super::super::space::Space;
 use super::{NewRoot, Phase, Spill, Tree};
 
 impl Tree {
