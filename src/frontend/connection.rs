@@ -7,7 +7,7 @@ use futures_lite::future;
 
 use super::{
     http1::{self, WebHandler},
-    listener::Front,
+    listener::{Front, Traffic},
 };
 use crate::{
     base::limits::{FIRST_BYTES_MS_MAX, LINGER_MS_MAX},
@@ -23,9 +23,10 @@ const FIRST_READ_BYTES: usize = 1024;
 
 /// Serves one connection to its end.
 pub(super) async fn serve<H: Handler, W: WebHandler>(
-    front: Rc<Front<H, W>>,
+    front: Rc<Front<H>>,
     mut socket: Socket,
     membership: Membership,
+    traffic: Traffic<W>,
 ) {
     // A failure only means that a dead client is noticed later.
     let _ = socket.set_user_timeout(front.server.settings().keepalive_timeout);
@@ -39,10 +40,15 @@ pub(super) async fn serve<H: Handler, W: WebHandler>(
     .await;
     // Nothing, an early end, or silence: there is nobody to tell.
     let Some(Ok(first)) = sniffed else { return };
-    if first.starts_with(HTTP2_MARK) {
-        Connection::new(front.server.clone(), socket, first, membership).await;
-    } else {
-        http1::serve(front.web.clone(), socket, first, membership.drain()).await;
+    match (first.starts_with(HTTP2_MARK), traffic) {
+        (true, Traffic::Both(_)) | (_, Traffic::Grpc) => {
+            Connection::new(front.server.clone(), socket, first, membership).await;
+        }
+        (false, Traffic::Both(web) | Traffic::Pages(web)) => {
+            http1::serve(web, socket, first, membership.drain()).await;
+        }
+        // As in etcd: a connection that no handler claims is closed.
+        (true, Traffic::Pages(_)) => {}
     }
 }
 

@@ -11,17 +11,34 @@ use crate::{
     rpc::{Drain, Handler, Server, Stage},
 };
 
-/// One front core: its handlers and the connections it serves.
-pub struct Front<H, W> {
+/// One front core: its gRPC server and the connections it serves.
+pub struct Front<H> {
     pub(super) server: Rc<Server<H>>,
-    pub(super) web: Rc<W>,
     drain: Rc<Drain>,
 }
 
-impl<H: Handler, W: WebHandler> Front<H, W> {
-    /// Serves gRPC with `server` and HTTP/1 with `web`.
-    pub fn new(server: Rc<Server<H>>, web: W) -> Rc<Front<H, W>> {
-        Rc::new(Front { server, web: Rc::new(web), drain: Drain::new() })
+/// What a listener serves.
+pub enum Traffic<W> {
+    /// gRPC, and these pages over HTTP/1.
+    Both(Rc<W>),
+    Grpc,
+    Pages(Rc<W>),
+}
+
+impl<W> Clone for Traffic<W> {
+    fn clone(&self) -> Traffic<W> {
+        match self {
+            Traffic::Both(web) => Traffic::Both(Rc::clone(web)),
+            Traffic::Grpc => Traffic::Grpc,
+            Traffic::Pages(web) => Traffic::Pages(Rc::clone(web)),
+        }
+    }
+}
+
+impl<H: Handler> Front<H> {
+    /// Serves gRPC with `server`.
+    pub fn new(server: Rc<Server<H>>) -> Rc<Front<H>> {
+        Rc::new(Front { server, drain: Drain::new() })
     }
 
     /// Open connections of this core.
@@ -30,7 +47,7 @@ impl<H: Handler, W: WebHandler> Front<H, W> {
     }
 
     /// Accepts and serves until [`Front::stop`]. May run for several listeners at once.
-    pub async fn run(self: Rc<Self>, listener: Listener) {
+    pub async fn run<W: WebHandler>(self: Rc<Self>, listener: Listener, traffic: Traffic<W>) {
         while let Some(accepted) = future::or(
             async {
                 self.drain.reached(Stage::Draining).await;
@@ -42,7 +59,7 @@ impl<H: Handler, W: WebHandler> Front<H, W> {
         {
             match accepted {
                 Ok(socket) if self.connections() < CONNECTIONS_PER_CORE_MAX => {
-                    os::spawn_local(connection::serve(self.clone(), socket, self.drain.join()));
+                    os::spawn_local(connection::serve(self.clone(), socket, self.drain.join(), traffic.clone()));
                 }
                 Ok(socket) => {
                     tracing::warn!(remote = %socket.peer(), limit = CONNECTIONS_PER_CORE_MAX, "too many connections");
