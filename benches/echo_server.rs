@@ -4,14 +4,14 @@
 //! `/etcdserverpb.KV/Range` with the request until it is killed; put a load generator in front of it. Without `--listen` it makes a
 //! thousand calls to itself, to show that it works, and ends.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use glommio::{LocalExecutorBuilder, Placement};
 use http::StatusCode;
 use ringd::{
-    frontend::{Front, WebFuture, WebHandler, WebRequest, WebResponse},
-    os::net::{Listener, Socket, bind},
+    frontend::{Front, Traffic, WebFuture, WebHandler, WebRequest, WebResponse},
+    os::net::{Address, Listener, Socket, bind},
     rpc::{Body, Call, Handler, Inbound, Method, MethodKind, Outbound, Reply, Responder, Server, Settings},
 };
 
@@ -51,13 +51,14 @@ fn main() {
     let listen = value("--listen");
     let address: SocketAddr =
         listen.as_deref().unwrap_or("127.0.0.1:0").parse().expect("--listen takes an address and a port");
-    let listener = bind(address, 1).expect("the address is free").remove(0);
-    let address = listener.local_addr().expect("it is bound");
+    let listener = bind(&Address::Tcp(address), 1).expect("the address is free").sockets.remove(0);
+    let Ok(Address::Tcp(address)) = listener.local_address() else { panic!("it is not bound") };
     println!("listening on {address}");
     builder
         .spawn(move || async move {
-            let front = Front::new(Server::new(METHODS, Echo, Settings::default()), Echo);
-            let running = glommio::spawn_local(front.clone().run(Listener::new(listener)));
+            let front = Front::new(Server::new(METHODS, Echo, Settings::default()));
+            let running =
+                glommio::spawn_local(front.clone().run(Listener::new(listener), Traffic::Both(Rc::new(Echo))));
             if listen.is_none() {
                 call_ourselves(address).await;
                 front.stop(Duration::from_secs(1)).await;

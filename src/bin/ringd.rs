@@ -1,9 +1,9 @@
 //! The server.
 
-use std::process::exit;
+use std::{ffi::OsString, process::exit};
 
 use ringd::{
-    config::{Config, Invocation},
+    config::{Config, Invocation, Notice},
     server::{self, log},
 };
 
@@ -12,7 +12,10 @@ use ringd::{
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() {
-    let config = match Config::parse(std::env::args().skip(1), std::env::vars()) {
+    // What is not UTF-8 belongs to no flag; it must not end the process.
+    let text = |text: OsString| text.to_string_lossy().into_owned();
+    let environment = std::env::vars_os().map(|(name, value)| (text(name), text(value)));
+    let config = match Config::parse(std::env::args_os().skip(1).map(text), environment) {
         Ok(Invocation::Serve(config)) => config,
         Ok(Invocation::Print(text)) => {
             print!("{text}");
@@ -23,7 +26,11 @@ fn main() {
             exit(refused.exit);
         }
     };
-    log::install(config.log_level, config.log_json);
+    if let Err(text) = log::install(&config) {
+        eprintln!("{text}");
+        exit(1);
+    }
+    config.notices.iter().for_each(Notice::log);
     let Err(error) = server::serve(*config);
     tracing::error!(error = %error, "the server cannot start");
     eprintln!("ringd: {error}");

@@ -1,82 +1,222 @@
-//! The flags that are served, those that are refused by name, and the command line that clap makes of them.
+//! Every flag of etcd 3.7 and ringd's own: name, default, kind, and what ringd does with it.
+//!
+//! | a flag is | when |
+//! |---|---|
+//! | served | its value changes what ringd does |
+//! | without effect | any value that etcd takes is taken: nothing follows from it for one member, or the same is so anyway |
+//! | fixed | only values that ask for what is so anyway are taken; for another one the text says why it is refused |
+//!
+//! A deployment that asks for TLS must not come up without it; one that sets a flag to etcd's default must come up.
 
-use std::ffi::OsString;
+use Kind::{Boolean, Choice, Choices, Duration, Integer, Natural, Origins, Text, Urls};
 
-use clap::{Arg, ArgAction, Command, error::ErrorKind};
-
-use super::{Refused, refuse};
-
+#[derive(Debug)]
 pub(super) struct Flag {
     pub(super) name: &'static str,
+    pub(super) kind: Kind,
     pub(super) default: &'static str,
-    help: &'static str,
+    pub(super) rule: Rule,
+    /// For `--help`, or the reason of a refusal.
+    pub(super) text: &'static str,
 }
 
-const fn flag(name: &'static str, default: &'static str, help: &'static str) -> Flag {
-    Flag { name, default, help }
+/// Which values are well formed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Text,
+    Boolean,
+    Integer,
+    /// An integer that is not negative.
+    Natural,
+    Duration,
+    /// A list of URLs; an empty one leaves the default.
+    Urls,
+    /// `*`, or a list of URLs that is not empty.
+    Origins,
+    Choice(&'static [&'static str]),
+    /// A list of them.
+    Choices(&'static [&'static str]),
 }
 
-/// Flags that are served. A default of `true` or `false` makes the flag boolean.
+/// What ringd does with a flag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rule {
+    Served,
+    WithoutEffect,
+    /// The default is taken, and these.
+    Fixed(&'static [&'static str]),
+    /// etcd takes it whatever its value is and says nothing of it: a flag of an early release.
+    Forgotten,
+}
+
+const fn served(name: &'static str, kind: Kind, default: &'static str, text: &'static str) -> Flag {
+    Flag { name, kind, default, rule: Rule::Served, text }
+}
+
+const fn without_effect(name: &'static str, kind: Kind, default: &'static str) -> Flag {
+    Flag { name, kind, default, rule: Rule::WithoutEffect, text: "" }
+}
+
+const fn fixed(name: &'static str, kind: Kind, default: &'static str, text: &'static str) -> Flag {
+    Flag { name, kind, default, rule: Rule::Fixed(&[]), text }
+}
+
+const fn forgotten(name: &'static str) -> Flag {
+    Flag { name, kind: Boolean, default: "", rule: Rule::Forgotten, text: "" }
+}
+
+const TLS: &str = "this version of ringd does not serve TLS";
+const DISCOVERY: &str = "this version of ringd does not look up its cluster elsewhere";
+const TRACING: &str = "this version of ringd does not send traces";
+const V2_STAGES: &[&str] = &["write-only", "write-only-skip-check", "write-only-drop-data", "gone"];
+
+/// In the order of etcd's help.
+#[rustfmt::skip]
 pub(super) const FLAGS: &[Flag] = &[
-    flag("name", "default", "Name of this member"),
-    flag("data-dir", "", "Data directory [default: <name>.etcd]"),
-    flag("wal-dir", "", "Directory of the log [default: <data-dir>/member/wal]"),
-    flag("listen-client-urls", "http://localhost:2379", "Where clients are served"),
-    flag("advertise-client-urls", "http://localhost:2379", "Client URLs told to the cluster"),
-    flag("listen-peer-urls", "http://localhost:2380", "Where members are to be served (nothing listens there yet)"),
-    flag("initial-advertise-peer-urls", "http://localhost:2380", "Peer URLs told to the cluster"),
-    flag("initial-cluster", "", "Initial members as name=url,... [default: this member]"),
-    flag("initial-cluster-state", "new", "new or existing"),
-    flag("initial-cluster-token", "etcd-cluster", "Enters member and cluster ids"),
-    flag("heartbeat-interval", "100", "Milliseconds between heartbeats"),
-    flag("election-timeout", "1000", "Milliseconds without a leader before an election"),
-    flag("initial-election-tick-advance", "true", "Shorten the first election timeout at boot (only true is served)"),
-    flag("pre-vote", "true", "Ask before standing for election"),
-    flag("quota-backend-bytes", "0", "Database quota; 0 means 2 GiB, negative none"),
-    flag("max-request-bytes", "1572864", "Largest Raft request"),
-    flag("max-txn-ops", "128", "Most operations in a transaction"),
-    flag("max-concurrent-streams", "4294967295", "HTTP/2 streams per client connection"),
-    flag("grpc-keepalive-min-time", "5s", "Shortest ping interval tolerated of clients"),
-    flag("grpc-keepalive-interval", "2h", "Server ping interval, 0 is off"),
-    flag("grpc-keepalive-timeout", "20s", "Wait for the answer to a ping"),
-    flag("backend-batch-interval", "0", "Longest time between commits of the page file [default: 100ms]"),
-    flag("backend-batch-limit", "0", "Most changes between commits of the page file [default: 10000]"),
-    flag("compaction-batch-limit", "0", "Revisions per slice of a compaction [default: 1000]"),
-    flag("compaction-sleep-interval", "0", "Pause between slices of a compaction [default: 10ms]"),
-    flag("auto-compaction-mode", "periodic", "What --auto-compaction-retention means: periodic or revision"),
-    flag(
-        "auto-compaction-retention",
-        "0",
-        "History that is kept when old revisions are compacted by themselves: a time (hours without a unit), or a number of \
-         revisions; 0 is off",
-    ),
-    flag("snapshot-count", "10000", "For compatibility: the log is released at every commit of the database"),
-    flag("max-snapshots", "5", "For compatibility: there are no snapshot files"),
-    flag("max-wals", "5", "For compatibility: segments of the log are used again"),
-    flag("v2-deprecation", "write-only", "For compatibility: there is no v2 store"),
-    flag("backend-bbolt-freelist-type", "map", "For compatibility: array or map"),
-    flag("feature-gates", "", "etcd's feature gates as name=true,name=false,..."),
-    flag("snapshot-catchup-entries", "5000", "Entries kept in memory for slow followers"),
-    flag("warning-apply-duration", "100ms", "Log an apply that takes longer"),
-    flag("warning-unary-request-duration", "300ms", "Log a unary call that takes longer"),
-    flag(
-        "watch-progress-notify-interval",
-        "0",
-        "Time between progress notices to watchers that want them [default: 10m]",
-    ),
-    flag("metrics", "basic", "basic or extensive"),
-    flag("log-level", "info", "debug, info, warn or error"),
-    flag("log-format", "json", "json or console"),
-    flag("log-outputs", "default", "default or stderr"),
-    flag("logger", "zap", "Only zap, for compatibility"),
-    flag("unsafe-no-fsync", "false", "Never sync: a power cut loses data"),
-    flag(
-        "wal-buffered",
-        "false",
-        "Write the log through the page cache with fdatasync, for file systems without O_DIRECT",
-    ),
-    flag("cores", "", "Number of executors, or a list of CPUs like 0,2,3 [default: by the machine]"),
-    flag("socket-reuse-port", "false", "Share ports with other processes (only false is served)"),
+    served("config-file", Text, "", "File with the configuration, in YAML or JSON; other flags and variables are then ignored"),
+    // Member.
+    served("name", Text, "default", "Name of this member"),
+    served("data-dir", Text, "", "Data directory [default: <name>.etcd]"),
+    served("wal-dir", Text, "", "Directory of the log [default: <data-dir>/member/wal]"),
+    without_effect("snapshot-count", Natural, "10000"),
+    served("heartbeat-interval", Natural, "100", "Milliseconds between heartbeats"),
+    served("election-timeout", Natural, "1000", "Milliseconds without a leader before an election"),
+    fixed("initial-election-tick-advance", Boolean, "true", "a member that is alone always stands for election at once"),
+    served("listen-peer-urls", Urls, "http://localhost:2380", "Where members are to be served (nothing listens there yet)"),
+    served("listen-client-urls", Urls, "http://localhost:2379", "Where clients are served"),
+    served("listen-client-http-urls", Urls, "", "Where clients are served over HTTP/1 only; the others then serve gRPC only"),
+    without_effect("max-snapshots", Natural, "5"),
+    without_effect("max-wals", Natural, "5"),
+    fixed("memory-mlock", Boolean, "false", "this version of ringd does not lock the database into memory"),
+    served("quota-backend-bytes", Integer, "0", "Database quota; 0 means 2 GiB, negative none"),
+    without_effect("backend-bbolt-freelist-type", Text, "map"),
+    served("backend-batch-interval", Duration, "0", "Longest time between commits of the page file [default: 100ms]"),
+    served("backend-batch-limit", Integer, "0", "Most changes between commits of the page file [default: 10000]"),
+    served("max-txn-ops", Natural, "128", "Most operations in a transaction"),
+    served("max-request-bytes", Natural, "1572864", "Largest Raft request"),
+    served("max-concurrent-streams", Natural, "4294967295", "HTTP/2 streams per client connection"),
+    served("grpc-keepalive-min-time", Duration, "5s", "Shortest ping interval tolerated of clients"),
+    served("grpc-keepalive-interval", Duration, "2h", "Server ping interval, 0 is off"),
+    served("grpc-keepalive-timeout", Duration, "20s", "Wait for the answer to a ping"),
+    fixed("socket-reuse-port", Boolean, "false", "this version of ringd does not share its ports with another process"),
+    without_effect("socket-reuse-address", Boolean, "false"),
+    without_effect("enable-grpc-gateway", Boolean, "true"),
+    without_effect("raft-read-timeout", Duration, "5s"),
+    without_effect("raft-write-timeout", Duration, "5s"),
+    served("feature-gates", Text, "", "etcd's feature gates as name=true,name=false,..."),
+    // Clustering.
+    served("initial-advertise-peer-urls", Urls, "http://localhost:2380", "Peer URLs told to the cluster"),
+    served("initial-cluster", Text, "", "Initial members as name=url,... [default: this member]"),
+    served("initial-cluster-state", Choice(&["new", "existing"]), "new", "new or existing; of no meaning for a member that exists"),
+    served("initial-cluster-token", Text, "etcd-cluster", "Enters member and cluster ids"),
+    served("advertise-client-urls", Urls, "http://localhost:2379", "Client URLs told to the cluster"),
+    fixed("discovery-token", Text, "", DISCOVERY),
+    fixed("discovery-endpoints", Text, "", DISCOVERY),
+    without_effect("discovery-dial-timeout", Duration, "2s"),
+    without_effect("discovery-request-timeout", Duration, "5s"),
+    without_effect("discovery-keepalive-time", Duration, "2s"),
+    without_effect("discovery-keepalive-timeout", Duration, "6s"),
+    without_effect("discovery-insecure-transport", Boolean, "true"),
+    without_effect("discovery-insecure-skip-tls-verify", Boolean, "false"),
+    without_effect("discovery-cert", Text, ""),
+    without_effect("discovery-key", Text, ""),
+    without_effect("discovery-cacert", Text, ""),
+    without_effect("discovery-user", Text, ""),
+    without_effect("discovery-password", Text, ""),
+    fixed("discovery-fallback", Choice(&["exit", "proxy"]), "exit", "v2 proxy is deprecated, and --discovery-fallback can't be configured as \"proxy\""),
+    fixed("discovery-srv", Text, "", DISCOVERY),
+    fixed("discovery-srv-name", Text, "", DISCOVERY),
+    without_effect("strict-reconfig-check", Boolean, "true"),
+    served("pre-vote", Boolean, "true", "Ask before standing for election"),
+    served("auto-compaction-retention", Text, "0", "History that is kept when old revisions are compacted by themselves: \
+         a time (hours without a unit), or a number of revisions; 0 is off"),
+    served("auto-compaction-mode", Text, "periodic", "What --auto-compaction-retention means: periodic or revision"),
+    without_effect("v2-deprecation", Choices(V2_STAGES), "write-only"),
+    // Security.
+    fixed("cert-file", Text, "", TLS),
+    fixed("key-file", Text, "", TLS),
+    fixed("client-cert-auth", Boolean, "false", TLS),
+    fixed("client-cert-file", Text, "", TLS),
+    fixed("client-key-file", Text, "", TLS),
+    fixed("client-crl-file", Text, "", TLS),
+    fixed("client-cert-allowed-hostname", Text, "", TLS),
+    fixed("trusted-ca-file", Text, "", TLS),
+    fixed("auto-tls", Boolean, "false", TLS),
+    fixed("peer-cert-file", Text, "", TLS),
+    fixed("peer-key-file", Text, "", TLS),
+    fixed("peer-client-cert-auth", Boolean, "false", TLS),
+    fixed("peer-client-cert-file", Text, "", TLS),
+    fixed("peer-client-key-file", Text, "", TLS),
+    fixed("peer-trusted-ca-file", Text, "", TLS),
+    fixed("peer-cert-allowed-cn", Text, "", TLS),
+    fixed("peer-cert-allowed-hostname", Text, "", TLS),
+    fixed("peer-auto-tls", Boolean, "false", TLS),
+    without_effect("self-signed-cert-validity", Natural, "1"),
+    fixed("peer-crl-file", Text, "", TLS),
+    without_effect("peer-skip-client-san-verification", Boolean, "false"),
+    fixed("cipher-suites", Text, "", TLS),
+    served("tls-min-version", Text, "TLS1.2", "For compatibility: TLS1.2 or TLS1.3"),
+    served("tls-max-version", Text, "", "For compatibility: TLS1.2 or TLS1.3"),
+    fixed("cors", Origins, "*", "this version of ringd lets scripts of every origin read its pages"),
+    Flag { name: "host-whitelist", kind: Text, default: "*", rule: Rule::Fixed(&[""]),
+        text: "this version of ringd does not look at the Host of a request" },
+    // Auth.
+    Flag { name: "auth-token", kind: Text, default: "simple", rule: Rule::Fixed(&[""]),
+        text: "this version of ringd does not serve such tokens" },
+    without_effect("bcrypt-cost", Natural, "10"),
+    without_effect("auth-token-ttl", Natural, "300"),
+    // Profiling and monitoring.
+    fixed("enable-pprof", Boolean, "false", "there are no profiles of a Go program; use perf, which sees ringd's symbols"),
+    Flag { name: "metrics", kind: Choice(&["basic", "extensive", ""]), default: "basic", rule: Rule::Served, text: "basic or extensive" },
+    served("listen-metrics-urls", Urls, "", "Where /metrics, /health, /livez and /readyz are served as well"),
+    // Logging.
+    served("logger", Text, "zap", "Only zap, for compatibility"),
+    served("log-outputs", Text, "default", "default or stderr, stdout, or files, with commas between them"),
+    served("log-level", Text, "info", "debug, info, warn or error"),
+    served("log-format", Text, "json", "json or console"),
+    fixed("enable-log-rotation", Boolean, "false", "this version of ringd does not rotate its log files; logrotate with copytruncate does"),
+    without_effect("log-rotation-config-json", Text, r#"{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}"#),
+    served("warning-unary-request-duration", Duration, "300ms", "Log a unary call that takes longer"),
+    // Tracing.
+    fixed("enable-distributed-tracing", Boolean, "false", TRACING),
+    without_effect("distributed-tracing-address", Text, "localhost:4317"),
+    without_effect("distributed-tracing-service-name", Text, "etcd"),
+    without_effect("distributed-tracing-instance-id", Text, ""),
+    without_effect("distributed-tracing-sampling-rate", Integer, "0"),
+    // Features.
+    without_effect("corrupt-check-time", Duration, "0s"),
+    served("compact-hash-check-time", Duration, "1m", "For compatibility: there is no other member to compare with; above 0"),
+    served("compaction-batch-limit", Integer, "0", "Revisions per slice of a compaction [default: 1000]"),
+    served("watch-progress-notify-interval", Duration, "0", "Time between progress notices to watchers that want them [default: 10m]"),
+    served("warning-apply-duration", Duration, "100ms", "Log an apply that takes longer"),
+    fixed("bootstrap-defrag-threshold-megabytes", Natural, "0", "this version of ringd does not defragment at its start; \
+         Defragment holds nobody up, so ask for it while it runs"),
+    fixed("max-learners", Integer, "1", "this version of ringd runs one-member clusters only"),
+    served("compaction-sleep-interval", Duration, "0", "Pause between slices of a compaction [default: 10ms]"),
+    without_effect("downgrade-check-time", Duration, "5s"),
+    served("snapshot-catchup-entries", Natural, "5000", "Entries kept in memory for slow followers"),
+    // Unsafe.
+    fixed("force-new-cluster", Boolean, "false", "this version of ringd runs one-member clusters only: there is no cluster to leave"),
+    served("unsafe-no-fsync", Boolean, "false", "Never sync: a power cut loses data"),
+    // ringd's own.
+    served("wal-buffered", Boolean, "false", "Write the log through the page cache with fdatasync, for file systems without O_DIRECT"),
+    served("cores", Text, "", "Number of executors, or a list of CPUs like 0,2,3 [default: by the machine]"),
+    // Of early releases.
+    forgotten("cluster-active-size"),
+    forgotten("cluster-remove-delay"),
+    forgotten("cluster-sync-interval"),
+    forgotten("config"),
+    forgotten("force"),
+    forgotten("max-result-buffer"),
+    forgotten("max-retry-attempts"),
+    forgotten("peer-heartbeat-interval"),
+    forgotten("peer-election-timeout"),
+    forgotten("retry-interval"),
+    forgotten("snapshot"),
+    forgotten("v"),
+    forgotten("vv"),
+    forgotten("test.coverprofile"),
+    forgotten("test.outputdir"),
 ];
 
 /// What etcd says when one of these is given.
@@ -88,112 +228,28 @@ pub(super) const DEPRECATED: [(&str, &str); 2] = [
     ),
 ];
 
-/// Flags of etcd 3.7 that this version knows and does not serve.
-pub(super) const NOT_SERVED: &[&str] = &[
-    "auth-token",
-    "auth-token-ttl",
-    "auto-tls",
-    "bcrypt-cost",
-    "bootstrap-defrag-threshold-megabytes",
-    "cert-file",
-    "cipher-suites",
-    "client-cert-allowed-hostname",
-    "client-cert-auth",
-    "client-cert-file",
-    "client-crl-file",
-    "client-key-file",
-    "compact-hash-check-time",
-    "config-file",
-    "corrupt-check-time",
-    "cors",
-    "discovery-endpoints",
-    "discovery-fallback",
-    "discovery-srv",
-    "discovery-srv-name",
-    "discovery-token",
-    "distributed-tracing-address",
-    "distributed-tracing-instance-id",
-    "distributed-tracing-sampling-rate",
-    "distributed-tracing-service-name",
-    "downgrade-check-time",
-    "enable-distributed-tracing",
-    "enable-grpc-gateway",
-    "enable-log-rotation",
-    "enable-pprof",
-    "force-new-cluster",
-    "host-whitelist",
-    "key-file",
-    "listen-client-http-urls",
-    "listen-metrics-urls",
-    "log-rotation-config-json",
-    "max-learners",
-    "memory-mlock",
-    "peer-auto-tls",
-    "peer-cert-allowed-cn",
-    "peer-cert-allowed-hostname",
-    "peer-cert-file",
-    "peer-client-cert-auth",
-    "peer-client-cert-file",
-    "peer-client-key-file",
-    "peer-crl-file",
-    "peer-key-file",
-    "peer-skip-client-san-verification",
-    "peer-trusted-ca-file",
-    "raft-read-timeout",
-    "raft-write-timeout",
-    "self-signed-cert-validity",
-    "socket-reuse-address",
-    "strict-reconfig-check",
-    "tls-max-version",
-    "tls-min-version",
-    "trusted-ca-file",
-];
+pub(super) fn find(name: &str) -> Option<&'static Flag> {
+    FLAGS.iter().find(|flag| flag.name == name)
+}
 
-pub(super) fn command() -> Command {
-    let mut command = Command::new("ringd")
-        .about("An etcd v3 server for bare-metal Linux")
-        .disable_version_flag(true)
-        .no_binary_name(true)
-        .arg(Arg::new("version").long("version").action(ArgAction::SetTrue).help("Print the version and exit"));
-    for flag in FLAGS {
-        let mut arg = Arg::new(flag.name).long(flag.name).help(flag.help).overrides_with(flag.name);
-        if is_boolean(flag) {
-            arg = arg.num_args(0..=1).require_equals(true).default_missing_value("true");
-        } else {
-            arg = arg.allow_hyphen_values(true);
+impl Flag {
+    /// The environment's name of this flag.
+    pub(super) fn variable(&self) -> String {
+        format!("ETCD_{}", self.name.to_ascii_uppercase().replace('-', "_"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_defaults_are_well_formed() {
+        for (number, flag) in FLAGS.iter().enumerate() {
+            assert!(!FLAGS[..number].iter().any(|other| other.name == flag.name), "{}", flag.name);
+            if flag.rule != Rule::Forgotten {
+                assert_eq!(flag.kind.check(flag.default), Ok(()), "{}", flag.name);
+            }
         }
-        command = command.arg(arg);
     }
-    for name in NOT_SERVED {
-        command = command.arg(
-            Arg::new(*name).long(*name).num_args(0..=1).require_equals(false).default_missing_value("true").hide(true),
-        );
-    }
-    command
-}
-
-fn is_boolean(flag: &Flag) -> bool {
-    matches!(flag.default, "true" | "false")
-}
-
-/// Go takes `-name` for `--name`.
-pub(super) fn go_style(arguments: impl IntoIterator<Item = String>) -> Vec<OsString> {
-    let doubled = |argument: String| match argument.strip_prefix('-') {
-        Some(rest) if rest.len() > 1 && rest.starts_with(|first: char| first.is_ascii_alphabetic()) => {
-            format!("--{rest}")
-        }
-        _ => argument,
-    };
-    arguments.into_iter().map(|argument| OsString::from(doubled(argument))).collect()
-}
-
-pub(super) fn refused_by_clap(error: &clap::Error) -> Refused {
-    use clap::error::{ContextKind, ContextValue};
-    if let (ErrorKind::UnknownArgument, Some(ContextValue::String(found))) =
-        (error.kind(), error.get(ContextKind::InvalidArg))
-        && !found.starts_with('-')
-    {
-        return refuse(1, format!("'{found}' is not a valid flag"));
-    }
-    refuse(2, error.to_string().trim_end().to_owned())
 }

@@ -10,8 +10,6 @@
 
 use std::collections::BTreeMap;
 
-use super::{Refused, invalid, refuse};
-
 /// A gate's name, etcd's word for how ripe it is, its default, and whether the other setting is taken too.
 type Gate = (&'static str, &'static str, bool, bool);
 
@@ -36,11 +34,18 @@ const FLAG: &str = "feature-gates";
 /// Every gate and group with its stage and whether it is open, by name.
 pub type Gates = BTreeMap<&'static str, (&'static str, bool)>;
 
+/// Why gates cannot be followed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum BadGates {
+    Malformed(String),
+    NotServed(String),
+}
+
 /// Reads `A=true,B=false`, in etcd's way: spaces are trimmed, the last of a name counts.
-pub(super) fn parse(text: &str) -> Result<Gates, Refused> {
+pub(super) fn parse(text: &str) -> Result<Gates, BadGates> {
     let mut given = BTreeMap::new();
     for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
-        let refused = |why: String| invalid(FLAG, text, &why);
+        let refused = BadGates::Malformed;
         let (name, value) = item.split_once('=').ok_or_else(|| refused(format!("missing bool value for {item}")))?;
         let (name, value) = (name.trim(), value.trim());
         let open = super::values::go_boolean(value).ok_or_else(|| {
@@ -58,7 +63,7 @@ pub(super) fn parse(text: &str) -> Result<Gates, Refused> {
         let open = given.get(name).copied().unwrap_or(of_group);
         if open != default && !either {
             let text = format!("--{FLAG} {name}={open}: this version of ringd does not serve that yet");
-            return Err(refuse(2, text));
+            return Err(BadGates::NotServed(text));
         }
         gates.insert(name, (stage, open));
     }
@@ -75,7 +80,9 @@ mod tests {
     }
 
     fn refusal(text: &str) -> String {
-        parse(text).expect_err("refused").text
+        match parse(text).expect_err("refused") {
+            BadGates::Malformed(text) | BadGates::NotServed(text) => text,
+        }
     }
 
     #[test]

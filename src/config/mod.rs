@@ -1,29 +1,45 @@
 //! Flags, environment and defaults, with etcd's names.
 //!
-//! Sources: flags, then `ETCD_*` variables for flags not given; a flag and its variable together are refused. Flags of etcd's
-//! that this version does not serve yet are refused by name, never ignored, because a deployment that asks for TLS must not
-//! come up without it.
+//! Sources: a configuration file alone, or flags and then `ETCD_*` variables for flags not given; a flag and its variable together
+//! are refused. A flag that asks for what is so anyway is taken; one that asks for what ringd does not do is refused by name,
+//! never ignored, because a deployment that asks for TLS must not come up without it.
+//!
+//! ```text
+//!   command line ─┐
+//!   environment  ─┼─▶ values, each well formed by its flag's kind ─▶ rules between them ─▶ Config
+//!   file         ─┘
+//! ```
 //!
 //! | file | holds |
 //! |---|---|
-//! | `flags` | the table of flags, and the command line |
-//! | `gates` | `--feature-gates` |
-//! | `values` | what was given for them, by flag or environment |
+//! | `flags` | the table of flags: names, kinds, defaults, and what is done with each |
+//! | `command_line` | what clap makes of the table |
+//! | `file` | `--config-file` |
+//! | `values` | what was given for the flags, and from where |
 //! | `validation` | what follows from it, and what contradicts it |
+//! | `listening` | where is listened |
+//! | `founding` | `--initial-cluster` and its kin: rules for a member that is new |
+//! | `gates` | `--feature-gates` |
+//! | `notice` | what a start says about its configuration |
 
+mod command_line;
+mod file;
 mod flags;
+mod founding;
 mod gates;
+mod listening;
+mod notice;
 mod validation;
 mod values;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
-use clap::error::ErrorKind;
-
-pub use self::gates::Gates;
-use self::{
-    flags::{NOT_SERVED, command, go_style, refused_by_clap},
-    values::Values,
+use self::{command_line::Typed, values::Values};
+pub use self::{
+    founding::Founding,
+    gates::Gates,
+    listening::{Listen, Traffic},
+    notice::Notice,
 };
 use crate::service::retention::Policy;
 
@@ -33,13 +49,13 @@ pub struct Config {
     pub name: String,
     pub data_dir: PathBuf,
     pub wal_dir: Option<PathBuf>,
-    pub listen_client: Vec<SocketAddr>,
+    /// Where is listened, for what.
+    pub listen: Vec<Listen>,
     pub advertise_client_urls: Vec<String>,
-    pub listen_peer_urls: Vec<String>,
     pub advertise_peer_urls: Vec<String>,
-    /// Name and peer URL of each initial member, as given.
-    pub initial_cluster: Vec<(String, String)>,
     pub cluster_token: String,
+    /// Of meaning at the first start only.
+    pub founding: Founding,
     pub heartbeat: Duration,
     pub election: Duration,
     pub pre_vote: bool,
@@ -63,12 +79,22 @@ pub struct Config {
     pub extensive_metrics: bool,
     pub log_level: tracing::Level,
     pub log_json: bool,
+    pub log_outputs: Vec<LogOutput>,
     pub fsync: bool,
     pub wal_buffered: bool,
     pub cores: Cores,
     pub gates: Gates,
-    /// Warnings about flags that were given although nothing follows from them any more.
-    pub deprecated: Vec<&'static str>,
+    /// What is to be said about the configuration once there is a log.
+    pub notices: Vec<Notice>,
+}
+
+/// Where log lines go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogOutput {
+    Stderr,
+    Stdout,
+    /// Made when it is not there; lines are added at its end.
+    File(PathBuf),
 }
 
 /// Which CPUs the executors stay on.
@@ -106,19 +132,11 @@ impl Config {
         arguments: impl IntoIterator<Item = String>,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Invocation, Refused> {
-        let matches = match command().try_get_matches_from(go_style(arguments)) {
-            Ok(matches) => matches,
-            Err(error) if error.kind() == ErrorKind::DisplayHelp => return Ok(Invocation::Print(error.to_string())),
-            Err(error) => return Err(refused_by_clap(&error)),
-        };
-        if matches.get_flag("version") {
-            return Ok(Invocation::Print(version_text()));
+        match command_line::read(arguments)? {
+            Typed::Help(text) => Ok(Invocation::Print(text)),
+            Typed::Version => Ok(Invocation::Print(version_text())),
+            Typed::Flags(matches) => Ok(Invocation::Serve(Box::new(Values::read(&matches, environment)?.config()?))),
         }
-        if let Some(name) = NOT_SERVED.iter().find(|name| matches.contains_id(name)) {
-            return Err(refuse(2, format!("--{name} is a flag of etcd that this version of ringd does not serve yet")));
-        }
-        let values = Values::read(&matches, environment)?;
-        Ok(Invocation::Serve(Box::new(values.config()?)))
     }
 }
 
@@ -126,115 +144,20 @@ fn refuse(exit: i32, text: impl Into<String>) -> Refused {
     Refused { text: text.into(), exit }
 }
 
+/// etcd's lines, of which scripts read the third word of the first, and ours.
 fn version_text() -> String {
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
     format!(
-        "ringd Version: {}\netcd API Version: {}\nOS/Arch: {}/{}\n",
-        env!("CARGO_PKG_VERSION"),
+        "etcd Version: {}\nGit SHA: Not provided\nGo Version: none\nGo OS/Arch: {}/{architecture}\nringd Version: {}\n",
         crate::base::version::SERVER,
         std::env::consts::OS,
-        std::env::consts::ARCH
+        env!("CARGO_PKG_VERSION"),
     )
 }
 
-fn invalid(name: &str, value: &str, why: &str) -> Refused {
-    refuse(2, format!("invalid value \"{value}\" for flag --{name}: {why}"))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Config, Refused> {
-        let arguments = arguments.iter().map(ToString::to_string);
-        let environment = environment.iter().map(|(name, value)| (name.to_string(), value.to_string()));
-        match Config::parse(arguments, environment)? {
-            Invocation::Serve(config) => Ok(*config),
-            Invocation::Print(text) => panic!("printed {text}"),
-        }
-    }
-
-    fn refusal(arguments: &[&str], environment: &[(&str, &str)]) -> Refused {
-        parse(arguments, environment).expect_err("refused")
-    }
-
-    #[test]
-    fn a_single_members_full_set_works() {
-        let config = parse(
-            &[
-                "--name=a",
-                "-data-dir",
-                "/tmp/x",
-                "--listen-client-urls=http://127.0.0.1:12379",
-                "--advertise-client-urls=http://127.0.0.1:12379",
-                "--listen-peer-urls=http://127.0.0.1:12380",
-                "--initial-advertise-peer-urls=http://127.0.0.1:12380",
-                "--initial-cluster=a=http://127.0.0.1:12380",
-                "--unsafe-no-fsync",
-            ],
-            &[],
-        )
-        .expect("accepted");
-        assert_eq!(config.data_dir, PathBuf::from("/tmp/x"));
-        assert_eq!(config.listen_client, ["127.0.0.1:12379".parse().expect("an address")]);
-        assert!(!config.fsync);
-    }
-
-    #[test]
-    fn environment_fills_in_and_conflicts_are_refused() {
-        let config =
-            parse(&[], &[("ETCD_NAME", "b"), ("ETCD_ELECTION_TIMEOUT", "2000"), ("HOME", "/")]).expect("accepted");
-        assert_eq!((config.name.as_str(), config.election), ("b", Duration::from_secs(2)));
-        assert_eq!(config.data_dir, PathBuf::from("b.etcd"));
-        let both = refusal(&["--name=a"], &[("ETCD_NAME", "b")]);
-        assert_eq!(both.exit, 1);
-        assert!(both.text.contains("shadowed"), "{}", both.text);
-    }
-
-    #[test]
-    fn unknown_and_unserved_flags_are_refused_with_a_hint() {
-        let unknown = refusal(&["--heartbeat-intervall=5"], &[]);
-        assert_eq!(unknown.exit, 2);
-        assert!(unknown.text.contains("--heartbeat-interval"), "{}", unknown.text);
-        assert!(refusal(&["--cert-file=x"], &[]).text.contains("does not serve"));
-        assert!(refusal(&[], &[("ETCD_CERT_FILE", "x")]).text.contains("does not serve"));
-        assert!(refusal(&["stray"], &[]).text.contains("not a valid flag"));
-        assert!(refusal(&["--socket-reuse-port"], &[]).text.contains("does not share"));
-        assert!(refusal(&["--initial-election-tick-advance=false"], &[]).text.contains("at once"));
-    }
-
-    #[test]
-    fn retention_is_a_time_or_a_number() {
-        let policy = |mode: &str, text: &str| {
-            let flags = [format!("--auto-compaction-mode={mode}"), format!("--auto-compaction-retention={text}")];
-            parse(&[&flags[0], &flags[1]], &[]).map(|config| config.retention).map_err(|refused| refused.text)
-        };
-        let hour = 3_600_000_000_000;
-        assert_eq!(policy("periodic", "0"), Ok(None));
-        assert_eq!(policy("periodic", "2"), Ok(Some(Policy::Periodic { period_ns: 2 * hour })));
-        assert_eq!(policy("periodic", "30m"), Ok(Some(Policy::Periodic { period_ns: hour / 2 })));
-        assert_eq!(policy("revision", "1000"), Ok(Some(Policy::Revision { keep: 1000 })));
-        assert_eq!(policy("revision", "1us"), Ok(Some(Policy::Revision { keep: 1000 })));
-        assert_eq!(policy("hourly", "1").expect_err("refused"), r#"unknown auto-compaction-mode "hourly""#);
-        assert_eq!(policy("", "1").expect_err("refused"), "undefined auto-compaction-mode");
-        assert_eq!(
-            policy("periodic", "-5").expect_err("refused"),
-            r#"error parsing CompactionRetention: time: missing unit in duration "-5""#
-        );
-        assert!(policy("periodic", "-5m").expect_err("refused").contains("negative"));
-    }
-
-    #[test]
-    fn contradictions_are_refused() {
-        assert!(refusal(&["--heartbeat-interval=300"], &[]).text.contains("at least as 5 times"));
-        assert!(refusal(&["--listen-client-urls=http://127.0.0.1:1"], &[]).text.contains("is required"));
-        assert!(refusal(&["--initial-cluster=b=http://localhost:2380"], &[]).text.contains("couldn't find local name"));
-        assert!(
-            refusal(
-                &["--initial-advertise-peer-urls=http://127.0.0.1:1", "--initial-cluster=default=http://127.0.0.1:2"],
-                &[]
-            )
-            .text
-            .contains("missing from")
-        );
-    }
-}
+mod tests;

@@ -1,44 +1,43 @@
 //! From values to a configuration: each setting's rule, and which settings contradict each other.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
-use super::{Config, Cores, Refused, flags::DEPRECATED, gates, invalid, refuse, values::Values};
+use super::{Config, Cores, Founding, LogOutput, Notice, Refused, flags::DEPRECATED, gates, refuse, values::Values};
 use crate::{
     base::{go_duration, limits},
     service::retention::Policy,
 };
 
 impl Values {
-    pub(super) fn config(&self) -> Result<Config, Refused> {
+    pub(super) fn config(mut self) -> Result<Config, Refused> {
+        self.check_logger()?;
         self.check_choices()?;
         let name = self.text("name").to_owned();
         let data_dir = match self.text("data-dir") {
             "" => PathBuf::from(format!("{name}.etcd")),
             given => PathBuf::from(given),
         };
-        if self.is_set("listen-client-urls") && !self.is_set("advertise-client-urls") {
-            let text = "--advertise-client-urls is required when --listen-client-urls is set explicitly";
-            return Err(refuse(1, text));
-        }
-        let advertise_peer_urls = self.list("initial-advertise-peer-urls");
         let (heartbeat, election) = self.raft_times()?;
+        let watch_progress = self.watch_progress()?;
+        let deprecated = DEPRECATED.iter().filter(|(name, _)| self.is_set(name));
+        let deprecated: Vec<Notice> = deprecated.map(|(_, text)| Notice::Deprecated(text)).collect();
+        self.notices.extend(deprecated);
         Ok(Config {
-            initial_cluster: self.initial_cluster(&name, &advertise_peer_urls)?,
+            listen: self.listeners()?,
+            advertise_client_urls: self.advertised("advertise-client-urls")?,
+            advertise_peer_urls: self.advertised("initial-advertise-peer-urls")?,
+            founding: Founding {
+                cluster: self.is_set("initial-cluster").then(|| self.text("initial-cluster").to_owned()),
+                joins: self.text("initial-cluster-state") == "existing",
+            },
             name,
             data_dir,
             wal_dir: Some(self.text("wal-dir")).filter(|text| !text.is_empty()).map(PathBuf::from),
-            listen_client: self.listen("listen-client-urls")?,
-            advertise_client_urls: self.urls("advertise-client-urls")?,
-            listen_peer_urls: self.urls("listen-peer-urls")?,
-            advertise_peer_urls,
             cluster_token: self.text("initial-cluster-token").to_owned(),
             heartbeat,
             election,
             pre_vote: self.boolean("pre-vote")?,
-            quota_bytes: match self.number("quota-backend-bytes")? {
-                0 => limits::QUOTA_BYTES_DEFAULT,
-                bytes => bytes,
-            },
+            quota_bytes: or(self.number("quota-backend-bytes")?, limits::QUOTA_BYTES_DEFAULT),
             request_bytes_max: self.number("max-request-bytes")?,
             txn_ops_max: self.number("max-txn-ops")?,
             streams_max: self.number("max-concurrent-streams")?,
@@ -59,56 +58,54 @@ impl Values {
             snapshot_catchup_entries: self.number("snapshot-catchup-entries")?,
             warning_apply: self.duration("warning-apply-duration")?,
             warning_unary: self.duration("warning-unary-request-duration")?,
-            watch_progress: self.watch_progress()?,
-            extensive_metrics: self.one_of("metrics", &["basic", "extensive"])? == "extensive",
+            watch_progress,
+            extensive_metrics: self.text("metrics") == "extensive",
             log_level: self.log_level()?,
-            log_json: self.one_of("log-format", &["json", "console"])? == "json",
+            log_json: self.log_json()?,
+            log_outputs: self.log_outputs()?,
             fsync: !self.boolean("unsafe-no-fsync")?,
             wal_buffered: self.boolean("wal-buffered")?,
             cores: self.cores()?,
-            gates: gates::parse(self.text("feature-gates"))?,
-            deprecated: DEPRECATED.iter().filter(|(name, _)| self.is_set(name)).map(|(_, warning)| *warning).collect(),
+            gates: gates::parse(self.text("feature-gates")).map_err(|why| match why {
+                gates::BadGates::Malformed(why) => self.invalid("feature-gates", &why),
+                gates::BadGates::NotServed(text) => refuse(1, text),
+            })?,
+            notices: self.notices,
         })
     }
 
-    fn watch_progress(&self) -> Result<Duration, Refused> {
+    fn watch_progress(&mut self) -> Result<Duration, Refused> {
         let name = "watch-progress-notify-interval";
         let given = or(self.duration(name)?, Duration::from_millis(limits::WATCH_PROGRESS_MS));
         let least = Duration::from_millis(limits::WATCH_PROGRESS_MS_MIN);
         if given < least {
-            eprintln!("warning: adjusting watch progress notify interval to minimum period ({least:?})");
+            self.notices.push(Notice::WatchProgressRaised { least: format!("{least:?}") });
         }
         Ok(given.max(least))
     }
 
     fn check_choices(&self) -> Result<(), Refused> {
-        self.one_of("logger", &["zap"])?;
-        self.one_of("log-outputs", &["default", "stderr"])?;
-        self.number::<u64>("snapshot-count")?;
-        self.number::<u64>("max-snapshots")?;
-        self.number::<u64>("max-wals")?;
-        self.one_of("v2-deprecation", &["write-only", "write-only-skip-check", "write-only-drop-data", "gone"])?;
-        self.one_of("backend-bbolt-freelist-type", &["map", "array", ""])?;
-        self.refuse_without_effect()?;
-        match self.text("initial-cluster-state") {
-            "new" => Ok(()),
-            "existing" => {
-                Err(refuse(1, "--initial-cluster-state existing: this version of ringd runs one-member clusters only"))
-            }
-            other => Err(invalid("initial-cluster-state", other, "new or existing is expected")),
+        if self.is_typed("listen-client-urls") && !self.is_set("advertise-client-urls") {
+            let text = "--advertise-client-urls is required when --listen-client-urls is set explicitly";
+            return Err(refuse(1, text));
         }
+        let interval = self.duration("compact-hash-check-time")?;
+        if interval.is_zero() {
+            return Err(refuse(1, "--compact-hash-check-time must be >0 (set to 0s)"));
+        }
+        self.check_tls_versions()
     }
 
-    /// Flags whose other setting would change nothing here: refused rather than taken and ignored.
-    fn refuse_without_effect(&self) -> Result<(), Refused> {
-        if !self.boolean("initial-election-tick-advance")? {
-            let text =
-                "--initial-election-tick-advance=false: a member that is alone always stands for election at once";
-            return Err(refuse(1, text));
+    fn check_tls_versions(&self) -> Result<(), Refused> {
+        let (least, most) = (self.text("tls-min-version"), self.text("tls-max-version"));
+        for version in [least, most] {
+            if !matches!(version, "" | "TLS1.2" | "TLS1.3") {
+                let text = format!("unexpected TLS version {version:?} (must be one of: TLS1.2, TLS1.3)");
+                return Err(refuse(1, text));
+            }
         }
-        if self.boolean("socket-reuse-port")? {
-            let text = "--socket-reuse-port: this version of ringd does not share its ports with another process";
-            return Err(refuse(1, text));
+        if !most.is_empty() && least > most {
+            return Err(refuse(1, format!("min version ({least}) is greater than max version ({most})")));
         }
         Ok(())
     }
@@ -131,70 +128,26 @@ impl Values {
         Err(refuse(1, text))
     }
 
-    fn initial_cluster(&self, name: &str, advertised: &[String]) -> Result<Vec<(String, String)>, Refused> {
-        let members = match self.text("initial-cluster") {
-            "" => advertised.iter().map(|url| (name.to_owned(), url.clone())).collect::<Vec<_>>(),
-            text => text
-                .split(',')
-                .map(|item| item.split_once('=').map(|(name, url)| (name.trim().to_owned(), url.trim().to_owned())))
-                .collect::<Option<Vec<_>>>()
-                .ok_or_else(|| invalid("initial-cluster", text, "name=url,name=url is expected"))?,
-        };
-        if !members.iter().any(|(member, _)| member == name) {
-            let text = format!("couldn't find local name \"{name}\" in the initial cluster configuration");
-            return Err(refuse(1, text));
-        }
-        if let Some((other, _)) = members.iter().find(|(member, _)| member != name) {
-            let text = format!("--initial-cluster names {other}: this version of ringd runs one-member clusters only");
-            return Err(refuse(1, text));
-        }
-        let mut listed: Vec<&String> = members.iter().map(|(_, url)| url).collect();
-        let mut own: Vec<&String> = advertised.iter().collect();
-        listed.sort();
-        own.sort();
-        if listed != own {
-            let text = format!(
-                "--initial-cluster has {listed:?} but missing from --initial-advertise-peer-urls={own:?}, or the reverse"
-            );
-            return Err(refuse(1, text));
-        }
-        Ok(members)
-    }
-
-    fn urls(&self, name: &str) -> Result<Vec<String>, Refused> {
-        let list = self.list(name);
-        for text in &list {
-            let url = url::Url::parse(text).map_err(|error| invalid(name, text, &error.to_string()))?;
-            match url.scheme() {
-                "http" => {}
-                "https" => return Err(refuse(1, format!("--{name} {text}: this version of ringd has no TLS yet"))),
-                scheme => return Err(invalid(name, text, &format!("unsupported scheme {scheme}"))),
-            }
-            if url.host_str().is_none_or(str::is_empty) || !has_port(text) {
-                return Err(refuse(1, format!("--{name} {text} must be \"host:port\"")));
-            }
-        }
-        Ok(list)
-    }
-
-    fn listen(&self, name: &str) -> Result<Vec<SocketAddr>, Refused> {
-        let mut addresses = Vec::new();
-        for text in self.urls(name)? {
-            let url = url::Url::parse(&text).map_err(|error| invalid(name, &text, &error.to_string()))?;
-            let host = match url.host() {
-                Some(url::Host::Ipv4(ip)) => ip.into(),
-                Some(url::Host::Ipv6(ip)) => ip.into(),
-                Some(url::Host::Domain("localhost")) => std::net::Ipv4Addr::LOCALHOST.into(),
-                _ => return Err(refuse(1, format!("expected IP in URL for binding ({text})"))),
+    /// URLs that are told to others: a host may be a name, but has to be there.
+    fn advertised(&self, name: &str) -> Result<Vec<String>, Refused> {
+        let urls = self.urls(name)?;
+        if let Some(url) = urls.iter().find(|url| !url.scheme.is_unix() && url.authority.starts_with(':')) {
+            let list = urls.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+            let form = match name {
+                "advertise-client-urls" => {
+                    "must be in the format \"host:port\", \"unix:/path/to/socket\" or \"unixs:/path/to/socket\""
+                }
+                _ => "must be \"host:port\"",
             };
-            addresses.push(SocketAddr::new(host, url.port_or_known_default().unwrap_or(2379)));
+            return Err(refuse(1, format!("--{name} {list:?} {form} (unexpected empty host ({url}))")));
         }
-        if addresses.is_empty() { Err(invalid(name, "", "at least one URL is expected")) } else { Ok(addresses) }
+        Ok(urls.iter().map(ToString::to_string).collect())
     }
 
     /// As etcd reads it: a number of 0 or more counts hours or revisions, anything else is a duration.
     fn retention(&self) -> Result<Option<Policy>, Refused> {
         let (mode, text) = (self.text("auto-compaction-mode"), self.text("auto-compaction-retention"));
+        let text = if text.is_empty() { "0" } else { text };
         if !matches!(mode, "periodic" | "revision") {
             let undefined = "undefined auto-compaction-mode".to_owned();
             return Err(refuse(
@@ -216,7 +169,7 @@ impl Values {
                 i64::try_from(parsed.as_nanos()).ok()
             }
         };
-        let too_long = || invalid("auto-compaction-retention", text, "less than 292 years is expected");
+        let too_long = || self.invalid("auto-compaction-retention", "less than 292 years is expected");
         Ok(match (mode, nanoseconds.ok_or_else(too_long)?) {
             (_, 0) => None,
             ("revision", keep) => Some(Policy::Revision { keep }),
@@ -224,13 +177,57 @@ impl Values {
         })
     }
 
+    fn check_logger(&self) -> Result<(), Refused> {
+        match self.text("logger") {
+            "zap" => Ok(()),
+            "capnslog" => Err(refuse(1, "--logger=capnslog is removed in v3.5")),
+            other => Err(refuse(1, format!("unknown logger option {other:?}"))),
+        }
+    }
+
     fn log_level(&self) -> Result<tracing::Level, Refused> {
-        Ok(match self.one_of("log-level", &["debug", "info", "warn", "error", "panic", "fatal"])? {
+        let text = self.text("log-level");
+        Ok(match text.to_ascii_lowercase().as_str() {
             "debug" => tracing::Level::DEBUG,
-            "info" => tracing::Level::INFO,
+            "info" | "" => tracing::Level::INFO,
             "warn" => tracing::Level::WARN,
-            _ => tracing::Level::ERROR,
+            "error" | "dpanic" | "panic" | "fatal" => tracing::Level::ERROR,
+            _ => return Err(self.invalid("log-level", &format!("unrecognized level: {text:?}"))),
         })
+    }
+
+    fn log_json(&self) -> Result<bool, Refused> {
+        match self.text("log-format") {
+            "json" | "" => Ok(true),
+            "console" => Ok(false),
+            other => Err(refuse(1, format!("unknown log format: {other}, supported values json, console"))),
+        }
+    }
+
+    /// As etcd reads them: each once, and `/dev/null` instead of all others.
+    fn log_outputs(&self) -> Result<Vec<LogOutput>, Refused> {
+        let words: BTreeSet<&str> = self.text("log-outputs").split(',').collect();
+        if words.len() > 1 && words.contains("default") {
+            return Err(refuse(1, "multi logoutput for \"default\" is not supported yet"));
+        }
+        let null = words.get("/dev/null").map(|path| vec![*path]);
+        let mut outputs: Vec<LogOutput> = Vec::new();
+        for word in null.unwrap_or_else(|| words.into_iter().collect()) {
+            let output = match word {
+                "default" | "stderr" => LogOutput::Stderr,
+                "stdout" => LogOutput::Stdout,
+                "systemd/journal" => {
+                    let text = "this version of ringd does not write to the journal itself; systemd sends it what a \
+                                service writes to stderr";
+                    return Err(refuse(1, format!("--log-outputs={word}: {text}")));
+                }
+                path => LogOutput::File(PathBuf::from(log_file(path)?)),
+            };
+            if !outputs.contains(&output) {
+                outputs.push(output);
+            }
+        }
+        Ok(outputs)
     }
 
     fn cores(&self) -> Result<Cores, Refused> {
@@ -241,7 +238,7 @@ impl Values {
         let numbers: Option<Vec<usize>> = text.split(',').map(|item| item.trim().parse().ok()).collect();
         match numbers.as_deref() {
             Some([0]) | None => {
-                Err(invalid("cores", text, "a number above 0, or a list of CPUs like 0,2,3, is expected"))
+                Err(self.invalid("cores", "a number above 0, or a list of CPUs like 0,2,3, is expected"))
             }
             Some([count]) if !text.contains(',') => Ok(Cores::Count(*count)),
             Some(list) => Ok(Cores::List(list.to_vec())),
@@ -249,9 +246,17 @@ impl Values {
     }
 }
 
-fn has_port(url: &str) -> bool {
-    let authority = url.split("://").nth(1).unwrap_or("").split('/').next().unwrap_or("");
-    authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok())
+/// A path, or a URL with the scheme `file`.
+fn log_file(text: &str) -> Result<&str, Refused> {
+    if let Some(path) = text.strip_prefix("file://") {
+        return Ok(path.strip_prefix("localhost").unwrap_or(path));
+    }
+    match text.split_once(':') {
+        Some((scheme, _)) if !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
+            Err(refuse(1, format!("open sink {text:?}: no sink found for scheme {scheme:?}")))
+        }
+        _ => Ok(text),
+    }
 }
 
 fn or<T: Default + PartialEq>(value: T, default: T) -> T {

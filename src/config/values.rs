@@ -1,92 +1,243 @@
-//! Values of flags: from the command line or the environment, as text, number, duration or list.
+//! Values of flags: from the command line, the environment or a file, as text, number, duration or list.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use clap::ArgMatches;
 
 use super::{
-    Refused,
-    flags::{FLAGS, NOT_SERVED},
-    invalid, refuse,
+    Notice, Refused, file,
+    flags::{FLAGS, Flag, Kind, Rule, find},
+    refuse,
 };
-use crate::base::go_duration;
+use crate::base::{
+    go_duration,
+    go_url::{self, Url},
+};
 
-/// Flag values by name, and which of them somebody set.
+/// Flag values by name, where somebody gave one.
 pub(super) struct Values {
-    set: BTreeMap<&'static str, String>,
+    given: BTreeMap<&'static str, Given>,
+    pub(super) notices: Vec<Notice>,
 }
 
+pub(super) struct Given {
+    pub(super) text: String,
+    pub(super) source: Source,
+}
+
+/// Where a value came from: that decides the words of a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    CommandLine,
+    Environment,
+    File,
+}
+
+const CONFIG_FILE: &str = "config-file";
+const SPECIAL: &str = "ETCD_VERSION";
+
 impl Values {
+    /// Flags and then the environment, unless one of them names a configuration file: that counts alone.
     pub(super) fn read(
         matches: &ArgMatches,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, Refused> {
-        let mut set: BTreeMap<&'static str, String> = BTreeMap::new();
+        let mut values = Self { given: BTreeMap::new(), notices: Vec::new() };
         for flag in FLAGS {
-            if let Some(value) = matches.get_one::<String>(flag.name) {
-                set.insert(flag.name, value.clone());
+            if let Some(text) = matches.get_one::<String>(flag.name) {
+                values.give(flag, text.clone(), Source::CommandLine)?;
             }
         }
-        for (variable, value) in environment {
-            let Some(rest) = variable.strip_prefix("ETCD_") else { continue };
-            let name = rest.to_ascii_lowercase().replace('_', "-");
-            if NOT_SERVED.contains(&name.as_str()) {
-                return Err(refuse(
-                    1,
-                    format!("{variable} is set, but this version of ringd does not serve --{name} yet"),
-                ));
+        let environment: BTreeMap<String, String> = environment.into_iter().collect();
+        let file = match values.text(CONFIG_FILE) {
+            "" => environment.get("ETCD_CONFIG_FILE").map(String::as_str).unwrap_or_default(),
+            path => path,
+        };
+        if file.is_empty() {
+            values.add_environment(environment)?;
+        } else {
+            let given = file::read(Path::new(file))?;
+            values.notices = vec![Notice::ConfigurationFile { path: file.to_owned() }];
+            values.given.clear();
+            for (flag, text) in given {
+                values.give(flag, text, Source::File)?;
             }
-            let Some(flag) = FLAGS.iter().find(|flag| flag.name == name) else {
-                if !matches!(rest, "UNSUPPORTED_ARCH" | "VERSION" | "VERIFY" | "CLIENT_DEBUG") {
-                    eprintln!("warning: unrecognized environment variable {variable}={value}");
-                }
-                continue;
-            };
-            if set.contains_key(flag.name) {
+        }
+        values.check_fixed()?;
+        Ok(values)
+    }
+
+    /// An empty variable counts as unset. A variable beside its flag is refused, even an empty one.
+    fn add_environment(&mut self, environment: BTreeMap<String, String>) -> Result<(), Refused> {
+        let typed: Vec<String> = self.given.keys().filter_map(|name| find(name)).map(Flag::variable).collect();
+        for (variable, value) in environment {
+            if typed.contains(&variable) {
                 let text = "conflicting environment variable is shadowed by corresponding command-line flag (either unset \
                             environment variable or disable flag))";
                 return Err(refuse(1, format!("{text}: {variable}")));
             }
-            set.insert(flag.name, value);
+            if variable == SPECIAL && !value.is_empty() {
+                self.notices.push(Notice::SpecialVariable { name: variable, value });
+                continue;
+            }
+            match FLAGS.iter().find(|flag| flag.variable() == variable).filter(|_| !value.is_empty()) {
+                Some(flag) => {
+                    self.notices.push(Notice::VariableUsed { name: variable, value: value.clone() });
+                    self.give(flag, value, Source::Environment)?;
+                }
+                None if variable.starts_with("ETCD_") => {
+                    self.notices.push(Notice::UnknownVariable { text: format!("{variable}={value}") });
+                }
+                None => {}
+            }
         }
-        Ok(Self { set })
+        Ok(())
+    }
+
+    /// Takes a value that is well formed.
+    fn give(&mut self, flag: &'static Flag, text: String, source: Source) -> Result<(), Refused> {
+        if flag.rule != Rule::Forgotten {
+            flag.kind.check(&text).map_err(|why| malformed(flag, &text, source, &why))?;
+        }
+        self.given.insert(flag.name, Given { text, source });
+        Ok(())
+    }
+
+    fn check_fixed(&self) -> Result<(), Refused> {
+        for (name, Given { text, source }) in &self.given {
+            let Some(flag) = find(name) else { continue };
+            let Rule::Fixed(others) = flag.rule else { continue };
+            if !flag.kind.means_the_same(text, flag.default) && !others.contains(&text.as_str()) {
+                let shown = match source {
+                    Source::Environment => flag.variable(),
+                    Source::CommandLine | Source::File => format!("--{name}"),
+                };
+                return Err(refuse(1, format!("{shown}={text}: {}", flag.text)));
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn is_set(&self, name: &str) -> bool {
-        self.set.contains_key(name)
+        self.given.contains_key(name)
+    }
+
+    /// Whether it was given, and not in a file.
+    pub(super) fn is_typed(&self, name: &str) -> bool {
+        self.given.get(name).is_some_and(|given| given.source != Source::File)
     }
 
     pub(super) fn text(&self, name: &str) -> &str {
-        if let Some(value) = self.set.get(name) {
-            return value;
+        let Some(flag) = find(name) else { return "" };
+        match self.given.get(name) {
+            Some(given) if flag.kind != Kind::Urls || !given.text.is_empty() => &given.text,
+            _ => flag.default,
         }
-        FLAGS.iter().find(|flag| flag.name == name).map_or("", |flag| flag.default)
     }
 
-    pub(super) fn number<T: std::str::FromStr>(&self, name: &str) -> Result<T, Refused> {
-        let text = self.text(name);
-        text.parse().map_err(|_| invalid(name, text, "a number is expected"))
+    pub(super) fn number<T: TryFrom<i128>>(&self, name: &str) -> Result<T, Refused> {
+        let number = go_integer(self.text(name)).and_then(|number| T::try_from(number).ok());
+        number.ok_or_else(|| self.invalid(name, "value out of range"))
     }
 
     pub(super) fn boolean(&self, name: &str) -> Result<bool, Refused> {
-        let text = self.text(name);
-        go_boolean(text).ok_or_else(|| invalid(name, text, "true or false is expected"))
+        go_boolean(self.text(name)).ok_or_else(|| self.invalid(name, "parse error"))
     }
 
     pub(super) fn duration(&self, name: &str) -> Result<Duration, Refused> {
-        let text = self.text(name);
-        go_duration::parse(text).map_err(|_| invalid(name, text, "a duration like 100ms, 5s or 2h45m is expected"))
+        go_duration::parse(self.text(name)).map_err(|_| self.invalid(name, "parse error"))
     }
 
-    pub(super) fn list(&self, name: &str) -> Vec<String> {
-        self.text(name).split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+    pub(super) fn urls(&self, name: &str) -> Result<Vec<Url>, Refused> {
+        match self.text(name) {
+            "" => Ok(Vec::new()),
+            text => go_url::parse_list(text).map_err(|why| self.invalid(name, &why.to_string())),
+        }
     }
 
-    pub(super) fn one_of<'a>(&self, name: &str, choices: &[&'a str]) -> Result<&'a str, Refused> {
-        let text = self.text(name);
-        let found = choices.iter().find(|choice| **choice == text);
-        found.copied().ok_or_else(|| invalid(name, text, &format!("one of {} is expected", choices.join(", "))))
+    /// The refusal of a flag's value.
+    pub(super) fn invalid(&self, name: &str, why: &str) -> Refused {
+        let source = self.given.get(name).map_or(Source::CommandLine, |given| given.source);
+        match find(name) {
+            Some(flag) => malformed(flag, self.text(name), source, why),
+            None => refuse(1, why),
+        }
     }
+}
+
+/// In the words of Go's flags, and with etcd's exit codes.
+fn malformed(flag: &Flag, text: &str, source: Source, why: &str) -> Refused {
+    match source {
+        Source::CommandLine if flag.kind == Kind::Boolean => {
+            refuse(2, format!("invalid boolean value {text:?} for -{}: {why}", flag.name))
+        }
+        Source::CommandLine => refuse(2, format!("invalid value {text:?} for flag -{}: {why}", flag.name)),
+        Source::Environment => refuse(1, format!("invalid value {text:?} for {}: {why}", flag.variable())),
+        Source::File => refuse(1, format!("invalid value {text:?} for {} in the configuration file: {why}", flag.name)),
+    }
+}
+
+impl Kind {
+    /// What is wrong with a value, in Go's words.
+    pub(super) fn check(self, text: &str) -> Result<(), String> {
+        let well_formed = match self {
+            Kind::Text => true,
+            Kind::Boolean => go_boolean(text).is_some(),
+            Kind::Duration => go_duration::parse(text).is_ok(),
+            Kind::Integer => return in_range(text, i128::from(i64::MIN), i128::from(i64::MAX)),
+            Kind::Natural if text.starts_with(['+', '-']) => false,
+            Kind::Natural => return in_range(text, 0, i128::from(u64::MAX)),
+            Kind::Urls if text.is_empty() => true,
+            Kind::Origins if text == "*" => true,
+            Kind::Urls | Kind::Origins => {
+                return go_url::parse_list(text).map(|_| ()).map_err(|why| why.to_string());
+            }
+            Kind::Choice(words) if words.contains(&text) => true,
+            Kind::Choice(_) => return Err("invalid value".to_owned()),
+            Kind::Choices(words) => {
+                let unknown = text.split(',').find(|word| !words.contains(word));
+                return unknown.map_or(Ok(()), |word| Err(format!("invalid value {word:?}")));
+            }
+        };
+        if well_formed { Ok(()) } else { Err("parse error".to_owned()) }
+    }
+
+    fn means_the_same(self, one: &str, other: &str) -> bool {
+        match self {
+            Kind::Boolean => go_boolean(one) == go_boolean(other),
+            Kind::Integer | Kind::Natural => go_integer(one) == go_integer(other),
+            Kind::Duration => go_duration::parse(one) == go_duration::parse(other),
+            _ => one == other,
+        }
+    }
+}
+
+fn in_range(text: &str, least: i128, most: i128) -> Result<(), String> {
+    match go_integer(text) {
+        None => Err("parse error".to_owned()),
+        Some(number) if number < least || number > most => Err("value out of range".to_owned()),
+        Some(_) => Ok(()),
+    }
+}
+
+/// What Go's `strconv.ParseInt` takes without a base: `0x`, `0o`, `0b`, a leading 0 for octal, and `_` between digits.
+fn go_integer(text: &str) -> Option<i128> {
+    let (sign, digits) = match text.strip_prefix(['+', '-']) {
+        Some(digits) => (if text.starts_with('-') { -1 } else { 1 }, digits),
+        None => (1, text),
+    };
+    let prefix = digits.get(..2).unwrap_or_default().to_ascii_lowercase();
+    let (base, digits) = match prefix.as_str() {
+        "0x" => (16, &digits[2..]),
+        "0o" => (8, &digits[2..]),
+        "0b" => (2, &digits[2..]),
+        _ if digits.len() > 1 && digits.starts_with('0') => (8, &digits[1..]),
+        _ => (10, digits),
+    };
+    if digits.starts_with(['+', '-']) || digits.ends_with('_') || digits.contains("__") {
+        return None;
+    }
+    Some(sign * i128::from_str_radix(&digits.replace('_', ""), base).ok()?)
 }
 
 /// What Go's `strconv.ParseBool` takes.
@@ -95,5 +246,24 @@ pub(super) fn go_boolean(text: &str) -> Option<bool> {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_are_gos() {
+        for (text, number) in
+            [("10", 10), ("+5", 5), ("-5", -5), ("0x10", 16), ("0b11", 3), ("010", 8), ("1_000", 1000), ("0", 0)]
+        {
+            assert_eq!(go_integer(text), Some(number), "{text}");
+        }
+        for text in ["", "x", "1__0", "1_", "0x", "--1", "1.5", "08"] {
+            assert_eq!(go_integer(text), None, "{text}");
+        }
+        assert_eq!(Kind::Natural.check("-1"), Err("parse error".to_owned()));
+        assert_eq!(Kind::Integer.check("9223372036854775808"), Err("value out of range".to_owned()));
     }
 }

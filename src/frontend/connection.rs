@@ -18,12 +18,30 @@ const HTTP2_MARK: &[u8] = b"PRI * HTTP/2.0";
 /// Enough for the client preface and its settings.
 const FIRST_READ_BYTES: usize = 1024;
 
+/// What a listener serves.
+pub enum Traffic<W> {
+    /// gRPC, and these pages over HTTP/1.
+    Both(Rc<W>),
+    Grpc,
+    Pages(Rc<W>),
+}
+
+impl<W> Clone for Traffic<W> {
+    fn clone(&self) -> Traffic<W> {
+        match self {
+            Traffic::Both(web) => Traffic::Both(Rc::clone(web)),
+            Traffic::Grpc => Traffic::Grpc,
+            Traffic::Pages(web) => Traffic::Pages(Rc::clone(web)),
+        }
+    }
+}
+
 /// Serves one connection to its end.
 pub(super) async fn serve<H: Handler, W: WebHandler>(
     server: Rc<Server<H>>,
-    web: Rc<W>,
     mut socket: Socket,
     membership: Membership,
+    traffic: Traffic<W>,
 ) {
     // A failure only means that a dead client is noticed later.
     let _ = socket.set_user_timeout(server.settings().keepalive_timeout);
@@ -37,10 +55,15 @@ pub(super) async fn serve<H: Handler, W: WebHandler>(
     .await;
     // Nothing, an early end, or silence: there is nobody to tell.
     let Some(Ok(first)) = sniffed else { return };
-    if first.starts_with(HTTP2_MARK) {
-        Connection::new(server, socket, first, membership).await;
-    } else {
-        http1::serve(web, socket, first, membership.drain()).await;
+    match (first.starts_with(HTTP2_MARK), traffic) {
+        (true, Traffic::Both(_)) | (_, Traffic::Grpc) => {
+            Connection::new(server, socket, first, membership).await;
+        }
+        (false, Traffic::Both(web) | Traffic::Pages(web)) => {
+            http1::serve(web, socket, first, membership.drain()).await;
+        }
+        // As in etcd: a connection that no handler claims is closed.
+        (true, Traffic::Pages(_)) => {}
     }
 }
 

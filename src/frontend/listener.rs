@@ -4,24 +4,26 @@ use std::{io, rc::Rc, time::Duration};
 
 use futures_lite::future;
 
-use super::{connection, http1::WebHandler};
+use super::{
+    connection::{self, Traffic},
+    http1::WebHandler,
+};
 use crate::{
     base::limits::{ACCEPT_PAUSE_MS, CONNECTIONS_PER_CORE_MAX},
     os::{self, net::Listener},
     rpc::{Drain, Handler, Server, Stage},
 };
 
-/// One front core: its handlers and the connections it serves.
-pub struct Front<H, W> {
+/// One front core: its gRPC server and the connections it serves.
+pub struct Front<H> {
     server: Rc<Server<H>>,
-    web: Rc<W>,
     drain: Rc<Drain>,
 }
 
-impl<H: Handler, W: WebHandler> Front<H, W> {
-    /// Serves gRPC with `server` and HTTP/1 with `web`.
-    pub fn new(server: Rc<Server<H>>, web: W) -> Rc<Front<H, W>> {
-        Rc::new(Front { server, web: Rc::new(web), drain: Drain::new() })
+impl<H: Handler> Front<H> {
+    /// Serves gRPC with `server`.
+    pub fn new(server: Rc<Server<H>>) -> Rc<Front<H>> {
+        Rc::new(Front { server, drain: Drain::new() })
     }
 
     /// Open connections of this core.
@@ -30,7 +32,7 @@ impl<H: Handler, W: WebHandler> Front<H, W> {
     }
 
     /// Accepts and serves until [`Front::stop`]. May run for several listeners at once.
-    pub async fn run(self: Rc<Self>, listener: Listener) {
+    pub async fn run<W: WebHandler>(self: Rc<Self>, listener: Listener, traffic: Traffic<W>) {
         while let Some(accepted) = future::or(
             async {
                 self.drain.reached(Stage::Draining).await;
@@ -42,12 +44,8 @@ impl<H: Handler, W: WebHandler> Front<H, W> {
         {
             match accepted {
                 Ok(socket) if self.connections() < CONNECTIONS_PER_CORE_MAX => {
-                    os::spawn_local(connection::serve(
-                        self.server.clone(),
-                        self.web.clone(),
-                        socket,
-                        self.drain.join(),
-                    ));
+                    let traffic = traffic.clone();
+                    os::spawn_local(connection::serve(self.server.clone(), socket, self.drain.join(), traffic));
                 }
                 Ok(socket) => {
                     tracing::warn!(remote = %socket.peer(), limit = CONNECTIONS_PER_CORE_MAX, "too many connections");

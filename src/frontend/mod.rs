@@ -6,6 +6,8 @@
 //!                                                     \-- anything else ----> http1 (hyper): /version, /health ...
 //! ```
 //!
+//! A listener may serve one of the two only ([`Traffic`]).
+//!
 //! Invariants
 //! 1. A core holds at most CONNECTIONS_PER_CORE_MAX connections; one more is closed at once.
 //! 2. A client that sends nothing costs one socket and one task, and FIRST_BYTES_MS_MAX of them.
@@ -18,6 +20,7 @@ mod connection;
 mod http1;
 mod listener;
 
+pub use connection::Traffic;
 pub use http1::{WebFuture, WebHandler, WebRequest, WebResponse};
 pub use listener::Front;
 

@@ -1,9 +1,8 @@
 //! An advisory lock on a path, held as long as the value lives: one process per data directory.
 
 use std::{
-    fs::File,
+    fs::{File, TryLockError},
     io,
-    os::fd::AsRawFd,
     path::{Path, PathBuf},
 };
 
@@ -28,7 +27,7 @@ impl PathLock {
     /// # Errors
     /// Another process holds it, or the path cannot be opened.
     pub fn acquire(path: &Path) -> Result<Self, LockError> {
-        Self::lock(path, libc::LOCK_EX)
+        Self::lock(path, File::try_lock)
     }
 
     /// Locks `path` beside others that only read, without waiting.
@@ -36,20 +35,16 @@ impl PathLock {
     /// # Errors
     /// Another process holds it for itself, or the path cannot be opened.
     pub fn acquire_shared(path: &Path) -> Result<Self, LockError> {
-        Self::lock(path, libc::LOCK_SH)
+        Self::lock(path, File::try_lock_shared)
     }
 
-    fn lock(path: &Path, kind: i32) -> Result<Self, LockError> {
+    fn lock(path: &Path, try_lock: fn(&File) -> Result<(), TryLockError>) -> Result<Self, LockError> {
         let failed = |source| LockError::Io { path: path.to_owned(), source };
         let file = File::open(path).map_err(failed)?;
-        // SAFETY: the descriptor is open for the length of the call.
-        if unsafe { libc::flock(file.as_raw_fd(), kind | libc::LOCK_NB) } == 0 {
-            return Ok(Self { _file: file });
-        }
-        let error = io::Error::last_os_error();
-        match error.kind() {
-            io::ErrorKind::WouldBlock => Err(LockError::Held { path: path.to_owned() }),
-            _ => Err(failed(error)),
+        match try_lock(&file) {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(LockError::Held { path: path.to_owned() }),
+            Err(TryLockError::Error(source)) => Err(failed(source)),
         }
     }
 }

@@ -15,7 +15,7 @@
 //! | `lock` | one process per data directory |
 //! | `clock` | monotonic and wall time |
 //! | `random` | seeds and salts |
-//! | `signal` | SIGTERM and SIGINT as a value |
+//! | `signal` | SIGTERM and SIGINT as a value, and signals without effect |
 //! | `process` | what /proc says of this process |
 //! | `notify` | wake-ups between tasks of one executor |
 //! | `stop` | the ends of the process |

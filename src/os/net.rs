@@ -1,19 +1,27 @@
-//! TCP sockets of one core.
+//! Stream sockets of one core: TCP, and UNIX sockets in the file system.
 //!
 //! A [`Socket`] offers polls, not futures: one `poll_receive` is at most one `recv`, one `poll_send` is at most one
 //! `send`. Neither asks the kernel again while glommio already waits for it to say "ready", so a caller may poll at will.
 //!
-//! [`bind`] makes one listening socket per front core on the same address (SO_REUSEPORT: the kernel spreads new
-//! connections over them). SO_REUSEPORT alone would let a second server join silently, so the address is first taken
-//! without it.
+//! [`bind`] makes one listening socket per front core on the same address. On TCP these are several sockets (SO_REUSEPORT:
+//! the kernel spreads new connections over them). SO_REUSEPORT alone would let a second server join silently, so the
+//! address is first taken without it. On a path it is one socket, from which every core accepts.
 
 #![allow(unsafe_code)]
 
 use std::{
+    fmt,
     future::poll_fn,
-    io, mem,
-    net::{Shutdown, SocketAddr, TcpListener},
-    os::fd::{AsRawFd, FromRawFd, IntoRawFd, RawFd},
+    io,
+    net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr},
+    os::{
+        fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd},
+        unix::{
+            fs::FileTypeExt,
+            net::{UnixListener, UnixStream},
+        },
+    },
+    path::{Path, PathBuf},
     pin::Pin,
     task::{Context, Poll},
     thread,
@@ -22,24 +30,88 @@ use std::{
 
 use futures_lite::{AsyncRead, AsyncWrite};
 use glommio::{GlommioError, net as glommio_net};
+use socket2::{Domain, SockRef, Type};
 
 /// Connections the kernel keeps for us until we accept them.
-const BACKLOG: libc::c_int = 1024;
+const BACKLOG: i32 = 1024;
 
 /// A process that was just killed keeps its port until the kernel has taken its rings apart: so often, and so long
 /// between two attempts, a port that is in use is tried again.
 const BIND_ATTEMPTS: usize = 50;
 const BIND_PAUSE: Duration = Duration::from_millis(10);
 
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Address {
+    Tcp(SocketAddr),
+    /// A socket in the file system; a relative path begins at the working directory.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp(address) => address.fmt(formatter),
+            Address::Unix(path) => path.display().fmt(formatter),
+        }
+    }
+}
+
+/// The other side of a connection. Clients of a UNIX socket have no address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    Tcp(SocketAddr),
+    Unix,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Peer::Tcp(address) => address.fmt(formatter),
+            Peer::Unix => formatter.write_str("@"),
+        }
+    }
+}
+
+/// An address that this process has taken: a listening socket for each core.
+#[derive(Debug)]
+pub struct Bound {
+    pub sockets: Vec<BoundSocket>,
+    /// Removes the file of a UNIX socket when it is dropped.
+    pub file: Option<SocketFile>,
+}
+
+/// A listening socket before it has an executor.
+#[derive(Debug)]
+pub struct BoundSocket(socket2::Socket);
+
+/// The file of a listening UNIX socket; removed when dropped.
+#[derive(Debug)]
+pub struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Somebody else may have removed it before.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
 /// Takes `address` for this process: `count` listening sockets, to be handed to one core each.
 /// Port 0 takes a free port, the same for all of them.
 ///
 /// Errors: the kernel's, `AddrInUse` also when the other listener shares its port. Blocks for up to half a second
 /// before it says so; for use at start.
-pub fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
+pub fn bind(address: &Address, count: usize) -> io::Result<Bound> {
+    match address {
+        Address::Tcp(address) => bind_tcp(*address, count),
+        Address::Unix(path) => bind_unix(path, count),
+    }
+}
+
+fn bind_tcp(address: SocketAddr, count: usize) -> io::Result<Bound> {
     let mut attempts = 1;
     let probe = loop {
-        match open_bound(address, false) {
+        match listen_on_any_family(address) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempts < BIND_ATTEMPTS => {
                 attempts += 1;
                 thread::sleep(BIND_PAUSE);
@@ -47,44 +119,113 @@ pub fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
             result => break result?,
         }
     };
-    let address = probe.local_addr()?;
+    let address = probe.local_addr()?.as_socket().unwrap_or(address);
     drop(probe);
-    (0..count)
-        .map(|_| {
-            let listener = open_bound(address, true)?;
-            // SAFETY: listen takes no pointers; the descriptor is open.
-            check(unsafe { libc::listen(listener.as_raw_fd(), BACKLOG) })?;
-            Ok(listener)
-        })
-        .collect()
+    let sockets = (0..count).map(|_| open_bound(address, true).map(BoundSocket));
+    Ok(Bound { sockets: sockets.collect::<io::Result<_>>()?, file: None })
+}
+
+/// As Go listens: an address that stands for all of this host (`0.0.0.0`, `[::]`) is IPv6's, which takes IPv4 too, unless the
+/// host has no IPv6.
+fn listen_on_any_family(address: SocketAddr) -> io::Result<socket2::Socket> {
+    if !address.ip().is_unspecified() {
+        return open_bound(address, false);
+    }
+    let port = address.port();
+    let both = open_bound(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), false);
+    let lacks_family = |error: &io::Error| {
+        let raw = error.raw_os_error();
+        raw == Some(libc::EAFNOSUPPORT) || raw == Some(libc::EADDRNOTAVAIL)
+    };
+    match both {
+        Err(error) if lacks_family(&error) => open_bound(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), false),
+        result => result,
+    }
+}
+
+/// A listening socket on `address`; with `shared`, others may listen there with us.
+fn open_bound(address: SocketAddr, shared: bool) -> io::Result<socket2::Socket> {
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    socket.bind(&address.into())?;
+    // The first socket listens too: only listening sockets collide when both allow SO_REUSEADDR.
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+fn bind_unix(path: &Path, count: usize) -> io::Result<Bound> {
+    remove_stale(path)?;
+    let listener = UnixListener::bind(path)?;
+    let file = Some(SocketFile(path.to_owned()));
+    SockRef::from(&listener).listen(BACKLOG)?;
+    let sockets = (0..count).map(|_| listener.try_clone().map(|clone| BoundSocket(clone.into())));
+    Ok(Bound { sockets: sockets.collect::<io::Result<_>>()?, file })
+}
+
+/// Removes the socket that a dead process left at `path`. One that is served is in use, and a file that is no socket stays.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let found = match path.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found?,
+    };
+    if !found.file_type().is_socket() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is not a socket is there"));
+    }
+    match UnixStream::connect(path) {
+        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
+        Err(_) => std::fs::remove_file(path),
+    }
+}
+
+impl BoundSocket {
+    /// The address that clients connect to.
+    pub fn local_address(&self) -> io::Result<Address> {
+        let address = self.0.local_addr()?;
+        let tcp = address.as_socket().map(Address::Tcp);
+        let unix = || Address::Unix(address.as_pathname().unwrap_or(Path::new("@")).to_owned());
+        Ok(tcp.unwrap_or_else(unix))
+    }
 }
 
 /// A listening socket on the core that calls [`Listener::new`].
 pub struct Listener {
+    /// Of either family: what glommio does with a listener and a stream (accept, receive, send, shut down) is the same for
+    /// both, and its own type for UNIX sockets cannot be made of a socket that several cores share.
     inner: glommio_net::TcpListener,
+    is_unix: bool,
 }
 
 impl Listener {
     /// Must be called on the executor that will accept.
-    pub fn new(listener: TcpListener) -> Listener {
+    pub fn new(socket: BoundSocket) -> Listener {
+        let is_unix = socket.0.domain().is_ok_and(|domain| domain == Domain::UNIX);
         // SAFETY: the descriptor is open, listening and owned by nobody else after `into_raw_fd`.
-        let inner = unsafe { glommio_net::TcpListener::from_raw_fd(listener.into_raw_fd()) };
-        Listener { inner }
+        let inner = unsafe { glommio_net::TcpListener::from_raw_fd(socket.0.into_raw_fd()) };
+        Listener { inner, is_unix }
     }
 
     /// The next connection. Errors of the kernel (no descriptor left, client gone already) leave the listener usable.
     pub async fn accept(&self) -> io::Result<Socket> {
         let inner = self.inner.accept().await.map_err(into_io)?;
-        let peer = inner.peer_addr().map_err(into_io)?;
+        if self.is_unix {
+            return Ok(Socket { inner, peer: Peer::Unix });
+        }
+        let peer = Peer::Tcp(inner.peer_addr().map_err(into_io)?);
         inner.set_nodelay(true).map_err(into_io)?;
         Ok(Socket { inner, peer })
     }
 }
 
-/// A connected TCP socket of this core. Closed when dropped.
+/// A connected socket of this core. Closed when dropped.
 pub struct Socket {
     inner: glommio_net::TcpStream,
-    peer: SocketAddr,
+    peer: Peer,
 }
 
 impl Socket {
@@ -92,18 +233,22 @@ impl Socket {
     pub async fn connect(address: SocketAddr) -> io::Result<Socket> {
         let inner = glommio_net::TcpStream::connect(address).await.map_err(into_io)?;
         inner.set_nodelay(true).map_err(into_io)?;
-        Ok(Socket { inner, peer: address })
+        Ok(Socket { inner, peer: Peer::Tcp(address) })
     }
 
     /// The other side's address.
-    pub fn peer(&self) -> SocketAddr {
+    pub fn peer(&self) -> Peer {
         self.peer
     }
 
-    /// Unacknowledged data older than this ends the connection (TCP_USER_TIMEOUT).
+    /// Unacknowledged data older than this ends the connection (TCP_USER_TIMEOUT). A UNIX socket has none.
     pub fn set_user_timeout(&self, timeout: Duration) -> io::Result<()> {
-        let value = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
-        set_option(self.inner.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, value as libc::c_int)
+        // SAFETY: the descriptor is open as long as `inner`, which outlives the borrow.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(self.inner.as_raw_fd()) };
+        match self.peer {
+            Peer::Tcp(_) => SockRef::from(&descriptor).set_tcp_user_timeout(Some(timeout)),
+            Peer::Unix => Ok(()),
+        }
     }
 
     /// Up to `buffer.len()` bytes; 0 is the end. A result shorter than the buffer means the socket was empty after it.
@@ -148,77 +293,55 @@ fn into_io(error: GlommioError<()>) -> io::Error {
     error.into()
 }
 
-/// A socket bound to `address`; with `shared`, others may bind to it with us.
-fn open_bound(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
-    let family = if address.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
-    // SAFETY: socket takes no pointers.
-    let descriptor = check(unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) })?;
-    // SAFETY: the descriptor was just opened and has no other owner; it is closed with the listener.
-    let listener = unsafe { TcpListener::from_raw_fd(descriptor) };
-    set_option(descriptor, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
-    if shared {
-        set_option(descriptor, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
-    }
-    bind_to(descriptor, address)?;
-    if !shared {
-        // Only a listening socket collides with another one when both allow SO_REUSEADDR.
-        // SAFETY: listen takes no pointers; the descriptor is open.
-        check(unsafe { libc::listen(descriptor, 1) })?;
-    }
-    Ok(listener)
-}
-
-fn bind_to(descriptor: RawFd, address: SocketAddr) -> io::Result<()> {
-    match address {
-        SocketAddr::V4(address) => {
-            let native = libc::sockaddr_in {
-                sin_family: libc::AF_INET as libc::sa_family_t,
-                sin_port: address.port().to_be(),
-                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(address.ip().octets()) },
-                sin_zero: [0; 8],
-            };
-            let size = mem::size_of_val(&native) as libc::socklen_t;
-            // SAFETY: the pointer and size describe `native`, which lives through the call.
-            check(unsafe { libc::bind(descriptor, (&raw const native).cast(), size) })?;
-        }
-        SocketAddr::V6(address) => {
-            let native = libc::sockaddr_in6 {
-                sin6_family: libc::AF_INET6 as libc::sa_family_t,
-                sin6_port: address.port().to_be(),
-                sin6_flowinfo: address.flowinfo(),
-                sin6_addr: libc::in6_addr { s6_addr: address.ip().octets() },
-                sin6_scope_id: address.scope_id(),
-            };
-            let size = mem::size_of_val(&native) as libc::socklen_t;
-            // SAFETY: the pointer and size describe `native`, which lives through the call.
-            check(unsafe { libc::bind(descriptor, (&raw const native).cast(), size) })?;
-        }
-    }
-    Ok(())
-}
-
-fn set_option(descriptor: RawFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
-    let size = mem::size_of_val(&value) as libc::socklen_t;
-    // SAFETY: the pointer and size describe `value`, which lives through the call.
-    check(unsafe { libc::setsockopt(descriptor, level, name, (&raw const value).cast(), size) })?;
-    Ok(())
-}
-
-fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn tcp(text: &str) -> Address {
+        Address::Tcp(text.parse().unwrap())
+    }
+
     #[test]
     fn one_address_many_listeners_but_no_second_server() {
-        let listeners = bind("127.0.0.1:0".parse().unwrap(), 3).unwrap();
-        let address = listeners[0].local_addr().unwrap();
-        assert!(listeners.iter().all(|listener| listener.local_addr().unwrap() == address));
-        assert_eq!(bind(address, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        drop(listeners);
-        assert!(bind(address, 1).is_ok());
+        let bound = bind(&tcp("127.0.0.1:0"), 3).unwrap();
+        let address = bound.sockets[0].local_address().unwrap();
+        assert!(bound.sockets.iter().all(|socket| socket.local_address().unwrap() == address));
+        assert_eq!(bind(&address, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(bound);
+        assert!(bind(&address, 1).is_ok());
+    }
+
+    #[test]
+    fn all_of_the_host_is_both_families() {
+        let port = |bound: &Bound| match bound.sockets[0].local_address().unwrap() {
+            Address::Tcp(address) => address.port(),
+            Address::Unix(path) => panic!("{path:?}"),
+        };
+        for all in ["0.0.0.0:0", "[::]:0"] {
+            let bound = bind(&tcp(all), 1).unwrap();
+            std::net::TcpStream::connect(("127.0.0.1", port(&bound))).unwrap();
+            std::net::TcpStream::connect(("::1", port(&bound))).unwrap();
+        }
+        let one = bind(&tcp("[::1]:0"), 1).unwrap();
+        assert!(std::net::TcpStream::connect(("127.0.0.1", port(&one))).is_err());
+    }
+
+    #[test]
+    fn a_path_is_taken_from_the_dead_only_and_given_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let address = Address::Unix(path.clone());
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists(), "a socket without a process");
+
+        let bound = bind(&address, 2).unwrap();
+        assert_eq!(bound.sockets[1].local_address().unwrap(), address);
+        assert_eq!(bind(&address, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(bound);
+        assert!(!path.exists());
+
+        std::fs::write(&path, "precious").unwrap();
+        assert_eq!(bind(&address, 1).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&path).unwrap(), b"precious");
     }
 }

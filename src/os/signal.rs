@@ -1,25 +1,57 @@
-//! SIGTERM and SIGINT as a value that the shell looks at each tick.
+//! The signals that a member takes notice of, handled as etcd does.
+//!
+//! | signal | while the member starts | once it serves |
+//! |---|---|---|
+//! | SIGTERM, SIGINT | ends the process, also as pid 1 | remembered; the shell looks at it each tick and stops. A second one changes nothing |
+//! | SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGPWR, SIGXCPU, SIGXFSZ | nothing | nothing |
+//! | SIGPIPE | nothing: std ignores it from the start | nothing |
+//! | SIGHUP, SIGQUIT and the rest | the kernel's default | the kernel's default |
 
 use std::{
     io,
-    sync::atomic::{AtomicI32, Ordering},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
-static RECEIVED: AtomicI32 = AtomicI32::new(0);
+use signal_hook::{
+    consts::{SIGALRM, SIGINT, SIGIO, SIGPROF, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU, SIGXFSZ},
+    flag, low_level,
+};
 
-extern "C" fn remember(signal: libc::c_int) {
-    RECEIVED.store(signal, Ordering::Relaxed);
-}
+const STOPPING: [i32; 2] = [SIGTERM, SIGINT];
+const WITHOUT_EFFECT: [i32; 9] = [SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, libc::SIGPWR, SIGXCPU, SIGXFSZ];
+/// The exit code of a Go program that is told to end as pid 1, where the kernel's default action does not apply.
+const EXIT_AS_FIRST_PROCESS: i32 = 2;
 
-/// From now on SIGTERM and SIGINT are remembered instead of ending the process; SIGPIPE is ignored.
+static STARTING: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| Arc::new(AtomicBool::new(true)));
+static RECEIVED: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
+
+/// Handles signals as of a member that starts.
 ///
 /// # Errors
 /// The kernel refuses a handler.
 pub fn install() -> io::Result<()> {
-    for signal in [libc::SIGTERM, libc::SIGINT] {
-        set_handler(signal, remember as *const () as libc::sighandler_t)?;
+    for signal in STOPPING {
+        // In this order: what is remembered does not matter if the process ends first.
+        if is_first_process() {
+            flag::register_conditional_shutdown(signal, EXIT_AS_FIRST_PROCESS, Arc::clone(&STARTING))?;
+        } else {
+            flag::register_conditional_default(signal, Arc::clone(&STARTING))?;
+        }
+        let number = usize::try_from(signal).expect("signals are positive");
+        flag::register_usize(signal, Arc::clone(&RECEIVED), number)?;
     }
-    set_handler(libc::SIGPIPE, libc::SIG_IGN)
+    for signal in WITHOUT_EFFECT {
+        flag::register(signal, Arc::default())?;
+    }
+    Ok(())
+}
+
+/// From now on SIGTERM and SIGINT are remembered instead of ending the process.
+pub fn remember() {
+    STARTING.store(false, Ordering::SeqCst);
 }
 
 /// The signal received so far, if any.
@@ -27,7 +59,7 @@ pub fn install() -> io::Result<()> {
 pub fn received() -> Option<i32> {
     match RECEIVED.load(Ordering::Relaxed) {
         0 => None,
-        signal => Some(signal),
+        signal => i32::try_from(signal).ok(),
     }
 }
 
@@ -35,7 +67,7 @@ pub fn received() -> Option<i32> {
 #[must_use]
 pub fn name(signal: i32) -> &'static str {
     match signal {
-        libc::SIGINT => "interrupt",
+        SIGINT => "interrupt",
         _ => "terminated",
     }
 }
@@ -43,20 +75,12 @@ pub fn name(signal: i32) -> &'static str {
 /// Ends the process by the same signal, as etcd does, so that a supervisor sees "killed by signal". As pid 1, where the
 /// default action does not apply, returns.
 pub fn raise_again(signal: i32) {
-    if std::process::id() != 1 && set_handler(signal, libc::SIG_DFL).is_ok() {
-        // SAFETY: raising a signal on the own process has no memory effect.
-        unsafe { libc::raise(signal) };
+    if !is_first_process() {
+        // A signal that was handled has a default action.
+        let _ended = low_level::emulate_default_handler(signal);
     }
 }
 
-fn set_handler(signal: libc::c_int, handler: libc::sighandler_t) -> io::Result<()> {
-    // SAFETY: sigaction is plain data and valid when zeroed.
-    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    action.sa_sigaction = handler;
-    action.sa_flags = libc::SA_RESTART;
-    // SAFETY: `action` outlives the call; the handler only stores to an atomic.
-    match unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+fn is_first_process() -> bool {
+    std::process::id() == 1
 }

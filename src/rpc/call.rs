@@ -1,9 +1,6 @@
 //! What is known of a call before its first message: the request's head.
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use base64::{
     Engine,
@@ -16,6 +13,7 @@ use super::{
     method::MethodId,
     status::{Code, Status},
 };
+use crate::os::net::Peer;
 
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
@@ -25,7 +23,7 @@ const CONTENT_TYPE: &str = "application/grpc";
 #[derive(Debug)]
 pub struct Call {
     pub method: MethodId,
-    pub peer: SocketAddr,
+    pub peer: Peer,
     /// When its head was read.
     pub started: Instant,
     pub deadline: Option<Instant>,
@@ -35,7 +33,7 @@ pub struct Call {
 impl Call {
     pub(super) fn new(
         method: MethodId,
-        peer: SocketAddr,
+        peer: Peer,
         started: Instant,
         timeout: Option<Duration>,
         metadata: HeaderMap,

@@ -11,7 +11,6 @@ use std::{
     collections::VecDeque,
     future::Future,
     mem,
-    net::SocketAddr,
     pin::Pin,
     rc::Rc,
     sync::Arc,
@@ -53,7 +52,10 @@ use crate::{
         RESET_STREAMS_PENDING_MAX, SMALL_FRAMES_BUDGET_BYTES, STREAM_SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES,
         TURN_OUTPUT_BYTES, TURN_REQUESTS_MAX,
     },
-    os::{Alarm, net::Socket},
+    os::{
+        Alarm,
+        net::{Peer, Socket},
+    },
 };
 
 /// Batches in one turn; then the core's other tasks come first.
@@ -64,7 +66,7 @@ type Accepted = (Request<RecvStream>, SendResponse<Payload>);
 /// A connection's task. Ends when the connection does.
 pub struct Connection<H> {
     server: Rc<Server<H>>,
-    peer: SocketAddr,
+    peer: Peer,
     membership: Membership,
     io: Rc<RefCell<TurnIo>>,
     phase: Phase,

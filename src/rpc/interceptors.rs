@@ -14,7 +14,6 @@
 //! by whoever prints `/metrics`.
 
 use std::{
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -29,13 +28,14 @@ use super::{
     method::{MethodId, MethodTable},
     status::Code,
 };
+use crate::os::net::Peer;
 
 /// A finished call.
 #[derive(Debug)]
 pub struct CallReport<'a> {
     pub method: MethodId,
     pub path: &'a str,
-    pub peer: SocketAddr,
+    pub peer: Peer,
     pub code: Code,
     pub started: Instant,
     pub finished: Instant,
@@ -248,7 +248,7 @@ mod tests {
         let report = CallReport {
             method,
             path: table.path(method),
-            peer: "10.0.0.7:4321".parse().unwrap(),
+            peer: Peer::Tcp("10.0.0.7:4321".parse().unwrap()),
             code: Code::Ok,
             started,
             finished: started + took,

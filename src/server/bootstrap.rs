@@ -74,6 +74,8 @@ pub enum BootError {
     LogBehindDatabase { last: u64, applied: u64 },
     #[error("raft: {0}")]
     Raft(#[from] StartError),
+    #[error("{0}")]
+    Founding(String),
 }
 
 /// A member that is ready to be driven.
@@ -223,6 +225,8 @@ async fn open_database(dir: &DataDir, sync: bool) -> Result<Database, BootError>
 
 /// A new log: its first segment, and the conf changes that make the initial members.
 async fn found_log(config: &Config, files: LogFiles) -> Result<Log, BootError> {
+    let checked = config.founding.check(&config.name, &config.advertise_peer_urls);
+    checked.map_err(|refused| BootError::Founding(refused.text))?;
     let member = founding_member(config);
     let metadata = Metadata { cluster_id: ids::cluster_id(&[member.id]), member_id: member.id };
     let initial = consensus::Initial::of_new_cluster(vec![(member.id, member.to_json().into())]);

@@ -15,7 +15,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -23,6 +23,9 @@ use crate::os::{
     file::{FileError, sync_directory},
     lock::{LockError, PathLock},
 };
+
+/// The rights of a directory that nobody else can look into.
+const PRIVATE: u32 = 0o700;
 
 /// File name ending of our log segments. etcd's own end in `.wal`.
 pub const SEGMENT_SUFFIX: &str = ".rwal";
@@ -76,6 +79,7 @@ impl DataDir {
         for directory in [root, &member, &snap, &usual_wal, &wal] {
             make_private(directory)?;
         }
+        warn_of_strangers(root)?;
         let lock = PathLock::acquire(&member)?;
         if has_log_of_etcd(&wal)? || has_log_of_etcd(&usual_wal)? {
             return Err(DataDirError::EtcdLog { path: wal });
@@ -105,11 +109,45 @@ impl DataDir {
 }
 
 fn make_private(directory: &Path) -> Result<(), DataDirError> {
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    warn_of_access(directory);
+    let made = fs::DirBuilder::new().recursive(true).mode(PRIVATE).create(directory);
     made.map_err(|source| DataDirError::Io { operation: "create directory", path: directory.to_owned(), source })?;
     let probe = directory.join(".touch");
     let touched = fs::write(&probe, b"").and_then(|()| fs::remove_file(&probe));
     touched.map_err(|source| DataDirError::Io { operation: "write in", path: directory.to_owned(), source })
+}
+
+/// etcd's warning about a directory that is there with other rights than those it would be made with.
+fn warn_of_access(directory: &Path) {
+    let Ok(found) = fs::metadata(directory) else { return };
+    let mode = found.permissions().mode() & 0o777;
+    if found.is_dir() && mode != PRIVATE {
+        let error = format!(
+            "directory {:?} exist, but the permission is \"d{}\". The recommended permission is \"-{}\" to prevent possible \
+             unprivileged access to the data",
+            directory.display().to_string(),
+            letters(mode),
+            letters(PRIVATE)
+        );
+        tracing::warn!(error, "check file permission");
+    }
+}
+
+/// Rights as `ls` shows them.
+fn letters(mode: u32) -> String {
+    "rwxrwxrwx".chars().enumerate().map(|(at, letter)| if mode & (0o400 >> at) == 0 { '-' } else { letter }).collect()
+}
+
+/// etcd's warning about what it does not know in its data directory.
+fn warn_of_strangers(root: &Path) -> Result<(), DataDirError> {
+    for path in list(root)? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name != "member" {
+            let data_dir = root.display();
+            tracing::warn!(filename = %name, data_dir = %data_dir, "found invalid file under data directory");
+        }
+    }
+    Ok(())
 }
 
 fn has_log_of_etcd(directory: &Path) -> Result<bool, DataDirError> {
@@ -141,4 +179,16 @@ fn list(directory: &Path) -> Result<Vec<PathBuf>, DataDirError> {
     let failed = |source| DataDirError::Io { operation: "read directory", path: directory.to_owned(), source };
     let entries = fs::read_dir(directory).map_err(failed)?;
     entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>().map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rights_are_shown_as_letters() {
+        assert_eq!(letters(0o777), "rwxrwxrwx");
+        assert_eq!(letters(0o750), "rwxr-x---");
+        assert_eq!(letters(PRIVATE), "rwx------");
+    }
 }

@@ -1,7 +1,11 @@
-//! Log lines as etcd writes them: one JSON object (or one tab-separated line) per event on standard error, with `level`, `ts`,
+//! Log lines as etcd writes them: one JSON object (or one tab-separated line) per event, with `level`, `ts`,
 //! `caller`, `msg` first, so that tools that wait for a message keep working.
 
-use std::fmt::{self, Write as _};
+use std::{
+    fmt::{self, Write as _},
+    fs::{File, OpenOptions},
+    io,
+};
 
 use serde_json::{Map, Value};
 use tracing::{
@@ -9,19 +13,79 @@ use tracing::{
     field::{Field, Visit},
 };
 use tracing_subscriber::{
-    fmt::{FmtContext, FormatEvent, FormatFields, format::Writer, time::FormatTime},
+    fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter, format::Writer, time::FormatTime},
     registry::LookupSpan,
 };
 
+use crate::config::{Config, LogOutput};
+
 /// Installs the process-wide log. Later calls change nothing.
-pub fn install(level: Level, json: bool) {
+///
+/// # Errors
+/// A file cannot be written; in the words of etcd's log library.
+pub fn install(config: &Config) -> Result<(), String> {
+    let outputs = config.log_outputs.iter().map(Output::open).collect::<Result<Vec<_>, _>>()?;
     let subscriber = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .event_format(Format { json })
+        .with_max_level(config.log_level)
+        .with_ansi(false)
+        .with_writer(Outputs(outputs))
+        .event_format(Format { json: config.log_json })
         .finish();
     // A second installation (tests in one process) keeps the first.
     let _already_installed = tracing::subscriber::set_global_default(subscriber);
+    Ok(())
+}
+
+/// All places where a line goes.
+struct Outputs(Vec<Output>);
+
+enum Output {
+    Stderr,
+    Stdout,
+    File(File),
+}
+
+impl Output {
+    fn open(output: &LogOutput) -> Result<Self, String> {
+        Ok(match output {
+            LogOutput::Stderr => Self::Stderr,
+            LogOutput::Stdout => Self::Stdout,
+            LogOutput::File(path) => {
+                let opened = OpenOptions::new().append(true).create(true).open(path);
+                Self::File(opened.map_err(|error| {
+                    let path = path.display().to_string();
+                    format!("open sink {path:?}: open {path}: {error}")
+                })?)
+            }
+        })
+    }
+}
+
+impl<'a> MakeWriter<'a> for Outputs {
+    type Writer = &'a Outputs;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        self
+    }
+}
+
+/// A line is written whole, by one call for each output.
+impl io::Write for &Outputs {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        for output in &self.0 {
+            // A log that cannot be written does not stop the member, and does not keep the line from the other outputs.
+            let _lost = match output {
+                Output::Stderr => io::stderr().write_all(line),
+                Output::Stdout => io::stdout().write_all(line),
+                Output::File(file) => (&mut &*file).write_all(line),
+            };
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 struct Format {

@@ -11,14 +11,16 @@
 //! | `datadir` | layout and lock of the data directory |
 //! | `bootstrap` | from a data directory to a machine |
 //! | `cores` | which core runs what |
+//! | `listening` | which listener serves what |
 //! | `log` | log lines |
 
 pub mod bootstrap;
 pub mod cores;
 pub mod datadir;
+mod listening;
 pub mod log;
 
-use std::{convert::Infallible, io, net::TcpListener, rc::Rc, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, rc::Rc, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use prost::Message;
@@ -35,16 +37,18 @@ use crate::{
         channel::{ReceiverSeat, SenderSeat, channel},
         clock,
         executor::{self, Seat},
-        net::{self, Listener},
         notify::Notify,
         probe, signal,
     },
     proto::membershippb::{Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest},
     replica::{self, Answer, Identity, OwnIds, Replica, Request, SELF, Stopwatch},
     rpc::{Server, Settings},
-    server::{bootstrap::boot, cores::Layout},
+    server::{
+        bootstrap::boot,
+        cores::Layout,
+        listening::{Doors, OfFront},
+    },
     services::{self, Health, ServiceHandler, Services, Shared, WatchShared},
-    web::Web,
 };
 
 /// Why a server does not come up.
@@ -54,20 +58,12 @@ pub enum ServeError {
     Missing(#[from] probe::Missing),
     #[error(transparent)]
     Boot(#[from] bootstrap::BootError),
-    #[error("listen tcp {address}: bind: {}", bind_reason(.source))]
-    Bind { address: std::net::SocketAddr, source: io::Error },
+    #[error("{0}")]
+    Bind(#[from] listening::BindError),
     #[error("{0}")]
     Layout(io::Error),
     #[error("cannot start an executor: {0}")]
     Executor(io::Error),
-}
-
-/// In the words that tools look for.
-fn bind_reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => "address already in use".to_owned(),
-        _ => error.to_string(),
-    }
 }
 
 /// Serves until a signal, which then ends the process.
@@ -78,27 +74,13 @@ pub fn serve(config: Config) -> Result<Infallible, ServeError> {
     probe::io_uring()?;
     signal::install().map_err(ServeError::Executor)?;
     let layout = Layout::choose(&config.cores).map_err(ServeError::Layout)?;
-    let listeners = bind(&config, layout.front_count())?;
+    let doors = Doors::open(&config.listen, layout.front_count())?;
     let seat = Seat { name: "ringd-0".to_owned(), cpu: Some(layout.engine), spin: Duration::ZERO };
-    executor::run(&seat, serve_on(Arc::new(config), layout, listeners)).map_err(ServeError::Executor)?
-}
-
-/// All listeners of each front.
-fn bind(config: &Config, fronts: usize) -> Result<Vec<Vec<TcpListener>>, ServeError> {
-    let mut of_fronts: Vec<Vec<TcpListener>> = (0..fronts).map(|_| Vec::new()).collect();
-    for address in &config.listen_client {
-        let bound = net::bind(*address, fronts).map_err(|source| ServeError::Bind { address: *address, source })?;
-        of_fronts.iter_mut().zip(bound).for_each(|(front, listener)| front.push(listener));
-    }
-    Ok(of_fronts)
+    executor::run(&seat, serve_on(Arc::new(config), layout, doors)).map_err(ServeError::Executor)?
 }
 
 /// Runs on the engine's core.
-async fn serve_on(
-    config: Arc<Config>,
-    layout: Layout,
-    mut listeners: Vec<Vec<TcpListener>>,
-) -> Result<Infallible, ServeError> {
+async fn serve_on(config: Arc<Config>, layout: Layout, mut doors: Doors) -> Result<Infallible, ServeError> {
     log_start(&config);
     services::quota::log_quota(config.quota_bytes);
     let meters =
@@ -133,21 +115,17 @@ async fn serve_on(
     driver.campaign();
     publish(&config, &driver, &shared, first_id).await;
 
-    let own = layout.engine_serves.then(|| listeners.remove(0));
+    let own = layout.engine_serves.then(|| doors.of_fronts.remove(0));
     let mut own_front = None;
-    if let Some(listeners) = own {
+    if let Some(own) = own {
         let front = Services::new(0, count, ids, Arc::clone(&shared), Rc::clone(&driver.wake));
         driver.connect(CoreLink::Here(Rc::clone(&front)));
-        own_front = Some((Rc::clone(&front), start_front(&config, front, listeners)));
+        own_front = Some((Rc::clone(&front), start_front(&config, front, own)));
     }
-    let threads = start_other_fronts(&config, &layout, &driver, &shared, ids, listeners)?;
-    for address in &config.listen_client {
-        tracing::info!(
-            traffic = "grpc+http",
-            address = %address,
-            "serving client traffic insecurely; this is strongly discouraged!"
-        );
-    }
+    let of_fronts = std::mem::take(&mut doors.of_fronts);
+    let threads = start_other_fronts(&config, &layout, &driver, &shared, ids, of_fronts)?;
+    doors.log();
+    signal::remember();
     tracing::info!("ready to serve client requests");
     notify_supervisor();
 
@@ -162,8 +140,8 @@ async fn serve_on(
     }
     driver.finish().await;
     tracing::info!(name = config.name, data_dir = %config.data_dir.display(), "closed etcd server");
-    // Held until here: the data directory is ours to the last write.
-    let _held = locks;
+    // Held until here: the data directory and the sockets' files are ours to the last write.
+    drop((locks, doors));
     os::stop::by_signal(signal)
 }
 
@@ -178,9 +156,6 @@ fn log_start(config: &Config) {
         snapshot_catchup_entries = config.snapshot_catchup_entries,
         "starting an etcd server"
     );
-    for warning in &config.deprecated {
-        tracing::warn!("{warning}");
-    }
 }
 
 /// etcd ends streams that need a leader after three election timeouts without one.
@@ -249,10 +224,10 @@ fn propose_own(driver: &Rc<Driver>, id: u64, kind: Kind, message: &impl Message)
     driver.submit(SELF, Request::Propose { id, data: request::wrap(id, kind, &message.encode_to_vec()) });
 }
 
-type FrontServer = frontend::Front<ServiceHandler, Web>;
+type FrontServer = frontend::Front<ServiceHandler>;
 
 /// Serves `listeners` on this core.
-fn start_front(config: &Config, front: Rc<Services>, listeners: Vec<TcpListener>) -> Rc<FrontServer> {
+fn start_front(config: &Config, front: Rc<Services>, doors: OfFront) -> Rc<FrontServer> {
     let settings = Settings {
         receive_bytes_max: config.request_bytes_max + limits::REQUEST_OVERHEAD_BYTES,
         concurrent_streams_max: config.streams_max,
@@ -270,11 +245,8 @@ fn start_front(config: &Config, front: Rc<Services>, listeners: Vec<TcpListener>
     }
     let server = Server::new(services::methods::METHODS, ServiceHandler(Rc::clone(&front)), settings);
     front.meter().connect(server.counters());
-    let web = Web { front };
-    let served = frontend::Front::new(server, web);
-    for listener in listeners {
-        os::spawn_local(Rc::clone(&served).run(Listener::new(listener)));
-    }
+    let served = frontend::Front::new(server);
+    doors.serve(&served, &front);
     served
 }
 
@@ -286,12 +258,12 @@ fn start_other_fronts(
     driver: &Rc<Driver>,
     shared: &Arc<Shared>,
     ids: u64,
-    listeners: Vec<Vec<TcpListener>>,
+    doors: Vec<OfFront>,
 ) -> Result<Threads, ServeError> {
     let count = layout.front_count();
     let first = count - layout.fronts.len();
     let mut threads = Vec::new();
-    for ((number, cpu), listeners) in (first..).zip(&layout.fronts).zip(listeners) {
+    for ((number, cpu), doors) in (first..).zip(&layout.fronts).zip(doors) {
         let (to_engine, from_front) = channel(limits::MAILBOX_MESSAGES_MAX);
         let (to_front, from_engine) = channel(limits::MAILBOX_MESSAGES_MAX);
         let id = u16::try_from(number).expect("cores are counted in u16");
@@ -301,7 +273,7 @@ fn start_other_fronts(
         driver.connect(CoreLink::Away(mailbox));
         let seat = Seat { name: format!("ringd-{number}"), cpu: Some(*cpu), spin: Duration::ZERO };
         let (config, shared) = (Arc::clone(config), Arc::clone(shared));
-        let far = FarFront { id, count: layout.proposers(), ids, to_engine, from_engine, listeners };
+        let far = FarFront { id, count: layout.proposers(), ids, to_engine, from_engine, doors };
         let thread = executor::spawn(seat, move || far.run(config, shared)).map_err(ServeError::Executor)?;
         threads.push(thread);
     }
@@ -322,7 +294,7 @@ struct FarFront {
     ids: u64,
     to_engine: SenderSeat<Request>,
     from_engine: ReceiverSeat<Answer>,
-    listeners: Vec<TcpListener>,
+    doors: OfFront,
 }
 
 impl FarFront {
@@ -331,7 +303,7 @@ impl FarFront {
         let front = Services::new(self.id, self.count, self.ids, shared, Rc::clone(&outgoing));
         os::spawn_local(send_requests(Rc::clone(&front), outgoing, self.to_engine));
         os::spawn_local(receive_answers(Rc::clone(&front), self.from_engine));
-        let served = start_front(&config, Rc::clone(&front), self.listeners);
+        let served = start_front(&config, Rc::clone(&front), self.doors);
         while signal::received().is_none() {
             os::sleep(Duration::from_millis(limits::SIGNAL_POLL_MS)).await;
         }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::ToSocketAddrs};
 
 use crate::{
+    base::go_url::{self, BadUrl},
     cluster::{
         ids::{MemberSalt, cluster_id, member_id},
         membership::Member,
@@ -22,14 +23,8 @@ pub struct InitialCluster {
 /// Mistakes in the flags, in etcd's words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClusterError {
-    #[error("parse {0}: first path segment in URL cannot contain colon")]
-    Colon(String),
-    #[error("URL scheme must be http, https, unix, or unixs: {0}")]
-    Scheme(String),
-    #[error("URL address does not have the form \"host:port\": {0}")]
-    HostPort(String),
-    #[error("URL must not contain a path: {0}")]
-    Path(String),
+    #[error(transparent)]
+    Url(#[from] BadUrl),
     #[error("couldn't find local name {0} in the initial cluster configuration")]
     NoLocal(String),
     #[error(
@@ -107,45 +102,11 @@ fn by_name_text(by_name: &BTreeMap<String, Vec<String>>) -> String {
     pairs.join(",")
 }
 
-/// Valid URLs, sorted.
+/// Valid URLs, sorted: ids are made of their texts.
 fn urls(given: &[&str]) -> Result<Vec<String>, ClusterError> {
-    let mut urls = given.iter().map(|text| url(text.trim())).collect::<Result<Vec<_>, _>>()?;
+    let mut urls = given.iter().map(|text| Ok(go_url::parse(text)?.to_string())).collect::<Result<Vec<_>, BadUrl>>()?;
     urls.sort_unstable();
     Ok(urls)
-}
-
-/// The URL as it was given: ids are made of its text.
-fn url(text: &str) -> Result<String, ClusterError> {
-    let scheme_end = text.find(':').unwrap_or(0);
-    let (scheme, rest) = text.split_at(scheme_end);
-    if scheme_end > 0 && !scheme.starts_with(|first: char| first.is_ascii_alphabetic()) {
-        return Err(ClusterError::Colon(quote(text.as_bytes())));
-    }
-    let scheme = scheme.to_ascii_lowercase();
-    match (scheme.as_str(), rest.strip_prefix("://")) {
-        ("http" | "https", Some(address)) => {
-            let (host, path) = address.split_once('/').map_or((address, None), |(host, path)| (host, Some(path)));
-            if !is_host_port(host) {
-                return Err(ClusterError::HostPort(text.to_owned()));
-            }
-            if path.is_some() {
-                return Err(ClusterError::Path(text.to_owned()));
-            }
-        }
-        ("http" | "https", None) => return Err(ClusterError::HostPort(text.to_owned())),
-        ("unix" | "unixs", _) => {}
-        _ => return Err(ClusterError::Scheme(text.to_owned())),
-    }
-    Ok(format!("{scheme}{rest}"))
-}
-
-/// One colon before the port, or an IPv6 address in brackets.
-fn is_host_port(host: &str) -> bool {
-    let Some((name, _port)) = host.rsplit_once(':') else { return false };
-    match name.strip_prefix('[') {
-        Some(address) => address.strip_suffix(']').is_some_and(|address| !address.contains(['[', ']'])),
-        None => !name.contains([':', '[', ']']),
-    }
 }
 
 fn must_be_the_same(name: &str, own: &[String], advertised: &[String]) -> Result<(), ClusterError> {

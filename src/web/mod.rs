@@ -1,4 +1,4 @@
-//! What the client port answers over HTTP/1: versions, probes, metrics, variables.
+//! What is answered over HTTP/1: versions, probes, metrics, variables.
 //!
 //! | path | answer |
 //! |---|---|
@@ -6,6 +6,8 @@
 //! | `/health`, `/livez`, `/readyz` and their checks | see `probes` |
 //! | `/metrics` | see `exposition` |
 //! | `/debug/vars` | command line, limits and Raft's state as JSON |
+//!
+//! The listeners of `--listen-metrics-urls` have the probes and the metrics only, and say nothing of origins.
 //!
 //! As with etcd any origin may read them, a path that is not in its shortest form is redirected to it, and OPTIONS is always fine.
 
@@ -41,12 +43,24 @@ const CORS: [(HeaderName, &str); 3] = [
 /// The pages of one core.
 pub struct Web {
     pub front: Rc<Services>,
+    pub pages: Pages,
+}
+
+/// Which pages a listener has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pages {
+    All,
+    /// Probes and metrics.
+    Health,
 }
 
 impl WebHandler for Web {
     fn http(&self, request: WebRequest) -> WebFuture {
-        let front = Rc::clone(&self.front);
+        let (front, pages) = (Rc::clone(&self.front), self.pages);
         Box::pin(async move {
+            if pages == Pages::Health {
+                return health_page(&front, &request).await;
+            }
             let mut response = answer(&front, &request).await;
             for (name, value) in CORS {
                 response.headers.insert(name, HeaderValue::from_static(value));
@@ -67,10 +81,20 @@ async fn answer(front: &Services, request: &WebRequest) -> WebResponse {
     }
     match request.path.as_str() {
         "/version" => get(request).unwrap_or_else(|| version_page(front)),
-        "/health" => probes::health(front, request).await,
-        "/metrics" => WebResponse::new(StatusCode::OK, CONTENT_TYPE, exposition::page(front.shared())),
         "/debug/vars" => get(request)
             .unwrap_or_else(|| WebResponse::new(StatusCode::OK, JSON_UTF8, variables(&front.shared().view.load()))),
+        _ => health_page(front, request).await,
+    }
+}
+
+/// A page that the listeners for metrics have as well.
+async fn health_page(front: &Services, request: &WebRequest) -> WebResponse {
+    if let Some(response) = redirect(request) {
+        return response;
+    }
+    match request.path.as_str() {
+        "/health" => probes::health(front, request).await,
+        "/metrics" => WebResponse::new(StatusCode::OK, CONTENT_TYPE, exposition::page(front.shared())),
         path => match probes::find(path) {
             Some(probe) => probes::run(front, request, probe).await,
             None => error(StatusCode::NOT_FOUND, "404 page not found"),

@@ -11,6 +11,7 @@
 //!   maintenance_disks   disks that get full during it       utl_disks  the same, and kill -9, under ringutl
 //!   bad_input     what no client would send                 startup    flags, ports, directories
 //!   damage        changed bytes in the data directory       disks      full, in memory, read-only
+//!   listening     sockets in the file system, and listeners for one kind of traffic
 //!   metrics       /metrics beside etcd's                    pages      the other pages beside etcd's
 //!   health        gRPC health beside etcd's                 auth       users and roles without authentication
 //!   fuzz          seeded programs against parsers
@@ -36,6 +37,7 @@ mod health;
 mod kubernetes;
 mod layers;
 mod lease;
+mod listening;
 mod lock;
 mod maintenance;
 mod maintenance_crash;
@@ -74,6 +76,16 @@ fn main() {
         test("startup::directory_that_cannot_be", startup::directory_that_cannot_be),
         test("startup::unknown_flag", startup::unknown_flag),
         test("startup::contradictions", startup::contradictions),
+        test("startup::member_that_exists", startup::member_that_exists),
+        test("startup::signals_without_effect", startup::signals_without_effect),
+        test("startup::signals_that_end_it", startup::signals_that_end_it),
+        test("startup::directory_for_everybody", startup::directory_for_everybody),
+        test("startup::logs_in_files", startup::logs_in_files),
+        with_reference_3_7("startup::flags_and_version_of_etcd", startup::flags_and_version_of_etcd),
+        test("listening::socket_in_the_file_system", listening::socket_in_the_file_system),
+        test("listening::socket_shared_by_cores", listening::socket_shared_by_cores),
+        with_reference("listening::stock_client_on_a_socket", listening::stock_client_on_a_socket),
+        with_reference_3_7("listening::traffic_is_split_as_by_etcd", listening::traffic_is_split_as_by_etcd),
         test("damage::log_regions", damage::log_regions),
         test("damage::log_tail", damage::log_tail),
         test("damage::log_of_a_newer_version", damage::log_of_a_newer_version),

@@ -109,14 +109,21 @@ async fn set_alarm(server: &Server, alarm: AlarmType, action: AlarmAction) {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Page {
+pub struct Page {
     status: String,
     /// Names in lower case, sorted; without the date and how the length is told.
     headers: Vec<String>,
     body: String,
 }
 
-async fn ask(port: u16, method: &str, path: &str) -> Page {
+impl Page {
+    /// Whether this is in the body.
+    pub fn has_body(&self, text: &str) -> bool {
+        self.body.contains(text)
+    }
+}
+
+pub async fn ask(port: u16, method: &str, path: &str) -> Page {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let request =
         format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");

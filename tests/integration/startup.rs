@@ -1,11 +1,18 @@
 //! Starting and stopping: what is refused, with which words, and what survives a clean stop.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt, process::ExitStatusExt},
+    path::Path,
+    process::Command,
+};
 
 use ringd::{
+    config::Config,
     proto::etcdserverpb::{PutRequest, PutResponse, RangeRequest, RangeResponse},
     server::datadir::GUARD,
 };
+use rustix::process::Signal;
 
 use crate::harness::{
     self,
@@ -123,6 +130,95 @@ pub fn contradictions() {
 
     let ended = expect_refusal(directory.path(), &["--initial-cluster-state", "perhaps"]);
     refused(&ended, &["initial-cluster-state", "perhaps"]);
+}
+
+/// What is said of a cluster that is to be founded does not concern a member that exists.
+pub fn member_that_exists() {
+    let directory = server::directory();
+    let joins = ["--initial-cluster-state", "existing"];
+    refused(&expect_refusal(directory.path(), &joins), &["one-member clusters only"]);
+    let server = Server::start(Program::Ringd, directory.path());
+    put(&server, "k", 1);
+    server.stop();
+    let server = Server::start_with(Program::Ringd, directory.path(), &joins);
+    server.stop();
+    Server::start_with(Program::Ringd, directory.path(), &["--initial-cluster", ""]).stop();
+}
+
+/// As in a Go program, most signals do nothing.
+pub fn signals_without_effect() {
+    let directory = server::directory();
+    let server = Server::start(Program::Ringd, directory.path());
+    for signal in [Signal::USR1, Signal::USR2, Signal::ALARM, Signal::VTALARM, Signal::PROF, Signal::IO, Signal::POWER]
+    {
+        server.signal(signal);
+        put(&server, "k", 1);
+    }
+    server.signal(Signal::PIPE);
+    server.signal(Signal::XFSZ);
+    put(&server, "k", 1);
+    server.stop();
+}
+
+/// SIGINT stops it, and a second one does not make it hurry; SIGHUP ends it at once. Both end it by that signal.
+pub fn signals_that_end_it() {
+    for (signal, times) in [(Signal::INT, 2), (Signal::HUP, 1)] {
+        let directory = server::directory();
+        let server = Server::start(Program::Ringd, directory.path());
+        put(&server, "k", 1);
+        for _ in 0..times {
+            server.signal(signal);
+        }
+        assert_eq!(server.wait().signal(), Some(signal.as_raw()), "{signal:?}");
+        Server::start(Program::Ringd, directory.path()).stop();
+    }
+}
+
+/// A data directory that others may read, or write, is served, but the log says so.
+pub fn directory_for_everybody() {
+    let directory = server::directory();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    fs::write(directory.path().join("stray"), "").unwrap();
+    let server = Server::start(Program::Ringd, directory.path());
+    harness::run(async {
+        server.must_log("check file permission").await;
+        server.must_log("drwxrwxrwx").await;
+        server.must_log("found invalid file under data directory").await;
+    });
+    let mode = fs::metadata(directory.path().join("member")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+}
+
+/// The log goes to every output that is named.
+pub fn logs_in_files() {
+    let directory = server::directory();
+    let file = directory.path().join("log");
+    let outputs = format!("stderr,stdout,{}", file.display());
+    Server::start_with(Program::Ringd, directory.path(), &["--log-outputs", &outputs]).stop();
+    let log = fs::read_to_string(&file).unwrap();
+    assert!(log.contains("ready to serve client requests") && log.contains("closed etcd server"), "{log}");
+    let ended = expect_refusal(directory.path(), &["--log-outputs", "/nonexistent/log"]);
+    refused(&ended, &["open sink \"/nonexistent/log\""]);
+}
+
+/// Every flag of `etcd --help` is known, and the first line of `--version` is etcd's. The help of 3.7 still has two flags that
+/// its program does not.
+pub fn flags_and_version_of_etcd() {
+    let printed = |program: Program, flag: &str| {
+        let output = Command::new(program.path()).arg(flag).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let [ours, etcds] = [Program::Ringd, Program::Etcd].map(|program| printed(program, "--version"));
+    assert_eq!(ours.lines().next(), etcds.lines().next());
+    let help = printed(Program::Etcd, "--help");
+    let flags = help.lines().filter_map(|line| line.strip_prefix("  --")?.split(' ').next());
+    let flags: Vec<&str> = flags.filter(|name| !matches!(*name, "discovery" | "discovery-proxy")).collect();
+    assert!(flags.len() > 100, "{flags:?}");
+    for name in flags {
+        let parsed = Config::parse([format!("--{name}=")], []);
+        let refused = parsed.err().map(|refused| refused.text).unwrap_or_default();
+        assert!(!refused.contains("unexpected argument"), "{refused}");
+    }
 }
 
 fn put(server: &Server, key: &str, times: usize) {

@@ -9,6 +9,7 @@ mod web;
 use std::{
     future::Future,
     net::SocketAddr,
+    rc::Rc,
     sync::{Arc, atomic::Ordering, mpsc},
     thread,
     time::Duration,
@@ -21,9 +22,9 @@ use http::{HeaderMap, Request, StatusCode};
 use tokio::net::TcpStream;
 
 use self::server::{METHODS, Seen, TestHandler, TestWeb};
-use super::Front;
+use super::{Front, Traffic};
 use crate::{
-    os::net::{Listener, bind},
+    os::net::{Address, Listener, bind},
     rpc::{Drain, Server, Settings, Stage},
 };
 
@@ -38,13 +39,15 @@ fn with_server<F: Future<Output = ()>>(settings: Settings, client: impl FnOnce(S
     let server = thread::spawn(move || {
         let executor = LocalExecutorBuilder::default().make().unwrap();
         executor.run(async move {
-            let listener = bind("127.0.0.1:0".parse().unwrap(), 1).unwrap().remove(0);
-            address_sender.send(listener.local_addr().unwrap()).unwrap();
+            let listener = bind(&Address::Tcp("127.0.0.1:0".parse().unwrap()), 1).unwrap().sockets.remove(0);
+            let Address::Tcp(address) = listener.local_address().unwrap() else { unreachable!() };
+            address_sender.send(address).unwrap();
             let stop = Drain::new();
             let server = Server::new(METHODS, TestHandler(for_server.clone()), settings);
             *for_server.counters.lock().unwrap() = Some(server.counters());
-            let front = Front::new(server, TestWeb { stop: stop.clone(), seen: for_server });
-            let running = glommio::spawn_local(front.clone().run(Listener::new(listener)));
+            let traffic = Traffic::Both(Rc::new(TestWeb { stop: stop.clone(), seen: for_server }));
+            let front = Front::new(server);
+            let running = glommio::spawn_local(front.clone().run(Listener::new(listener), traffic));
             stop.reached(Stage::Draining).await;
             let grace = if stop.stage() == Stage::Draining { PATIENCE } else { Duration::ZERO };
             front.stop(grace).await;

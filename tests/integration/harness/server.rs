@@ -124,12 +124,28 @@ impl Server {
     pub fn page(&self, path: &str) -> String {
         let mut answer = String::new();
         let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
-        let asked = TcpStream::connect(("127.0.0.1", self.port)).and_then(|mut stream| {
+        let asked = TcpStream::connect(("127.0.0.1", self.page_port())).and_then(|mut stream| {
             stream.write_all(request.as_bytes())?;
             stream.read_to_string(&mut answer)
         });
         let body = answer.split_once("\r\n\r\n").filter(|_| asked.is_ok());
         body.map(|(_, body)| body.to_owned()).unwrap_or_default()
+    }
+
+    /// Where pages are served: at the URL of clients, unless there is another one for them.
+    fn page_port(&self) -> u16 {
+        let split = self.flags.iter().skip_while(|flag| *flag != "--listen-client-http-urls").nth(1);
+        split.and_then(|url| url.rsplit_once(':')).map_or(self.port, |(_, port)| port.parse().expect("a port"))
+    }
+
+    /// Sends a signal, which may or may not end it.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn wait(mut self) -> ExitStatus {
+        self.process.wait()
     }
 
     /// Kills a server that is starting after it has logged so many lines, ready or not.
@@ -234,7 +250,8 @@ pub fn run_to_end(program: Program, flags: &[&str], environment: &[(&str, &str)]
     }
 }
 
-fn free_port() -> u16 {
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("bound").port()
 }

@@ -1,0 +1,51 @@
+//! What a start says about its configuration, in etcd's words, once there is a log to say it in.
+
+/// One line of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    VariableUsed {
+        name: String,
+        value: String,
+    },
+    /// A variable with etcd's prefix that is empty or belongs to no flag.
+    UnknownVariable {
+        text: String,
+    },
+    SpecialVariable {
+        name: String,
+        value: String,
+    },
+    ConfigurationFile {
+        path: String,
+    },
+    Deprecated(&'static str),
+    WatchProgressRaised {
+        least: String,
+    },
+}
+
+impl Notice {
+    pub fn log(&self) {
+        match self {
+            Notice::VariableUsed { name, value } => {
+                tracing::info!(variable_name = name, variable_value = value, "recognized and used environment variable")
+            }
+            Notice::UnknownVariable { text } => {
+                tracing::warn!(environment_variable = text, "unrecognized environment variable");
+            }
+            Notice::SpecialVariable { name, value } => {
+                tracing::warn!(key = name, value, "cannot set special environment variable");
+            }
+            Notice::ConfigurationFile { path } => tracing::info!(
+                path,
+                "loaded server configuration, other configuration command line flags and environment variables will be \
+                 ignored if provided"
+            ),
+            Notice::Deprecated(text) => tracing::warn!("{text}"),
+            Notice::WatchProgressRaised { least } => tracing::warn!(
+                minimum_watch_progress_notify_interval = least,
+                "adjusting watch progress notify interval to minimum period"
+            ),
+        }
+    }
+}

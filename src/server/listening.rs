@@ -1,0 +1,99 @@
+//! From the addresses of the configuration to listeners that serve, one socket of each address on each front.
+
+use std::{io, rc::Rc};
+
+use crate::{
+    config::{Listen, Traffic},
+    frontend::{self, Front},
+    os::{
+        self,
+        net::{self, Address, BoundSocket, Listener, SocketFile},
+    },
+    services::{ServiceHandler, Services},
+    web::{Pages, Web},
+};
+
+/// An address cannot be taken.
+#[derive(Debug, thiserror::Error)]
+#[error("listen {network} {address}: bind: {}", reason(.source))]
+pub struct BindError {
+    network: &'static str,
+    address: Address,
+    source: io::Error,
+}
+
+/// In the words that tools look for.
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "address already in use".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// Every address that this process listens on.
+pub struct Doors {
+    /// What each front serves.
+    pub of_fronts: Vec<OfFront>,
+    /// The addresses as they are, with the port that a port 0 became.
+    addresses: Vec<(Address, Traffic)>,
+    /// Removed from the file system when the process ends.
+    _files: Vec<SocketFile>,
+}
+
+/// The listening sockets of one front.
+pub struct OfFront(Vec<(BoundSocket, Traffic)>);
+
+impl Doors {
+    /// Takes all addresses, for `fronts` fronts.
+    ///
+    /// # Errors
+    /// One cannot be taken.
+    pub fn open(listen: &[Listen], fronts: usize) -> Result<Self, BindError> {
+        let mut of_fronts: Vec<OfFront> = (0..fronts).map(|_| OfFront(Vec::new())).collect();
+        let (mut addresses, mut files) = (Vec::new(), Vec::new());
+        for Listen { address, traffic, .. } in listen {
+            let network = if matches!(address, Address::Unix(_)) { "unix" } else { "tcp" };
+            let failed = |source| BindError { network, address: address.clone(), source };
+            let bound = net::bind(address, fronts).map_err(failed)?;
+            if let Some(first) = bound.sockets.first() {
+                addresses.push((first.local_address().map_err(failed)?, *traffic));
+            }
+            files.extend(bound.file);
+            for (front, socket) in of_fronts.iter_mut().zip(bound.sockets) {
+                front.0.push((socket, *traffic));
+            }
+        }
+        Ok(Self { of_fronts, addresses, _files: files })
+    }
+
+    /// Says where clients are served, in etcd's words.
+    pub fn log(&self) {
+        for (address, traffic) in &self.addresses {
+            match traffic {
+                Traffic::Metrics => tracing::info!(%address, "serving metrics"),
+                _ => tracing::info!(
+                    traffic = traffic.name(),
+                    %address,
+                    "serving client traffic insecurely; this is strongly discouraged!"
+                ),
+            }
+        }
+    }
+}
+
+impl OfFront {
+    /// Serves on this core until the front stops.
+    pub fn serve(self, served: &Rc<Front<ServiceHandler>>, services: &Rc<Services>) {
+        let web = |pages| Rc::new(Web { front: Rc::clone(services), pages });
+        let (all, health) = (web(Pages::All), web(Pages::Health));
+        for (socket, traffic) in self.0 {
+            let traffic = match traffic {
+                Traffic::GrpcAndPages => frontend::Traffic::Both(Rc::clone(&all)),
+                Traffic::Grpc => frontend::Traffic::Grpc,
+                Traffic::Pages => frontend::Traffic::Pages(Rc::clone(&all)),
+                Traffic::Metrics => frontend::Traffic::Pages(Rc::clone(&health)),
+            };
+            os::spawn_local(Rc::clone(served).run(Listener::new(socket), traffic));
+        }
+    }
+}
