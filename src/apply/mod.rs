@@ -26,6 +26,8 @@ mod lease_tests;
 mod outcome;
 pub mod request;
 mod revocation;
+#[cfg(test)]
+mod script_tests;
 pub mod state;
 mod tally;
 pub mod txn;

@@ -10,3 +10,6 @@ pub mod limits;
 pub mod log_entry;
 pub mod refusal;
 pub mod version;
+
+#[cfg(test)]
+pub mod script_tests;

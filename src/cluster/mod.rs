@@ -2,3 +2,6 @@
 
 pub mod ids;
 pub mod membership;
+
+#[cfg(test)]
+mod script_tests;

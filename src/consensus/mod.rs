@@ -54,6 +54,8 @@ mod validate;
 mod cluster_test;
 #[cfg(test)]
 mod machine_test;
+#[cfg(test)]
+mod script_tests;
 
 pub use input::{Append, DropReason, Effect, Effects, Input, Role, SnapshotMark};
 pub use logger::{LogLevel, LogSink};

@@ -36,6 +36,8 @@ mod spread;
 
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod script_tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -459,19 +461,6 @@ mod tests {
             assert!(lessor.take_expired(10).is_empty());
         }
         assert_eq!(lessor.take_tally(), LeaseTally { granted: vec![10], revoked: 0, renewed: 99 });
-    }
-
-    #[test]
-    fn who_heard_nothing_of_time_neither_renews_nor_revokes() {
-        let mut lessor = primary();
-        lessor.grant(7, 2).expect("granted");
-        lessor.grant(8, 60).expect("granted");
-        lessor.on_time(30_000);
-        assert!(lessor.take_expired(10).is_empty());
-        assert_eq!(lessor.renew(8), Renewal::Unsure);
-        lessor.on_tick();
-        assert_eq!(lessor.take_expired(10), [7]);
-        assert_eq!(lessor.renew(8), Renewal::Renewed { ttl_s: 60 });
     }
 
     #[test]

@@ -52,6 +52,8 @@ mod write;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
+mod script_tests;
+#[cfg(test)]
 pub(crate) mod test_disk;
 
 pub use self::{

@@ -48,6 +48,8 @@ mod watcher;
 
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod script_tests;
 
 pub use self::{
     batch::Batch,
