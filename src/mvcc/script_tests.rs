@@ -40,7 +40,7 @@ enum Command {
     },
     /// Asks for a compaction: reads below the revision are refused from now on.
     Compact(i64),
-    /// Carries compactions out to their end, committing to the page file as they ask for it.
+    /// Carries compactions out to their end, with the commits of the page file that they wait for, and one at the end.
     CompactToEnd,
     /// Shows every record in the database.
     Records,
@@ -134,7 +134,10 @@ impl KeySpace {
         let mut output = String::new();
         loop {
             match self.store.compact_step(&mut self.disk.backend, 1000)? {
-                CompactStep::Idle => return Ok(output),
+                CompactStep::Idle => {
+                    self.disk.commit();
+                    return Ok(output);
+                }
                 CompactStep::Indexing | CompactStep::Working => {}
                 CompactStep::AwaitsCommit => self.disk.commit(),
                 CompactStep::Finished(report) => {

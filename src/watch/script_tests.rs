@@ -63,24 +63,13 @@ enum Command {
     Counts,
 }
 
+#[derive(Default)]
 struct Core {
     store: Store,
     disk: Disk,
     hub: Hub,
     streams: BTreeMap<String, StreamKey>,
     loses: bool,
-}
-
-impl Default for Core {
-    fn default() -> Self {
-        Self {
-            store: Store::default(),
-            disk: Disk::default(),
-            hub: Hub::default(),
-            streams: BTreeMap::new(),
-            loses: false,
-        }
-    }
 }
 
 impl goldenscript::Runner for Core {
