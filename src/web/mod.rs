@@ -4,11 +4,12 @@
 //! |---|---|
 //! | `/version` | versions as JSON |
 //! | `/health`, `/livez`, `/readyz` and their checks | see `probes` |
-//! | `/metrics` | see `exposition` |
+//! | `/metrics` | see `exposition`; compressed for clients that ask for it (`compression`) |
 //! | `/debug/vars` | command line, limits and Raft's state as JSON |
 //!
 //! As with etcd any origin may read them, a path that is not in its shortest form is redirected to it, and OPTIONS is always fine.
 
+mod compression;
 pub mod exposition;
 pub mod probes;
 
@@ -67,7 +68,10 @@ async fn answer(front: &Services, request: &WebRequest) -> WebResponse {
     match request.path.as_str() {
         "/version" => get(request).unwrap_or_else(|| version_page(front)),
         "/health" => probes::health(front, request).await,
-        "/metrics" => WebResponse::new(StatusCode::OK, CONTENT_TYPE, exposition::page(front.shared())),
+        "/metrics" => {
+            let page = WebResponse::new(StatusCode::OK, CONTENT_TYPE, exposition::page(front.shared()));
+            compression::compressed(&request.headers, page)
+        }
         "/debug/vars" => get(request)
             .unwrap_or_else(|| WebResponse::new(StatusCode::OK, JSON_UTF8, variables(&front.shared().view.load()))),
         path => match probes::find(path) {
