@@ -1,6 +1,6 @@
 //! An HTTP/2 client without a library: it sends the frames it is given and reports what comes back, frame by frame.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, mem, time::Duration};
 
 use ringd::rpc::hpack::Decoder;
 use tokio::{
@@ -61,6 +61,8 @@ pub struct Exchange {
     /// Code and text of a goodbye.
     pub goaway: Option<(u32, String)>,
     pub closed: bool,
+    /// Of a block that is not whole yet.
+    block: Vec<u8>,
 }
 
 /// One connection.
@@ -89,7 +91,7 @@ impl Client {
         };
         let hear = async {
             let is_over = |exchange: &Exchange, stream| exchange.streams.get(stream).is_some_and(Heard::is_over);
-            while !streams.iter().all(|stream| is_over(exchange, stream)) {
+            while !exchange.block.is_empty() || !streams.iter().all(|stream| is_over(exchange, stream)) {
                 match tokio::time::timeout(patience, next_frame(reader)).await {
                     Ok(Some((head, payload))) => exchange.take(decoder, head, payload),
                     Ok(None) => {
@@ -103,11 +105,6 @@ impl Client {
         let both = async { tokio::join!(send, hear) };
         tokio::time::timeout(PATIENCE, both).await.expect("a server reads and answers");
     }
-
-    /// Acknowledges nothing, closes nothing: bytes only.
-    pub async fn send(&mut self, bytes: &[u8]) {
-        let _ = self.writer.write_all(bytes).await;
-    }
 }
 
 impl Exchange {
@@ -116,17 +113,22 @@ impl Exchange {
         let stream = u32::from_be_bytes([a, b, c, d]);
         let code = |at: usize| u32::from_be_bytes(payload[at..at + 4].try_into().expect("four bytes"));
         match kind {
-            HEADERS => {
-                // Neither server sends padding, priorities or continuations here.
+            HEADERS | CONTINUATION => {
+                // Neither server sends padding or priorities.
                 assert_eq!(flags & !(END_STREAM | END_HEADERS), 0, "flags of HEADERS");
+                self.block.extend_from_slice(&payload);
+                let heard = self.streams.entry(stream).or_default();
+                heard.ended |= kind == HEADERS && flags & END_STREAM != 0;
+                if flags & END_HEADERS == 0 {
+                    return;
+                }
+                let block = mem::take(&mut self.block);
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
                 let mut fields = Vec::new();
-                let used = decoder.decode(&payload, |name, value| fields.push((text(name), text(value))));
-                assert_eq!(used, Ok(payload.len()), "a server sends good blocks");
+                let used = decoder.decode(&block, |name, value| fields.push((text(name), text(value))));
+                assert_eq!(used, Ok(block.len()), "a server sends good blocks");
                 decoder.end();
-                let heard = self.streams.entry(stream).or_default();
                 heard.blocks.push(fields);
-                heard.ended |= flags & END_STREAM != 0;
             }
             DATA => {
                 let heard = self.streams.entry(stream).or_default();
