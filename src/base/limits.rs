@@ -217,8 +217,20 @@ pub const CALLS_PER_CONNECTION_MAX: usize = 16_384;
 pub const FIRST_BYTES_MS_MAX: u64 = 10_000;
 /// How long the accept loop rests after an error such as "too many open files".
 pub const ACCEPT_PAUSE_MS: u64 = 100;
-/// Decoded header list of one HTTP/2 request.
-pub const HEADER_LIST_BYTES_MAX: u32 = 64 * 1024;
+/// Decoded header list of one HTTP/2 request, each field counting 32 bytes extra; a call with a larger one is refused ...
+pub const HEADER_LIST_BYTES_MAX: usize = 1 << 20;
+/// ... and with one larger than this its connection ends, as with etcd.
+pub const HEADER_LIST_BYTES_DISCARDED_MAX: usize = 16 << 20;
+/// The longest name or value of a header as it comes over the wire.
+pub const HEADER_LITERAL_BYTES_MAX: usize = 4 << 20;
+/// Header lists that the calls of a connection hold together.
+pub const HEADER_LISTS_PER_CONNECTION_BYTES_MAX: usize = 16 << 20;
+/// Header lists of a connection that are kept to be recognized, how long their blocks may be, and how large the lists.
+pub const HEADER_LISTS_KEPT: usize = 4;
+pub const HEADER_BLOCK_KEPT_BYTES_MAX: usize = 256;
+pub const HEADER_LIST_KEPT_BYTES_MAX: usize = 4096;
+/// The largest answer that is compressed for a client that compresses; larger ones go out as they are.
+pub const PACKED_ANSWER_BYTES_MAX: u64 = 4 << 20;
 /// HTTP/2 receive window of one stream: what a stream may have in flight that its handler has not read.
 pub const STREAM_WINDOW_BYTES: u32 = 512 * 1024;
 /// HTTP/2 receive window of a connection: what all its streams together may have in flight.
@@ -239,8 +251,12 @@ pub const ANSWER_PIECE_BYTES: usize = 32 * 1024;
 pub const SEND_BYTES_MAX: u64 = i32::MAX as u64;
 /// A connection that failed has this long to take the last bytes.
 pub const LINGER_MS_MAX: u64 = 1_000;
-/// Streams a client reset before the server looked at them (rapid reset).
-pub const RESET_STREAMS_PENDING_MAX: usize = 64;
+/// Streams a client reset before the server looked at them (rapid reset). One receive cannot hold so many: clients cancel calls in
+/// bursts, and only a flood ends the connection.
+pub const RESET_STREAMS_PENDING_MAX: usize = 8192;
+/// Streams that a connection may make the server reset or refuse by faults of its own. The resets themselves are bounded by what the
+/// client reads: with TURN_OUTPUT_BYTES unsent nothing more is received.
+pub const RESET_STREAMS_BY_FAULT_MAX: usize = 1 << 20;
 /// Small DATA frames that handlers have not read: each counts what it is short of 256 bytes.
 pub const SMALL_FRAMES_BUDGET_BYTES: usize = 8 * 1024 * 1024;
 /// Pings that come too early before the connection is closed (grpc-go: the third).
@@ -258,6 +274,11 @@ pub const SHARED_BODY_BYTES_MIN: usize = 4096;
 
 const _: () = assert!(STREAM_WINDOW_BYTES <= CONNECTION_WINDOW_BYTES);
 const _: () = assert!(ANSWER_PIECE_BYTES <= STREAM_SEND_BUFFER_BYTES);
+// The shortest request and its reset: two frame heads, four fields, an error code.
+const _: () = assert!(TURN_INPUT_BYTES / (9 + 4 + 9 + 4) < RESET_STREAMS_PENDING_MAX);
+const _: () = assert!(HEADER_LIST_BYTES_MAX <= HEADER_LISTS_PER_CONNECTION_BYTES_MAX);
+const _: () = assert!(HEADER_LIST_BYTES_MAX <= HEADER_LIST_BYTES_DISCARDED_MAX);
+const _: () = assert!(PACKED_ANSWER_BYTES_MAX < u32::MAX as u64 / 2);
 
 // os: executors.
 

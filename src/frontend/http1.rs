@@ -12,9 +12,10 @@ use std::{
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_lite::future;
-use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::{
     body::{Body, Frame, Incoming, SizeHint},
+    ext::ReasonPhrase,
     rt::{Read, ReadBufCursor, Write},
     server::conn::http1::Builder,
     service::service_fn,
@@ -127,6 +128,9 @@ async fn answer<W: WebHandler>(
     request: Request<Incoming>,
 ) -> Result<Response<WholeBody>, hyper::Error> {
     let (parts, body) = request.into_parts();
+    if let Some(reason) = host_fault(parts.version, &parts.method, &parts.headers) {
+        return Ok(bad_request(reason));
+    }
     let response = match collect(body).await? {
         None => {
             WebResponse::new(StatusCode::PAYLOAD_TOO_LARGE, "text/plain; charset=utf-8", "request body too large\n")
@@ -149,6 +153,30 @@ async fn answer<W: WebHandler>(
     *answer.status_mut() = response.status;
     *answer.headers_mut() = response.headers;
     Ok(answer)
+}
+
+/// What is wrong with a request's `Host`, in the words of Go's server.
+fn host_fault(version: Version, method: &Method, headers: &HeaderMap) -> Option<&'static str> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let is_host_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"!$%&'()*+,-.:;=[]_~".contains(byte);
+    match (hosts.next(), hosts.next()) {
+        (None, _) if version >= Version::HTTP_11 && method != Method::CONNECT => {
+            Some("Bad Request: missing required Host header")
+        }
+        (Some(_), Some(_)) => Some("Bad Request"),
+        (Some(host), None) if !host.as_bytes().iter().all(is_host_byte) => Some("Bad Request: malformed Host header"),
+        _ => None,
+    }
+}
+
+/// A refusal after which the connection ends.
+fn bad_request(reason: &'static str) -> Response<WholeBody> {
+    let mut answer = Response::new(WholeBody(Some(format!("400 {reason}").into())));
+    *answer.status_mut() = StatusCode::BAD_REQUEST;
+    answer.extensions_mut().insert(ReasonPhrase::from_static(reason.as_bytes()));
+    let fields = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CONNECTION, "close")];
+    answer.headers_mut().extend(fields.map(|(name, value)| (name, HeaderValue::from_static(value))));
+    answer
 }
 
 /// The whole body, or `None` if it is too large.

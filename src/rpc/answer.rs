@@ -1,26 +1,41 @@
 //! Writing responses: heads, trailers, whole messages and messages in pieces.
 
-use std::task::{Context, Poll, Waker};
+use std::{
+    mem,
+    task::{Context, Poll, Waker},
+};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use h2::{SendStream, server::SendResponse};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::{
-    frame::{Payload, prefix},
+    encoding::Encoding,
+    frame::{COMPRESSED, PLAIN, Payload, prefix},
     handler::{Body, Producer, Reply},
+    head::Form,
+    packing::{Packer, SLICE_BYTES, pack, packs},
     status::{Code, Status, encode_code, encode_message},
 };
 use crate::base::limits::{ANSWER_PIECE_BYTES, SEND_BYTES_MAX};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
 /// Pieces of a large answer per turn; then the other streams and tasks come first.
 const PIECES_PER_TURN: usize = 2;
 
 /// The head of a response whose messages follow.
-pub(super) fn head(content_type: &HeaderValue) -> Response<()> {
+pub(super) fn head(form: &Form) -> Response<()> {
+    let mut response = empty(&form.content_type);
+    if form.encoding == Encoding::Gzip {
+        response.headers_mut().insert(GRPC_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    response
+}
+
+fn empty(content_type: &HeaderValue) -> Response<()> {
     let mut response = Response::new(());
     response.headers_mut().insert(header::CONTENT_TYPE, content_type.clone());
     response
@@ -40,42 +55,49 @@ pub(super) fn send_status(
     content_type: &HeaderValue,
     status: &Status,
 ) {
-    let mut response = head(content_type);
+    let mut response = empty(content_type);
     *response.status_mut() = http;
     put_status(response.headers_mut(), status);
     // Fails only when the client has reset the stream.
     let _ = respond.send_response(response, true);
 }
 
-/// Writes the answer of a unary call. A large one comes back as the sending that remains to be driven.
+/// Writes the answer of a unary call. A large one comes back as the sending that remains to be driven. Unless there is
+/// `room_to_pack`, messages that take more than one slice go out as they are.
 /// `Err` if the client has reset the stream.
 pub(super) fn send(
     respond: &mut SendResponse<Payload>,
-    content_type: &HeaderValue,
+    form: &Form,
+    room_to_pack: bool,
     reply: Reply,
 ) -> Result<Option<Sending>, h2::Error> {
     let body = match reply {
         Ok(body) => body,
         Err(status) => {
-            send_status(respond, StatusCode::OK, content_type, &status);
+            send_status(respond, StatusCode::OK, &form.content_type, &status);
             return Ok(None);
         }
     };
     let length = body.length();
     if length > SEND_BYTES_MAX {
         let text = format!("trying to send message larger than max ({length} vs. {SEND_BYTES_MAX})");
-        send_status(respond, StatusCode::OK, content_type, &Status::new(Code::ResourceExhausted, text));
+        send_status(respond, StatusCode::OK, &form.content_type, &Status::new(Code::ResourceExhausted, text));
         return Ok(None);
     }
-    let mut stream = respond.send_response(head(content_type), false)?;
-    match body {
-        Body::Message(bytes) => {
-            stream.send_data(Payload::message(bytes), false)?;
-            stream.send_trailers(trailers(&Status::OK))?;
-            Ok(None)
+    let packs = packs(form.encoding, length);
+    let mut stream = respond.send_response(head(form), false)?;
+    let payload = match body {
+        Body::Message(bytes) if packs && bytes.len() <= SLICE_BYTES => Payload::packed(pack(&bytes)),
+        Body::Message(bytes) if packs && room_to_pack => {
+            return Ok(Some(Sending::packing(stream, Box::new(Whole(bytes)))));
         }
-        Body::Large(producer) => Ok(Some(Sending::new(stream, producer))),
-    }
+        Body::Message(bytes) => Payload::message(bytes),
+        Body::Large(producer) if packs && room_to_pack => return Ok(Some(Sending::packing(stream, producer))),
+        Body::Large(producer) => return Ok(Some(Sending::plain(stream, producer))),
+    };
+    stream.send_data(payload, false)?;
+    stream.send_trailers(trailers(&Status::OK))?;
+    Ok(None)
 }
 
 /// How much may be queued on `stream` now: at least one byte and at most about `want`. `None` when the stream is gone.
@@ -95,22 +117,42 @@ pub(super) fn poll_room(
 /// A large answer under way.
 pub(super) struct Sending {
     stream: SendStream<Payload>,
-    producer: Box<dyn Producer>,
-    /// Bytes of the message that the producer has not given yet.
+    source: Source,
+    /// Bytes of the message that the source has not given yet.
     missing: u64,
     /// Produced, not queued.
     piece: BytesMut,
 }
 
+enum Source {
+    Plain(Box<dyn Producer>),
+    Packing(Box<dyn Producer>, Packer),
+    Packed(Bytes),
+}
+
 impl Sending {
-    fn new(stream: SendStream<Payload>, producer: Box<dyn Producer>) -> Sending {
+    fn plain(stream: SendStream<Payload>, producer: Box<dyn Producer>) -> Sending {
         let missing = producer.length();
-        let piece = BytesMut::from(&prefix(missing)[..]);
-        Sending { stream, producer, missing, piece }
+        let piece = BytesMut::from(&prefix(PLAIN, missing)[..]);
+        Sending { stream, source: Source::Plain(producer), missing, piece }
+    }
+
+    fn packing(stream: SendStream<Payload>, producer: Box<dyn Producer>) -> Sending {
+        let missing = producer.length();
+        Sending { stream, source: Source::Packing(producer, Packer::new()), missing, piece: BytesMut::new() }
+    }
+
+    pub(super) fn is_packing(&self) -> bool {
+        matches!(self.source, Source::Packing(..))
     }
 
     /// Queues a few pieces. `true` when all is queued, or nobody wants it any more.
     pub(super) fn proceed(&mut self, waker: &Waker) -> bool {
+        if self.is_packing() {
+            self.pack();
+            waker.wake_by_ref();
+            return false;
+        }
         for _ in 0..PIECES_PER_TURN {
             if self.piece.is_empty() && self.missing == 0 {
                 let _ = self.stream.send_trailers(trailers(&Status::OK));
@@ -120,7 +162,7 @@ impl Sending {
                 Poll::Pending => return false,
                 Poll::Ready(None) => return true,
                 Poll::Ready(Some(room)) => {
-                    self.produce();
+                    self.produce(ANSWER_PIECE_BYTES);
                     let ready = self.piece.split_to(room.min(self.piece.len())).freeze();
                     if self.stream.send_data(Payload::raw(ready), false).is_err() {
                         return true;
@@ -132,17 +174,51 @@ impl Sending {
         false
     }
 
-    fn produce(&mut self) {
-        if self.missing == 0 || self.piece.len() >= ANSWER_PIECE_BYTES / 2 {
+    /// Compresses a slice; after the last the message begins.
+    fn pack(&mut self) {
+        self.produce(SLICE_BYTES);
+        let Source::Packing(_, packer) = &mut self.source else { return };
+        packer.add(&self.piece);
+        self.piece.clear();
+        if self.missing > 0 {
+            return;
+        }
+        if let Source::Packing(_, packer) = mem::replace(&mut self.source, Source::Packed(Bytes::new())) {
+            let packed = packer.finish();
+            self.missing = packed.len() as u64;
+            self.piece.extend_from_slice(&prefix(COMPRESSED, self.missing));
+            self.source = Source::Packed(packed);
+        }
+    }
+
+    /// Fills the piece up to `size`, unless it is nearly that long.
+    fn produce(&mut self, size: usize) {
+        if self.missing == 0 || self.piece.len() >= size / 2 {
             return;
         }
         let before = self.piece.len();
-        let room = (ANSWER_PIECE_BYTES - before).min(usize::try_from(self.missing).unwrap_or(usize::MAX));
+        let room = (size - before).min(usize::try_from(self.missing).unwrap_or(usize::MAX));
         self.piece.reserve(room);
-        self.producer.fill(&mut self.piece, room);
+        match &mut self.source {
+            Source::Plain(producer) | Source::Packing(producer, _) => producer.fill(&mut self.piece, room),
+            Source::Packed(packed) => self.piece.extend_from_slice(&packed.split_to(room)),
+        }
         let produced = self.piece.len() - before;
         assert!((1..=room).contains(&produced), "a producer gives what is asked for, and some of it");
         self.missing -= produced as u64;
+    }
+}
+
+/// A message that is there, in pieces.
+struct Whole(Bytes);
+
+impl Producer for Whole {
+    fn length(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn fill(&mut self, out: &mut BytesMut, room: usize) {
+        out.extend_from_slice(&self.0.split_to(room.min(self.0.len())));
     }
 }
 

@@ -23,20 +23,21 @@ use h2::{
     Ping, PingPong, Reason, RecvStream,
     server::{Builder, Handshake, SendResponse},
 };
-use http::{HeaderValue, Request, StatusCode};
+use http::StatusCode;
 use slab::Slab;
 
 use super::{
     answer::{self, Sending},
-    call::{Abort, Call, check_head},
+    call::Call,
     deadlines::{Deadlines, Expiring},
     drain::{Membership, Stage},
-    encoding::Encoding,
     frame::Payload,
-    handler::{Handler, Reply},
+    handler::{Body, Handler, Reply},
+    head::{Abort, Form, Head, Rejected},
     inbox::{CallKey, Inbox, KeptCall, unanswered},
     interceptors::{CallReport, Traffic},
     method::MethodKind,
+    packing,
     pings::{PingPolicy, too_many_pings},
     ready::ReadySet,
     receiving::{Received, Receiving},
@@ -48,7 +49,7 @@ use super::{
 use crate::{
     base::limits::{
         ASSEMBLY_BYTES_PER_CONNECTION_MAX, CALLS_PER_CONNECTION_MAX, CONNECTION_WINDOW_BYTES,
-        DECOMPRESSED_BYTES_PER_TURN_MAX, FIRST_BYTES_MS_MAX, HEADER_LIST_BYTES_MAX, LINGER_MS_MAX,
+        DECOMPRESSED_BYTES_PER_TURN_MAX, FIRST_BYTES_MS_MAX, LINGER_MS_MAX, RESET_STREAMS_BY_FAULT_MAX,
         RESET_STREAMS_PENDING_MAX, SMALL_FRAMES_BUDGET_BYTES, STREAM_SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES,
         TURN_OUTPUT_BYTES, TURN_REQUESTS_MAX,
     },
@@ -58,10 +59,16 @@ use crate::{
     },
 };
 
+/// What compressing a byte costs, in bytes that are unpacked.
+const PACKING_COST: usize = 4;
 /// Batches in one turn; then the core's other tasks come first.
 const BATCHES_PER_TURN: usize = 4;
 
-type Accepted = (Request<RecvStream>, SendResponse<Payload>);
+struct Opened {
+    head: Rc<Head>,
+    respond: SendResponse<Payload>,
+    stream: RecvStream,
+}
 
 /// A connection's task. Ends when the connection does.
 pub struct Connection<H> {
@@ -79,9 +86,9 @@ pub struct Connection<H> {
     slow_serial: u64,
     ready: Arc<ReadySet>,
     deadlines: Deadlines,
-    /// Bytes of half messages in `slow`.
+    /// Bytes of half messages in `slow`, and of messages that are compressed there.
     assembling: usize,
-    /// Bytes that this turn's messages were unpacked to.
+    /// Bytes that this turn's messages were unpacked to, and the cost of packing others.
     decompressed: usize,
 
     alarm: Alarm,
@@ -89,7 +96,7 @@ pub struct Connection<H> {
     pings: PingPolicy,
 
     /// Requests in the order they came; a turn that has unpacked enough leaves the rest to the next.
-    accepted: VecDeque<Accepted>,
+    accepted: VecDeque<Opened>,
     // Emptied in every turn, kept for their memory.
     replies: Vec<(CallKey, Reply)>,
     woken: Vec<usize>,
@@ -109,7 +116,8 @@ struct SlowCall {
 
 enum SlowStage {
     Receiving(Box<Receiving>),
-    Sending(Sending),
+    /// With what it holds of `assembling`.
+    Sending(Box<Sending>, usize),
 }
 
 /// The server's own pings.
@@ -234,7 +242,7 @@ impl<H: Handler> Connection<H> {
         }
         self.expire();
         let turn = self.batches(context);
-        if self.pings_too_often() { Turn::Close } else { turn }
+        if self.pings_too_often() || self.is_broken(context) { Turn::Close } else { turn }
     }
 
     /// Takes requests, handles them, answers; the last look at h2 finds nothing new and writes everything.
@@ -250,9 +258,9 @@ impl<H: Handler> Connection<H> {
                 return Turn::Wait;
             }
             while !self.has_unpacked_enough()
-                && let Some((request, respond)) = self.accepted.pop_front()
+                && let Some(accepted) = self.accepted.pop_front()
             {
-                self.on_request(request, respond);
+                self.on_request(accepted);
             }
             self.on_replies();
             self.on_woken();
@@ -273,8 +281,19 @@ impl<H: Handler> Connection<H> {
         let Phase::Open(connection) = &mut self.phase else { return false };
         while self.accepted.len() < TURN_REQUESTS_MAX {
             match connection.poll_accept(context) {
-                Poll::Pending => return true,
-                Poll::Ready(Some(Ok(accepted))) => self.accepted.push_back(accepted),
+                Poll::Pending => {
+                    self.io.borrow_mut().intake.on_all_accepted();
+                    return true;
+                }
+                Poll::Ready(Some(Ok((request, mut respond)))) => {
+                    // The request with the head that `intake` took out of it.
+                    let stream = request.into_body();
+                    let head = self.io.borrow_mut().intake.head(stream.stream_id().as_u32());
+                    match head {
+                        Some(head) => self.accepted.push_back(Opened { head, respond, stream }),
+                        None => respond.send_reset(Reason::INTERNAL_ERROR),
+                    }
+                }
                 Poll::Ready(Some(Err(error))) => {
                     tracing::debug!(remote = %self.peer, %error, "connection failed");
                     return false;
@@ -285,41 +304,35 @@ impl<H: Handler> Connection<H> {
         true
     }
 
-    fn on_request(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Payload>) {
-        let (parts, stream) = request.into_parts();
-        let head = match check_head(&parts.method, &parts.headers) {
-            Ok(head) => head,
-            Err(Abort { http, status }) => {
-                let content_type = HeaderValue::from_static("application/grpc");
-                return answer::send_status(&mut respond, http, &content_type, &status);
+    fn on_request(&mut self, Opened { head, mut respond, stream }: Opened) {
+        let accepted = match &head.outcome {
+            Ok(accepted) => accepted,
+            Err(Rejected::Reset(reason)) => return respond.send_reset(*reason),
+            Err(Rejected::Abort(Abort { http, content_type, status })) => {
+                return answer::send_status(&mut respond, *http, content_type, status);
             }
         };
-        let refuse = |mut respond, status| {
-            answer::send_status(&mut respond, StatusCode::OK, &head.content_type, &status);
+        let refuse = |mut respond, status: &Status| {
+            answer::send_status(&mut respond, StatusCode::OK, &accepted.form.content_type, status);
         };
-        if head.timeout == Some(Duration::ZERO) {
-            return refuse(respond, Status::deadline_exceeded());
+        if accepted.timeout == Some(Duration::ZERO) {
+            return refuse(respond, &Status::deadline_exceeded());
         }
-        let method = match self.server.table.find(parts.uri.path()) {
+        let method = match self.server.table.find(&accepted.path) {
             Ok(method) => method,
-            Err(status) => return refuse(respond, status),
+            Err(status) => return refuse(respond, &status),
         };
-        let encoding = match Encoding::find(head.encoding.as_deref()) {
-            Ok(encoding) => encoding,
-            Err(status) => return refuse(respond, status),
-        };
+        if let Err(status) = &accepted.encoding {
+            return refuse(respond, status);
+        }
         if self.inbox.calls.borrow().len() + self.slow.len() >= CALLS_PER_CONNECTION_MAX {
             return respond.send_reset(Reason::REFUSED_STREAM);
         }
-        let call = Call::new(method, self.peer, self.now, head.timeout, parts.headers);
+        let form = accepted.form.clone();
+        let call = Call::new(method, self.peer, self.now, accepted.timeout, head);
         match self.server.table.method(method).kind {
-            MethodKind::Unary => {
-                let receiving = Receiving::new(call, head.content_type, respond, stream, encoding);
-                self.receive(receiving);
-            }
-            MethodKind::ServerStream | MethodKind::BidiStream => {
-                self.start_stream(call, head.content_type, respond, stream, encoding);
-            }
+            MethodKind::Unary => self.receive(Receiving::new(call, form, respond, stream)),
+            MethodKind::ServerStream | MethodKind::BidiStream => self.start_stream(call, form, respond, stream),
         }
     }
 
@@ -366,11 +379,15 @@ impl<H: Handler> Connection<H> {
             }
             let (Some(stage), waker) = (slow.stage.take(), slow.waker.clone()) else { continue };
             let stage = match stage {
-                SlowStage::Sending(mut sending) => {
+                SlowStage::Sending(mut sending, held) => {
+                    if sending.is_packing() {
+                        self.decompressed += packing::SLICE_BYTES * PACKING_COST;
+                    }
                     if sending.proceed(&waker) {
+                        self.assembling -= held;
                         None
                     } else {
-                        Some(SlowStage::Sending(sending))
+                        Some(SlowStage::Sending(sending, held))
                     }
                 }
                 SlowStage::Receiving(receiving) => self.receive_more(receiving, &waker),
@@ -405,22 +422,22 @@ impl<H: Handler> Connection<H> {
         self.decompressed += receiving.decompressed();
         match received {
             Received::Message(message) => {
-                self.handle_unary(receiving.call, receiving.content_type, receiving.respond, message);
+                self.handle_unary(receiving.call, receiving.form, receiving.respond, message);
             }
             Received::Refused(status) => {
-                answer::send_status(&mut receiving.respond, StatusCode::OK, &receiving.content_type, &status);
+                answer::send_status(&mut receiving.respond, StatusCode::OK, &receiving.form.content_type, &status);
             }
             Received::Gone | Received::Waiting => {}
         }
     }
 
-    fn handle_unary(&mut self, call: Call, content_type: HeaderValue, respond: SendResponse<Payload>, message: Bytes) {
+    fn handle_unary(&mut self, call: Call, form: Form, respond: SendResponse<Payload>, message: Bytes) {
         self.server.interceptors.started(call.method);
         let request = message.clone();
         let (key, responder) = self.inbox.begin();
         let reply = self.server.handler.unary(&call, message, responder);
         let kept = self.inbox.end();
-        let kept_call = KeptCall { serial: key.serial, call, request, content_type, respond, abandoned: None };
+        let kept_call = KeptCall { serial: key.serial, call, request, form, respond, abandoned: None };
         match reply {
             Some(reply) => self.answer(kept_call, reply),
             None if !kept => self.answer(kept_call, Err(unanswered())),
@@ -444,15 +461,28 @@ impl<H: Handler> Connection<H> {
     }
 
     fn answer(&mut self, kept: KeptCall, reply: Reply) {
-        let KeptCall { call, request, content_type, mut respond, .. } = kept;
+        let KeptCall { call, request, form, mut respond, .. } = kept;
         let (code, sent) = match &reply {
             Ok(body) => (Code::Ok, Traffic::one(body.length())),
             Err(status) => (status.code, Traffic::default()),
         };
         let report = self.report(&call, code, Traffic::one(request.len() as u64), sent);
         self.server.interceptors.finished_unary(&self.server.handler, &report, &request, &reply);
-        if let Ok(Some(sending)) = answer::send(&mut respond, &content_type, reply) {
-            self.slow_insert(SlowStage::Sending(sending));
+        let length = reply.as_ref().map_or(0, Body::length);
+        let mut packing = 0;
+        if packing::packs(form.encoding, length) {
+            packing = length as usize;
+        }
+        let room_to_pack = self.assembling + packing <= ASSEMBLY_BYTES_PER_CONNECTION_MAX;
+        match answer::send(&mut respond, &form, room_to_pack, reply) {
+            Ok(Some(sending)) => {
+                let held = if sending.is_packing() { packing } else { 0 };
+                self.assembling += held;
+                self.slow_insert(SlowStage::Sending(Box::new(sending), held));
+            }
+            Ok(None) => self.decompressed += packing.min(packing::SLICE_BYTES) * PACKING_COST,
+            // The client has reset the stream.
+            Err(_) => {}
         }
     }
 
@@ -469,14 +499,7 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    fn start_stream(
-        &mut self,
-        call: Call,
-        content_type: HeaderValue,
-        respond: SendResponse<Payload>,
-        stream: RecvStream,
-        encoding: Encoding,
-    ) {
+    fn start_stream(&mut self, call: Call, form: Form, respond: SendResponse<Payload>, stream: RecvStream) {
         let state = Rc::new(StreamState::new());
         if let Some(due) = call.deadline {
             self.add_deadline(due, Expiring::Stream(Rc::downgrade(&state)));
@@ -489,8 +512,8 @@ impl<H: Handler> Connection<H> {
             let report = CallReport { method, path, peer, code, started, finished, received, sent };
             server.interceptors.finished_stream(&server.handler, &report);
         };
-        let inbound = Inbound::new(stream, encoding, self.server.settings.receive_bytes_max, state.clone());
-        let outbound = Outbound::new(respond, content_type, state, Box::new(on_end));
+        let inbound = Inbound::new(stream, form.encoding, self.server.settings.receive_bytes_max, state.clone());
+        let outbound = Outbound::new(respond, form, state, Box::new(on_end));
         self.server.handler.streaming(call, inbound, outbound);
     }
 
@@ -553,7 +576,7 @@ impl<H: Handler> Connection<H> {
 
     /// Judges the client's pings of this turn; at the third strike writes grpc-go's goodbye.
     fn pings_too_often(&mut self) -> bool {
-        let pings = self.io.borrow_mut().walker.take_pings();
+        let pings = self.io.borrow_mut().intake.take_pings();
         let Phase::Open(connection) = &self.phase else { return false };
         if pings > 0 && self.io.borrow_mut().output_walker.take_on_stream() {
             self.pings.forgive();
@@ -563,7 +586,7 @@ impl<H: Handler> Connection<H> {
                 let mut io = self.io.borrow_mut();
                 // With this little waiting h2 was not stopped in the middle of a frame.
                 if io.waiting() < TURN_OUTPUT_BYTES / 2 {
-                    let frame = too_many_pings(io.walker.last_stream);
+                    let frame = too_many_pings(io.intake.last_stream);
                     io.write(&frame);
                 }
                 tracing::debug!(remote = %self.peer, "got too many pings from the client");
@@ -571,6 +594,17 @@ impl<H: Handler> Connection<H> {
             }
         }
         false
+    }
+
+    /// Says goodbye to a client whose frames cannot be read any more.
+    fn is_broken(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(reason) = self.io.borrow().intake.broken() else { return false };
+        tracing::debug!(remote = %self.peer, %reason, "connection failed");
+        if let Phase::Open(connection) = &mut self.phase {
+            connection.abrupt_shutdown(reason);
+            let _ = connection.poll_accept(context);
+        }
+        true
     }
 
     fn poll_linger(&mut self, context: &mut Context<'_>, until: Instant) -> Poll<()> {
@@ -620,9 +654,9 @@ fn builder(settings: &Settings) -> Builder {
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(streams_max)
-        .max_header_list_size(HEADER_LIST_BYTES_MAX)
         .max_send_buffer_size(STREAM_SEND_BUFFER_BYTES)
         .data_frame_budget(SMALL_FRAMES_BUDGET_BYTES)
+        .max_local_error_reset_streams(Some(RESET_STREAMS_BY_FAULT_MAX))
         .max_pending_accept_reset_streams(RESET_STREAMS_PENDING_MAX);
     builder
 }

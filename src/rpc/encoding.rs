@@ -1,7 +1,6 @@
 //! What `grpc-encoding` says about messages: as they are, or packed with gzip.
 //!
-//! etcd happens to understand gzip, so clients may send it. Answers go out as they are, which every client has to accept;
-//! a database's answers are not worth a core's time. This is the one place that knows `flate2`.
+//! etcd happens to understand gzip, so clients may send it, and it answers in kind (`packing`).
 //!
 //! A few bytes can claim to be gigabytes: unpacking stops one byte behind the limit for messages, and a connection that
 //! unpacked DECOMPRESSED_BYTES_PER_TURN_MAX lets others run (`connection`; a stream after each message, `streams`).
@@ -11,7 +10,10 @@ use std::io::{self, Read};
 use bytes::Bytes;
 use flate2::bufread::MultiGzDecoder;
 
-use super::status::{Code, Status};
+use super::{
+    quoted::quoted,
+    status::{Code, Status},
+};
 
 /// How the messages of one call may be packed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,13 +24,13 @@ pub(super) enum Encoding {
 }
 
 impl Encoding {
-    /// By its name in the request's head, if there is one.
-    pub(super) fn find(name: Option<&str>) -> Result<Encoding, Status> {
+    /// By its name in the request's head; empty if there is none.
+    pub(super) fn find(name: &[u8]) -> Result<Encoding, Status> {
         match name {
-            None => Ok(Encoding::Identity),
-            Some("gzip") => Ok(Encoding::Gzip),
-            Some(name) => {
-                let text = format!("grpc: Decompressor is not installed for grpc-encoding {name:?}");
+            b"" | b"identity" => Ok(Encoding::Identity),
+            b"gzip" => Ok(Encoding::Gzip),
+            name => {
+                let text = format!("grpc: Decompressor is not installed for grpc-encoding {}", quoted(name));
                 Err(Status::new(Code::Unimplemented, text))
             }
         }
@@ -152,9 +154,9 @@ mod tests {
 
     #[test]
     fn names() {
-        assert_eq!(Encoding::find(None), Ok(Encoding::Identity));
-        assert_eq!(Encoding::find(Some("gzip")), Ok(Encoding::Gzip));
-        let status = Encoding::find(Some("snappy")).unwrap_err();
+        assert_eq!(Encoding::find(b""), Ok(Encoding::Identity));
+        assert_eq!(Encoding::find(b"gzip"), Ok(Encoding::Gzip));
+        let status = Encoding::find(b"snappy").unwrap_err();
         assert_eq!(status.code, Code::Unimplemented);
         assert_eq!(status.message, "grpc: Decompressor is not installed for grpc-encoding \"snappy\"");
     }

@@ -19,6 +19,10 @@ use super::{
 /// Size of the prefix in front of every message.
 pub(super) const PREFIX_BYTES: usize = 5;
 
+/// The first byte of the prefix.
+pub(super) const PLAIN: u8 = 0;
+pub(super) const COMPRESSED: u8 = 1;
+
 /// The most that is set aside for a message on its prefix's word alone.
 const TRUST_BYTES: usize = 64 * 1024;
 
@@ -34,7 +38,12 @@ pub struct Payload {
 impl Payload {
     /// One whole message. It must be shorter than 4 GiB.
     pub(super) fn message(body: Bytes) -> Payload {
-        Payload { prefix: prefix(body.len() as u64), prefix_sent: 0, body }
+        Payload { prefix: prefix(PLAIN, body.len() as u64), prefix_sent: 0, body }
+    }
+
+    /// One whole message that was compressed.
+    pub(super) fn packed(body: Bytes) -> Payload {
+        Payload { prefix: prefix(COMPRESSED, body.len() as u64), prefix_sent: 0, body }
     }
 
     /// Bytes as they are: a later piece of a message.
@@ -59,11 +68,11 @@ impl Buf for Payload {
     }
 }
 
-/// The prefix of an uncompressed message.
-pub(super) fn prefix(length: u64) -> [u8; PREFIX_BYTES] {
+/// The prefix of a message.
+pub(super) fn prefix(flag: u8, length: u64) -> [u8; PREFIX_BYTES] {
     let length = u32::try_from(length).expect("messages are limited to less than 4 GiB before");
     let [a, b, c, d] = length.to_be_bytes();
-    [0, a, b, c, d]
+    [flag, a, b, c, d]
 }
 
 /// Cuts messages out of the DATA of one stream.

@@ -19,10 +19,9 @@ use std::{
 
 use bytes::Bytes;
 use h2::server::SendResponse;
-use http::HeaderValue;
 use slab::Slab;
 
-use super::{call::Call, frame::Payload, handler::Reply, status::Code, status::Status};
+use super::{call::Call, frame::Payload, handler::Reply, head::Form, status::Code, status::Status};
 
 /// A call for the lifetime of its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +35,7 @@ pub(super) struct KeptCall {
     pub serial: u64,
     pub call: Call,
     pub request: Bytes,
-    pub content_type: HeaderValue,
+    pub form: Form,
     pub respond: SendResponse<Payload>,
     /// Who waits for the call to end without its reply.
     pub abandoned: Option<Waker>,

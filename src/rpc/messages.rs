@@ -6,7 +6,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    frame::prefix,
+    frame::{PLAIN, prefix},
     interceptors::Traffic,
     status::{Code, Status},
 };
@@ -32,7 +32,7 @@ impl Messages {
             // Refused as a whole when it is sent.
             return;
         }
-        self.small.extend_from_slice(&prefix(length as u64));
+        self.small.extend_from_slice(&prefix(PLAIN, length as u64));
         self.small.extend_from_slice(head);
         if body.len() < SHARED_BODY_BYTES_MIN {
             self.small.extend_from_slice(&body);

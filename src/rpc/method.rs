@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::status::{Code, Status};
+use super::{
+    quoted::{lossy, quoted},
+    status::{Code, Status},
+};
 
 /// One method of one service.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +32,7 @@ pub struct MethodId(pub u16);
 pub struct MethodTable {
     methods: &'static [Method],
     paths: Vec<String>,
-    by_path: HashMap<String, MethodId, ahash::RandomState>,
+    by_path: HashMap<Box<[u8]>, MethodId, ahash::RandomState>,
 }
 
 impl MethodTable {
@@ -37,7 +40,7 @@ impl MethodTable {
     pub fn new(methods: &'static [Method]) -> MethodTable {
         let paths: Vec<String> = methods.iter().map(|method| format!("/{}/{}", method.service, method.name)).collect();
         let by_path: HashMap<_, _, _> =
-            paths.iter().zip(0_u16..).map(|(path, number)| (path.clone(), MethodId(number))).collect();
+            paths.iter().zip(0_u16..).map(|(path, number)| (path.as_bytes().into(), MethodId(number))).collect();
         assert_eq!(by_path.len(), methods.len(), "method paths are distinct");
         MethodTable { methods, paths, by_path }
     }
@@ -56,21 +59,24 @@ impl MethodTable {
     }
 
     /// The method at `path`, or grpc-go's refusal.
-    pub(super) fn find(&self, path: &str) -> Result<MethodId, Status> {
+    pub(super) fn find(&self, path: &[u8]) -> Result<MethodId, Status> {
         match self.by_path.get(path) {
             Some(id) => Ok(*id),
             None => Err(self.unknown(path)),
         }
     }
 
-    fn unknown(&self, path: &str) -> Status {
-        let parts = path.strip_prefix('/').and_then(|path| path.rsplit_once('/'));
+    fn unknown(&self, path: &[u8]) -> Status {
+        let parts = path.strip_prefix(b"/").and_then(|path| {
+            let slash = path.iter().rposition(|byte| *byte == b'/')?;
+            Some((&path[..slash], &path[slash + 1..]))
+        });
         let text = match parts {
-            None => format!("malformed method name: {path:?}"),
-            Some((service, name)) if self.methods.iter().any(|method| method.service == service) => {
-                format!("unknown method {name} for service {service}")
+            None => format!("malformed method name: {}", quoted(path)),
+            Some((service, name)) if self.methods.iter().any(|method| method.service.as_bytes() == service) => {
+                format!("unknown method {} for service {}", lossy(name), lossy(service))
             }
-            Some((service, _)) => format!("unknown service {service}"),
+            Some((service, _)) => format!("unknown service {}", lossy(service)),
         };
         Status::new(Code::Unimplemented, text)
     }
@@ -88,15 +94,20 @@ mod tests {
     #[test]
     fn paths_are_found_or_refused_as_by_grpc_go() {
         let table = MethodTable::new(METHODS);
-        assert_eq!(table.find("/a.Watch/Watch"), Ok(MethodId(1)));
+        assert_eq!(table.find(b"/a.Watch/Watch"), Ok(MethodId(1)));
         for (path, message) in [
             ("/a.KV/Put", "unknown method Put for service a.KV"),
             ("/b.KV/Put", "unknown service b.KV"),
             ("/a/b/c", "unknown service a/b"),
             ("/x", "malformed method name: \"/x\""),
             ("*", "malformed method name: \"*\""),
+            ("", "malformed method name: \"\""),
+            ("foo", "malformed method name: \"foo\""),
+            ("a.KV/Range", "malformed method name: \"a.KV/Range\""),
+            ("/a.KV/Range?x=1", "unknown method Range?x=1 for service a.KV"),
+            ("/a.KV/R%61nge", "unknown method R%61nge for service a.KV"),
         ] {
-            assert_eq!(table.find(path), Err(Status::new(Code::Unimplemented, message)));
+            assert_eq!(table.find(path.as_bytes()), Err(Status::new(Code::Unimplemented, message)));
         }
     }
 }

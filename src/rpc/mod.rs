@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!                     one task per connection, one turn per wake-up
-//!  socket --recv--> turn_io --> h2 --> accept all requests that are there ----> handler.unary(..) -> Some(reply) --\
+//!  socket --recv--> intake --> h2 --> accept all requests that are there ----> handler.unary(..) -> Some(reply) --\
 //!                                        |  (half messages wait in `slow`)            \-> None: Responder kept      |
 //!                                        \-> streaming: Inbound/Outbound to the handler's task        |            |
 //!                     inbox (replies from other tasks) <---------------------------------------------/            |
@@ -20,9 +20,9 @@
 //! 4. A connection's task never runs for more than a bounded batch before the core's other tasks get their turn.
 //!
 //! Per unary request answered in its turn: no task, no timer, no lock shared between threads; allocations are those of
-//! h2's header maps (4) and the answer's bytes.
+//! h2's header maps for the answer and the answer's bytes.
 //!
-//! Deliberately absent: compressed answers (`encoding`), client-streaming kind (no method of etcd's), reflection.
+//! Deliberately absent: client-streaming kind (no method of etcd's), reflection.
 //! On the read and the write path this is the second step and the last.
 
 mod answer;
@@ -33,11 +33,16 @@ mod drain;
 mod encoding;
 mod frame;
 mod handler;
+mod head;
+pub mod hpack;
 mod inbox;
+mod intake;
 mod interceptors;
 mod messages;
 mod method;
+mod packing;
 mod pings;
+mod quoted;
 mod ready;
 mod receiving;
 mod server;

@@ -1,7 +1,7 @@
 //! A client's pings: counted as they go by, and punished as grpc-go does.
 //!
-//! h2 answers pings by itself and shows them to nobody, so a [`FrameWalker`] looks at the frame headers of the input, and another
-//! at those of the output: a large answer leaves h2 in pieces, and a client pings between them to learn how much the way holds.
+//! h2 answers pings by itself and shows them to nobody, so `intake` counts them, and a [`FrameWalker`] looks at the frames of
+//! the output: a large answer leaves h2 in pieces, and a client pings between them to learn how much the way holds.
 //! A [`PingPolicy`] decides: a ping that follows the one before too closely is a strike, anything the server sends on a
 //! stream forgives all strikes, and the third strike ends the connection with `too_many_pings`.
 
@@ -9,44 +9,28 @@ use std::time::{Duration, Instant};
 
 use crate::base::limits::PING_STRIKES_MAX;
 
-const PREFACE_BYTES: usize = 24;
 const HEADER_BYTES: usize = 9;
 const TYPE_DATA: u8 = 0;
 const TYPE_HEADERS: u8 = 1;
-const TYPE_PING: u8 = 6;
 const TYPE_GO_AWAY: u8 = 7;
-const FLAG_ACK: u8 = 1;
 const ENHANCE_YOUR_CALM: u32 = 11;
 const TOO_MANY_PINGS: &[u8] = b"too_many_pings";
 
 /// Without streams a ping is expected at most this often (grpc-go's `defaultPingTimeout`).
 const IDLE_PING_INTERVAL: Duration = Duration::from_secs(2 * 60 * 60);
 
-/// Follows frame boundaries through the bytes of one direction of a connection.
+/// Follows frame boundaries through the bytes that a server sends.
+#[derive(Default)]
 pub(super) struct FrameWalker {
     /// Bytes until the next frame header.
     skip: usize,
     header: [u8; HEADER_BYTES],
     header_filled: usize,
-    /// Pings (not answers to ours) seen since the last [`FrameWalker::take_pings`].
-    pings: u32,
     /// Headers or data went by since the last [`FrameWalker::take_on_stream`].
     on_stream: bool,
-    /// Highest stream seen.
-    pub last_stream: u32,
 }
 
 impl FrameWalker {
-    /// What a client sends: its preface comes first.
-    pub(super) fn of_client() -> FrameWalker {
-        FrameWalker { skip: PREFACE_BYTES, ..FrameWalker::of_server() }
-    }
-
-    /// What a server sends.
-    pub(super) fn of_server() -> FrameWalker {
-        FrameWalker { skip: 0, header: [0; HEADER_BYTES], header_filled: 0, pings: 0, on_stream: false, last_stream: 0 }
-    }
-
     pub(super) fn walk(&mut self, mut bytes: &[u8]) {
         loop {
             let skipped = self.skip.min(bytes.len());
@@ -63,30 +47,14 @@ impl FrameWalker {
                 return;
             }
             self.header_filled = 0;
-            self.on_header();
+            let [a, b, c, kind, ..] = self.header;
+            self.skip = u32::from_be_bytes([0, a, b, c]) as usize;
+            self.on_stream |= kind == TYPE_DATA || kind == TYPE_HEADERS;
         }
-    }
-
-    pub(super) fn take_pings(&mut self) -> u32 {
-        std::mem::take(&mut self.pings)
     }
 
     pub(super) fn take_on_stream(&mut self) -> bool {
         std::mem::take(&mut self.on_stream)
-    }
-
-    fn on_header(&mut self) {
-        let [a, b, c, kind, flags, stream @ ..] = self.header;
-        self.skip = u32::from_be_bytes([0, a, b, c]) as usize;
-        match kind {
-            TYPE_PING if flags & FLAG_ACK == 0 => self.pings += 1,
-            TYPE_HEADERS => {
-                self.on_stream = true;
-                self.last_stream = self.last_stream.max(u32::from_be_bytes(stream) & 0x7fff_ffff);
-            }
-            TYPE_DATA => self.on_stream = true,
-            _ => {}
-        }
     }
 }
 
@@ -135,16 +103,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pings_are_seen_however_the_bytes_are_cut() {
-        let mut wire = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-        wire.extend([0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
-        wire.extend([0, 0, 2, 1, 4, 0, 0, 0, 9, 0, 0]);
-        wire.extend([0, 0, 8, 6, 1, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
-        wire.extend([0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
-        for step in 1..wire.len() {
-            let mut walker = FrameWalker::of_client();
-            wire.chunks(step).for_each(|piece| walker.walk(piece));
-            assert_eq!((walker.take_pings(), walker.last_stream), (2, 9), "in pieces of {step}");
+    fn frames_of_streams_are_seen_however_the_bytes_are_cut() {
+        let ping = [0, 0, 8, 6, 1, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+        let headers = [0, 0, 2, 1, 4, 0, 0, 0, 9, 0, 0];
+        for step in 1..30 {
+            let mut walker = FrameWalker::default();
+            [ping, ping].concat().chunks(step).for_each(|piece| walker.walk(piece));
+            assert!(!walker.take_on_stream(), "in pieces of {step}");
+            [&headers[..], &ping].concat().chunks(step).for_each(|piece| walker.walk(piece));
+            assert!(walker.take_on_stream(), "in pieces of {step}");
+            assert!(!walker.take_on_stream());
         }
     }
 

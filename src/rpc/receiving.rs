@@ -4,12 +4,11 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use h2::{RecvStream, server::SendResponse};
-use http::HeaderValue;
 
 use super::{
     call::Call,
-    encoding::Encoding,
     frame::{Assembler, Payload},
+    head::Form,
     status::{Code, Status},
 };
 
@@ -20,7 +19,7 @@ const RELEASE_FROM_BYTES: usize = 1024;
 pub(super) struct Receiving {
     pub serial: u64,
     pub call: Call,
-    pub content_type: HeaderValue,
+    pub form: Form,
     pub respond: SendResponse<Payload>,
     stream: RecvStream,
     assembler: Assembler,
@@ -37,14 +36,9 @@ pub(super) enum Received {
 }
 
 impl Receiving {
-    pub(super) fn new(
-        call: Call,
-        content_type: HeaderValue,
-        respond: SendResponse<Payload>,
-        stream: RecvStream,
-        encoding: Encoding,
-    ) -> Receiving {
-        Receiving { serial: 0, call, content_type, respond, stream, assembler: Assembler::new(encoding) }
+    pub(super) fn new(call: Call, form: Form, respond: SendResponse<Payload>, stream: RecvStream) -> Receiving {
+        let assembler = Assembler::new(form.encoding);
+        Receiving { serial: 0, call, form, respond, stream, assembler }
     }
 
     /// Bytes held for the message.

@@ -17,15 +17,16 @@ use std::{
 
 use bytes::Bytes;
 use h2::{RecvStream, SendStream, server::SendResponse};
-use http::HeaderValue;
 
 use super::{
     answer,
     encoding::Encoding,
-    frame::{Assembler, PREFIX_BYTES, Payload, prefix},
+    frame::{Assembler, COMPRESSED, PLAIN, PREFIX_BYTES, Payload, prefix},
+    head::Form,
     inbox::unanswered,
     interceptors::Traffic,
     messages::Messages,
+    packing::{pack_in_slices, packs},
     status::{Code, Status},
 };
 use crate::base::limits::{SEND_BYTES_MAX, STREAM_SEND_BUFFER_BYTES};
@@ -140,7 +141,7 @@ pub struct Outbound {
     respond: SendResponse<Payload>,
     /// There from the first message on.
     stream: Option<SendStream<Payload>>,
-    content_type: HeaderValue,
+    form: Form,
     state: Rc<StreamState>,
     sent: Traffic,
     /// `None` once the call has ended.
@@ -150,11 +151,11 @@ pub struct Outbound {
 impl Outbound {
     pub(super) fn new(
         respond: SendResponse<Payload>,
-        content_type: HeaderValue,
+        form: Form,
         state: Rc<StreamState>,
         on_end: StreamEnd,
     ) -> Outbound {
-        Outbound { respond, stream: None, content_type, state, sent: Traffic::default(), on_end: Some(on_end) }
+        Outbound { respond, stream: None, form, state, sent: Traffic::default(), on_end: Some(on_end) }
     }
 
     /// Sends one message; returns when all of it is queued, which may have to wait for the client to read.
@@ -164,13 +165,7 @@ impl Outbound {
             let text = format!("trying to send message larger than max ({length} vs. {SEND_BYTES_MAX})");
             return Err(Status::new(Code::ResourceExhausted, text));
         }
-        let room = self.room(PREFIX_BYTES + length).await?;
-        if room >= PREFIX_BYTES + length {
-            self.queue(Payload::message(message))?;
-        } else {
-            self.send_pieces(Bytes::copy_from_slice(&prefix(length as u64))).await?;
-            self.send_pieces(message).await?;
-        }
+        self.send_one(message).await?;
         self.sent.add(length);
         Ok(())
     }
@@ -178,8 +173,13 @@ impl Outbound {
     /// Sends several messages as one; returns when all of them are queued, which may have to wait for the client to read.
     pub async fn send_all(&mut self, messages: Messages) -> Result<(), Status> {
         let sent = messages.traffic;
-        for piece in messages.into_pieces()? {
-            self.send_pieces(piece).await?;
+        let pieces = messages.into_pieces()?;
+        if self.form.encoding == Encoding::Gzip {
+            self.send_each(pieces).await?;
+        } else {
+            for piece in pieces {
+                self.send_pieces(piece).await?;
+            }
         }
         self.sent.messages += sent.messages;
         self.sent.bytes += sent.bytes;
@@ -211,6 +211,33 @@ impl Outbound {
         reset.map(|_| Status::canceled())
     }
 
+    /// Framed messages, one by one, so that each can be compressed.
+    async fn send_each(&mut self, pieces: Vec<Bytes>) -> Result<(), Status> {
+        let mut assembler = Assembler::default();
+        for piece in pieces {
+            assembler.push(piece);
+            while let Some(message) = assembler.next(SEND_BYTES_MAX as usize)? {
+                self.send_one(message).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn send_one(&mut self, message: Bytes) -> Result<(), Status> {
+        let (flag, message) = match packs(self.form.encoding, message.len() as u64) {
+            true => (COMPRESSED, pack_in_slices(&message).await),
+            false => (PLAIN, message),
+        };
+        let length = message.len();
+        let room = self.room(PREFIX_BYTES + length).await?;
+        if room >= PREFIX_BYTES + length {
+            let payload = if flag == PLAIN { Payload::message(message) } else { Payload::packed(message) };
+            return self.queue(payload);
+        }
+        self.send_pieces(Bytes::copy_from_slice(&prefix(flag, length as u64))).await?;
+        self.send_pieces(message).await
+    }
+
     async fn send_pieces(&mut self, mut bytes: Bytes) -> Result<(), Status> {
         while !bytes.is_empty() {
             let room = self.room(bytes.len()).await?;
@@ -239,8 +266,7 @@ impl Outbound {
     /// The stream, after the response's head.
     fn open(&mut self) -> Result<&mut SendStream<Payload>, Status> {
         if self.stream.is_none() {
-            let stream =
-                self.respond.send_response(answer::head(&self.content_type), false).map_err(|_| Status::canceled())?;
+            let stream = self.respond.send_response(answer::head(&self.form), false).map_err(|_| Status::canceled())?;
             self.stream = Some(stream);
         }
         self.stream.as_mut().ok_or_else(Status::canceled)
@@ -254,7 +280,7 @@ impl Outbound {
             Some(stream) => {
                 let _ = stream.send_trailers(answer::trailers(&status));
             }
-            None => answer::send_status(&mut self.respond, http::StatusCode::OK, &self.content_type, &status),
+            None => answer::send_status(&mut self.respond, http::StatusCode::OK, &self.form.content_type, &status),
         }
         on_end(status.code, self.state.received.get(), self.sent);
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! begin    socket --recv--> core's input buffer --\
-//! turn                                              h2 (reads until "nothing there", writes as it likes)
+//! turn                               intake --> h2 (reads until "nothing there", writes as it likes)
 //! end      socket <--send-- core's output buffer <-/
 //! ```
 //!
@@ -25,7 +25,7 @@ use std::{
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::pings::FrameWalker;
+use super::{intake::Intake, pings::FrameWalker};
 use crate::{
     base::limits::{TURN_INPUT_BYTES, TURN_OUTPUT_BYTES},
     os::net::Socket,
@@ -61,8 +61,8 @@ pub(super) struct TurnIo {
     more: bool,
     ended: bool,
     send_closed: bool,
-    /// Watches the client's frames go by; it sees every byte once, when it leaves the socket.
-    pub walker: FrameWalker,
+    /// Everything h2 reads comes through here.
+    pub intake: Intake,
     /// Watches h2's frames go by, when they are written.
     pub output_walker: FrameWalker,
 }
@@ -70,8 +70,6 @@ pub(super) struct TurnIo {
 impl TurnIo {
     /// `first` was read from `socket` already.
     pub(super) fn new(socket: Socket, first: Bytes, buffers: Rc<RefCell<CoreBuffers>>) -> TurnIo {
-        let mut walker = FrameWalker::of_client();
-        walker.walk(&first);
         TurnIo {
             socket,
             buffers,
@@ -82,8 +80,8 @@ impl TurnIo {
             more: false,
             ended: false,
             send_closed: false,
-            walker,
-            output_walker: FrameWalker::of_server(),
+            intake: Intake::new(),
+            output_walker: FrameWalker::default(),
         }
     }
 
@@ -103,7 +101,6 @@ impl TurnIo {
                 self.ended = count == 0;
                 self.more = count == buffers.input.len();
                 (self.input_from, self.input_to) = (0, count);
-                self.walker.walk(&buffers.input[..count]);
                 Ok(count)
             }
         }
@@ -136,7 +133,6 @@ impl TurnIo {
             Poll::Ready(Err(error)) => Err(error),
             Poll::Ready(Ok(count)) => {
                 self.ended = count == 0;
-                self.walker.walk(&buffers.input[..count]);
                 self.leftover = Bytes::copy_from_slice(&buffers.input[..count]);
                 Ok(true)
             }
@@ -206,18 +202,19 @@ pub(super) struct H2Io(pub Rc<RefCell<TurnIo>>);
 impl AsyncRead for H2Io {
     fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let io = &mut *self.0.borrow_mut();
-        if !io.leftover.is_empty() {
-            let count = io.leftover.len().min(into.remaining());
-            into.put_slice(&io.leftover.split_to(count));
+        let filled = into.filled().len();
+        let used = io.intake.pass(&io.leftover, into);
+        io.leftover.advance(used);
+        if io.leftover.is_empty() {
+            let buffers = io.buffers.borrow();
+            io.input_from += io.intake.pass(&buffers.input[io.input_from..io.input_to], into);
+        }
+        if into.filled().len() > filled {
             return Poll::Ready(Ok(()));
         }
-        if io.input_from < io.input_to {
-            let count = (io.input_to - io.input_from).min(into.remaining());
-            into.put_slice(&io.buffers.borrow().input[io.input_from..io.input_from + count]);
-            io.input_from += count;
-            return Poll::Ready(Ok(()));
-        }
-        if io.ended { Poll::Ready(Ok(())) } else { Poll::Pending }
+        io.intake.on_drained();
+        // Of a broken connection h2 sees no end: it is closed by its task.
+        if io.ended && io.intake.broken().is_none() { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 }
 

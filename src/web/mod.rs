@@ -4,13 +4,14 @@
 //! |---|---|
 //! | `/version` | versions as JSON |
 //! | `/health`, `/livez`, `/readyz` and their checks | see `probes` |
-//! | `/metrics` | see `exposition` |
+//! | `/metrics` | see `exposition`; compressed for clients that ask for it (`compression`) |
 //! | `/debug/vars` | command line, limits and Raft's state as JSON |
 //!
 //! The listeners of `--listen-metrics-urls` have the probes and the metrics only, and say nothing of origins.
 //!
 //! As with etcd any origin may read them, a path that is not in its shortest form is redirected to it, and OPTIONS is always fine.
 
+mod compression;
 pub mod exposition;
 mod plain;
 pub mod probes;
@@ -94,7 +95,10 @@ async fn health_page(front: &Services, request: &WebRequest) -> WebResponse {
     }
     match request.path.as_str() {
         "/health" => probes::health(front, request).await,
-        "/metrics" => WebResponse::new(StatusCode::OK, CONTENT_TYPE, exposition::page(front.shared())),
+        "/metrics" => {
+            let page = WebResponse::new(StatusCode::OK, CONTENT_TYPE, exposition::page(front.shared()));
+            compression::compressed(&request.headers, page)
+        }
         path => match probes::find(path) {
             Some(probe) => probes::run(front, request, probe).await,
             None => error(StatusCode::NOT_FOUND, "404 page not found"),

@@ -12,21 +12,13 @@ use tokio::{
 
 use crate::harness::{
     self,
+    frames::{
+        CONTINUATION, DATA, END_STREAM, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS, WINDOW_UPDATE, frame, head,
+        literals,
+    },
     grpc::Connection,
     server::{self, Program, Server},
 };
-
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Frame types of HTTP/2 (RFC 9113, section 6).
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
 
 const RANDOM_CONNECTIONS: usize = 200;
 const FLOOD_FRAMES: u32 = 20_000;
@@ -85,13 +77,13 @@ pub fn half_requests() {
 /// One header too long, too many headers, and headers that never end.
 pub fn huge_headers() {
     against_a_server(async |victim: &Victim| {
-        let long = [literal("x-long", &"y".repeat(60_000)), literal("x-more", "z")].concat();
-        victim.throw(&opened(&header_frames(1, &long))).await;
-        let many: Vec<u8> = (0..20_000).flat_map(|number| literal(&format!("x-{number}"), "v")).collect();
-        victim.throw(&opened(&header_frames(1, &many))).await;
-        let mut endless = frame(HEADERS, 0, 1, &literal("x-first", "v"));
+        let long = literals(&[("x-long", &*"y".repeat(60_000)), ("x-more", "z")]);
+        victim.throw(&opened(&head(1, &long))).await;
+        let many: Vec<u8> = (0..20_000).flat_map(|number| literals(&[(format!("x-{number}"), "v")])).collect();
+        victim.throw(&opened(&head(1, &many))).await;
+        let mut endless = frame(HEADERS, 0, 1, &literals(&[("x-first", "v")]));
         for _ in 0..FLOOD_FRAMES {
-            endless.extend(frame(CONTINUATION, 0, 1, &literal("x-next", "v")));
+            endless.extend(frame(CONTINUATION, 0, 1, &literals(&[("x-next", "v")])));
         }
         victim.throw(&opened(&endless)).await;
         let http1 = format!("GET /version HTTP/1.1\r\nx-long: {}\r\n\r\n", "y".repeat(4 << 20));
@@ -107,16 +99,16 @@ pub fn frame_floods() {
         ("pings", |_| frame(PING, 0, 0, b"12345678")),
         ("window updates", |_| frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1])),
         ("empty data", |number| match number {
-            0 => header_frames(1, &request_headers()),
+            0 => head(1, &request_headers()),
             _ => frame(DATA, 0, 1, b""),
         }),
         // Opened and reset at once, over and over ("rapid reset").
         ("resets", |number| {
             let stream = number * 2 + 1;
             let cancel = u32::from(Reason::CANCEL).to_be_bytes();
-            [header_frames(stream, &request_headers()), frame(RST_STREAM, 0, stream, &cancel)].concat()
+            [head(stream, &request_headers()), frame(RST_STREAM, 0, stream, &cancel)].concat()
         }),
-        ("streams left open", |number| header_frames(number * 2 + 1, &request_headers())),
+        ("streams left open", |number| head(number * 2 + 1, &request_headers())),
     ];
     against_a_server(async |victim: &Victim| {
         for (name, flood) in floods {
@@ -212,61 +204,18 @@ fn opened(frames: &[u8]) -> Vec<u8> {
     [PREFACE, &frame(SETTINGS, 0, 0, b""), frames].concat()
 }
 
-/// A frame: length (24 bits), type, flags, stream, payload.
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).expect("frames are short").to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
-/// A header block cut into HEADERS and CONTINUATION frames of the size every peer must take.
-fn header_frames(stream: u32, block: &[u8]) -> Vec<u8> {
-    const FRAME_BYTES_MAX: usize = 16_384;
-    let count = block.len().div_ceil(FRAME_BYTES_MAX);
-    let pieces = block.chunks(FRAME_BYTES_MAX).enumerate();
-    pieces
-        .flat_map(|(position, piece)| {
-            let kind = if position == 0 { HEADERS } else { CONTINUATION };
-            frame(kind, if position + 1 == count { END_HEADERS } else { 0 }, stream, piece)
-        })
-        .collect()
-}
-
 fn request_headers() -> Vec<u8> {
-    [
-        literal(":method", "POST"),
-        literal(":scheme", "http"),
-        literal(":path", "/etcdserverpb.KV/Range"),
-        literal(":authority", "localhost"),
-        literal("content-type", "application/grpc"),
-        literal("te", "trailers"),
-    ]
-    .concat()
+    literals(&[
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", "/etcdserverpb.KV/Range"),
+        (":authority", "localhost"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    ])
 }
 
 fn range_request(stream: u32) -> Vec<u8> {
     let message = [0, 0, 0, 0, 3, 0x0a, 1, b'a'];
-    [header_frames(stream, &request_headers()), frame(DATA, END_STREAM, stream, &message)].concat()
-}
-
-/// A header as HPACK's "literal without indexing, new name" (RFC 7541, 6.2.2), without Huffman coding.
-fn literal(name: &str, value: &str) -> Vec<u8> {
-    [&[0], &string(name)[..], &string(value)[..]].concat()
-}
-
-fn string(text: &str) -> Vec<u8> {
-    // An integer with a 7-bit prefix (5.1).
-    let mut bytes = Vec::new();
-    if text.len() < 127 {
-        bytes.push(u8::try_from(text.len()).expect("below 127"));
-    } else {
-        bytes.push(127);
-        let mut rest = text.len() - 127;
-        while rest >= 128 {
-            bytes.push(u8::try_from(rest % 128 + 128).expect("a byte"));
-            rest /= 128;
-        }
-        bytes.push(u8::try_from(rest).expect("below 128"));
-    }
-    bytes.extend_from_slice(text.as_bytes());
-    bytes
+    [head(stream, &request_headers()), frame(DATA, END_STREAM, stream, &message)].concat()
 }

@@ -53,6 +53,7 @@ mod watch;
 mod watch_flow;
 mod watch_requests;
 mod wire;
+mod wire_frames;
 
 use std::env;
 
@@ -142,6 +143,7 @@ fn main() {
         with_reference_3_7("kubernetes::requests_agree", kubernetes::requests_agree),
         with_reference_3_7("wire::transport_agrees", wire::transport_agrees),
         with_reference_3_7("wire::http1_agrees", wire::http1_agrees),
+        with_reference_3_7("wire_frames::frames_agree", wire_frames::frames_agree),
         with_reference_3_7("pages::pages_agree", pages::pages_agree),
         with_reference_3_7("pages::reports_agree", pages::reports_agree),
         with_reference_3_7("metrics::families_agree", metrics::families_agree),

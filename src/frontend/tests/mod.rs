@@ -2,7 +2,9 @@
 
 mod abuse;
 mod calls;
+mod heads;
 mod lifetime;
+mod packed;
 mod server;
 mod web;
 

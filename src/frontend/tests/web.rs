@@ -43,3 +43,26 @@ fn requests_that_are_refused() {
         assert!(exchange(address, large.as_bytes()).await.starts_with("HTTP/1.1 413"));
     });
 }
+
+/// The status lines are those of Go's server.
+#[test]
+fn hosts() {
+    with_server(Settings::default(), |address, _| async move {
+        for (head, status) in [
+            ("GET /a HTTP/1.1\r\n", "HTTP/1.1 400 Bad Request: missing required Host header"),
+            ("GET http://x/a HTTP/1.1\r\n", "HTTP/1.1 400 Bad Request: missing required Host header"),
+            ("GET /a HTTP/1.1\r\nhost: x\r\nhost: x\r\n", "HTTP/1.1 400 Bad Request"),
+            ("GET /a HTTP/1.1\r\nhost: a b\r\n", "HTTP/1.1 400 Bad Request: malformed Host header"),
+            ("GET /a HTTP/1.1\r\nhost: a/b\r\n", "HTTP/1.1 400 Bad Request: malformed Host header"),
+            ("GET /a HTTP/1.1\r\nhost:\r\nconnection: close\r\n", "HTTP/1.1 200 OK"),
+            ("GET /a HTTP/1.1\r\nhost: [::1]:80,b;c=d\r\nconnection: close\r\n", "HTTP/1.1 200 OK"),
+            ("GET /a HTTP/1.0\r\n", "HTTP/1.0 200 OK"),
+        ] {
+            let answer = exchange(address, format!("{head}\r\n").as_bytes()).await;
+            assert_eq!(answer.lines().next(), Some(status), "{head:?}");
+            if let Some((_, reason)) = status.split_once("400 ") {
+                assert!(answer.ends_with(&format!("\r\n\r\n400 {reason}")), "{answer}");
+            }
+        }
+    });
+}

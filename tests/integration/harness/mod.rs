@@ -3,6 +3,7 @@
 //! ```text
 //!   test ──┬── server     starts ringd or etcd in a directory, waits for its log line, stops or kills it
 //!          ├── grpc       any request, also a wrong one, and everything the answer is made of
+//!          ├── frames     HTTP/2 without a library, frame by frame
 //!          ├── stream     a gRPC call that goes on in both directions
 //!          ├── pair       ringd and etcd side by side, asked the same
 //!          ├── watching   a watch stream, and what its watchers were told
@@ -18,6 +19,7 @@
 //! 4. Randomness starts from a printed seed; `RINGD_SEED` replays it.
 
 pub mod etcdctl;
+pub mod frames;
 pub mod grpc;
 pub mod masked;
 pub mod pair;
