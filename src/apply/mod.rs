@@ -49,7 +49,10 @@ use crate::{
         log_entry::{ConfState, EntryKind, LogEntry},
         refusal::Refusal,
     },
-    cluster::membership::{Downgrade, Member, Membership},
+    cluster::{
+        change::{Change as MemberChange, ChangeError, Effect},
+        membership::{Downgrade, Membership},
+    },
     lease::Lessor,
     mvcc::{self, Change, Committed, CompactStep, Store},
     pagefile::CommitError,
@@ -87,8 +90,9 @@ pub struct Applier {
 pub enum Applied {
     /// Nobody here waits for it.
     Nothing,
-    /// The caller tells consensus and hands the resulting members to [`Applier::set_conf_state`].
-    ConfChange { id: u64, change: raftpb::ConfChange },
+    /// The caller tells consensus and hands the resulting members to [`Applier::set_conf_state`]. A change that was refused names
+    /// node 0: consensus takes it in, and nothing follows from it.
+    ConfChange { id: u64, change: raftpb::ConfChange, outcome: Result<(), Refusal> },
     /// The encoded response, or why not.
     Answered { id: u64, outcome: Result<Bytes, Refusal> },
     /// The answer follows from [`Applier::compact_step`].
@@ -102,8 +106,8 @@ pub enum Applied {
 pub enum ApplyFailure {
     #[error("entry {index} is no request: {source}")]
     Entry { index: u64, source: prost::DecodeError },
-    #[error("entry {index}: conf change of a member without its description: {source}")]
-    ConfChange { index: u64, source: serde_json::Error },
+    #[error("entry {index}, a conf change: {source}")]
+    ConfChange { index: u64, source: ChangeError },
     #[error("entry {index} asks for something this version does not know (field {field}): the member must be upgraded")]
     Unknown { index: u64, field: u32 },
     #[error("entry {found} follows entry {applied}")]
@@ -400,22 +404,19 @@ impl Applier {
 
     fn apply_conf_change(&mut self, entry: &LogEntry) -> Result<Applied, ApplyFailure> {
         let index = entry.index;
-        let change =
+        let mut change =
             raftpb::ConfChange::decode(entry.data.clone()).map_err(|source| ApplyFailure::Entry { index, source })?;
-        let membership = Arc::make_mut(&mut self.membership);
-        match change.r#type() {
-            raftpb::ConfChangeType::ConfChangeRemoveNode => {
-                membership.remove(change.node_id());
-                state::remove_member(&mut self.backend, change.node_id());
-            }
-            _ => {
-                let member: Member = serde_json::from_slice(change.context())
-                    .map_err(|source| ApplyFailure::ConfChange { index, source })?;
-                state::put_member(&mut self.backend, &member);
-                membership.add(member);
-            }
+        let meaning = MemberChange::of(&change).map_err(|source| ApplyFailure::ConfChange { index, source })?;
+        let outcome = self.membership.check(&meaning);
+        match outcome {
+            Err(_) => change.node_id = Some(0),
+            Ok(()) => match Arc::make_mut(&mut self.membership).change(meaning) {
+                Effect::Put(member) => state::put_member(&mut self.backend, member),
+                Effect::Removed(id) => state::remove_member(&mut self.backend, id),
+                Effect::Nothing => {}
+            },
         }
-        Ok(Applied::ConfChange { id: change.id(), change })
+        Ok(Applied::ConfChange { id: change.id(), change, outcome })
     }
 
     /// Stores who takes part in consensus after a conf change.

@@ -241,6 +241,8 @@ pub const HASH_RECORDS_PER_SLICE: usize = 512;
 pub const QUOTA_BYTES_SUGGESTED_MAX: i64 = 8 << 30;
 /// How often the version of the cluster is looked at.
 pub const VERSION_CHECK_MS: u64 = 4_000;
+/// Between two pings of a client on one connection, at least: what servers of etcd and gRPC bear.
+pub const CLIENT_PING_MS_MIN: u64 = 10_000;
 /// How long a client waits for the answer to its first beat of a lease, and before it opens another stream for beats.
 pub const CLIENT_FIRST_BEAT_MS: u64 = 5_000;
 pub const CLIENT_KEEP_ALIVE_PAUSE_MS: u64 = 500;

@@ -5,6 +5,7 @@
 //!    -> again while the rules say so            who may repeat what, and when retry.rs
 //!       -> the next endpoint in the ring        dials lazily, skips the dead  balance.rs
 //!          -> one HTTP/2 stream                 gRPC frames, metadata, status transport.rs
+//!             over a connection that pings       ends one that is dead       pings.rs
 //!
 //! Client::watch       opened again behind the last revision seen              watch.rs
 //! Client::keep_alive  a lease for as long as it is asked for                  lease.rs
@@ -28,6 +29,7 @@ pub mod error;
 pub mod lease;
 pub mod lock;
 pub mod method;
+mod pings;
 mod queue;
 pub mod retry;
 pub mod session;
@@ -57,6 +59,10 @@ pub struct Options {
     pub endpoints: Vec<String>,
     /// Bound of one connection attempt, and of the authentication at the start.
     pub dial_timeout: Duration,
+    /// While calls are open, a connection is pinged this often, but not more often than every 10 seconds; zero: never.
+    pub ping_after: Duration,
+    /// A connection whose ping is not answered for so long is given up.
+    pub ping_timeout: Duration,
     /// Name and password; a token is fetched with them and renewed when the server asks for it.
     pub user: Option<(String, String)>,
     /// A ready-made token (JWT); never renewed.
@@ -72,6 +78,8 @@ impl Default for Options {
         Self {
             endpoints: vec!["127.0.0.1:2379".to_owned()],
             dial_timeout: Duration::from_secs(2),
+            ping_after: Duration::ZERO,
+            ping_timeout: Duration::ZERO,
             user: None,
             token: None,
             request_bytes_max: crate::base::limits::CLIENT_REQUEST_BYTES_MAX,
@@ -126,6 +134,11 @@ impl Client {
     /// The endpoints as given.
     pub fn endpoints(&self) -> &[String] {
         &self.shared.options.endpoints
+    }
+
+    /// Why nothing can be sent now: what the last attempts to connect ended with, where all endpoints refused.
+    pub fn trouble(&self) -> Option<String> {
+        self.shared.ring.trouble()
     }
 
     /// One request, one response; retried by the rules of [`retry`].

@@ -25,7 +25,7 @@ use self::{
     flags::{NOT_SERVED, command, go_style, refused_by_clap},
     values::Values,
 };
-use crate::service::retention::Policy;
+use crate::{cluster::initial::InitialCluster, service::retention::Policy};
 
 /// Everything a member is started with.
 #[derive(Clone, Debug)]
@@ -36,10 +36,8 @@ pub struct Config {
     pub listen_client: Vec<SocketAddr>,
     pub advertise_client_urls: Vec<String>,
     pub listen_peer_urls: Vec<String>,
-    pub advertise_peer_urls: Vec<String>,
-    /// Name and peer URL of each initial member, as given.
-    pub initial_cluster: Vec<(String, String)>,
-    pub cluster_token: String,
+    /// The first members of a new cluster, this one among them.
+    pub initial_cluster: InitialCluster,
     pub heartbeat: Duration,
     pub election: Duration,
     pub pre_vote: bool,

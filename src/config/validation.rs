@@ -5,6 +5,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use super::{Config, Cores, Refused, flags::DEPRECATED, gates, invalid, refuse, values::Values};
 use crate::{
     base::{go_duration, limits},
+    cluster::initial::InitialCluster,
+    os::net::resolve,
     service::retention::Policy,
 };
 
@@ -20,18 +22,15 @@ impl Values {
             let text = "--advertise-client-urls is required when --listen-client-urls is set explicitly";
             return Err(refuse(1, text));
         }
-        let advertise_peer_urls = self.list("initial-advertise-peer-urls");
         let (heartbeat, election) = self.raft_times()?;
         Ok(Config {
-            initial_cluster: self.initial_cluster(&name, &advertise_peer_urls)?,
+            initial_cluster: self.initial_cluster(&name)?,
             name,
             data_dir,
             wal_dir: Some(self.text("wal-dir")).filter(|text| !text.is_empty()).map(PathBuf::from),
             listen_client: self.listen("listen-client-urls")?,
             advertise_client_urls: self.urls("advertise-client-urls")?,
             listen_peer_urls: self.urls("listen-peer-urls")?,
-            advertise_peer_urls,
-            cluster_token: self.text("initial-cluster-token").to_owned(),
             heartbeat,
             election,
             pre_vote: self.boolean("pre-vote")?,
@@ -131,34 +130,19 @@ impl Values {
         Err(refuse(1, text))
     }
 
-    fn initial_cluster(&self, name: &str, advertised: &[String]) -> Result<Vec<(String, String)>, Refused> {
-        let members = match self.text("initial-cluster") {
-            "" => advertised.iter().map(|url| (name.to_owned(), url.clone())).collect::<Vec<_>>(),
-            text => text
-                .split(',')
-                .map(|item| item.split_once('=').map(|(name, url)| (name.trim().to_owned(), url.trim().to_owned())))
-                .collect::<Option<Vec<_>>>()
-                .ok_or_else(|| invalid("initial-cluster", text, "name=url,name=url is expected"))?,
+    fn initial_cluster(&self, name: &str) -> Result<InitialCluster, Refused> {
+        let (token, advertised) = (self.text("initial-cluster-token"), self.text("initial-advertise-peer-urls"));
+        let cluster = match self.text("initial-cluster") {
+            "" => InitialCluster::single(name, token, advertised),
+            text => InitialCluster::parse(name, text, token, advertised, resolve),
         };
-        if !members.iter().any(|(member, _)| member == name) {
-            let text = format!("couldn't find local name \"{name}\" in the initial cluster configuration");
-            return Err(refuse(1, text));
-        }
-        if let Some((other, _)) = members.iter().find(|(member, _)| member != name) {
+        let cluster = cluster.map_err(|mistake| refuse(1, mistake.to_string()))?;
+        if let Some(other) = cluster.members.iter().find(|member| member.id != cluster.local_id) {
+            let other = &other.name;
             let text = format!("--initial-cluster names {other}: this version of ringd runs one-member clusters only");
             return Err(refuse(1, text));
         }
-        let mut listed: Vec<&String> = members.iter().map(|(_, url)| url).collect();
-        let mut own: Vec<&String> = advertised.iter().collect();
-        listed.sort();
-        own.sort();
-        if listed != own {
-            let text = format!(
-                "--initial-cluster has {listed:?} but missing from --initial-advertise-peer-urls={own:?}, or the reverse"
-            );
-            return Err(refuse(1, text));
-        }
-        Ok(members)
+        Ok(cluster)
     }
 
     fn urls(&self, name: &str) -> Result<Vec<String>, Refused> {

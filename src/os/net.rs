@@ -12,7 +12,7 @@
 use std::{
     future::poll_fn,
     io, mem,
-    net::{Shutdown, SocketAddr, TcpListener},
+    net::{Shutdown, SocketAddr, TcpListener, ToSocketAddrs},
     os::fd::{AsRawFd, FromRawFd, IntoRawFd, RawFd},
     pin::Pin,
     task::{Context, Poll},
@@ -30,6 +30,12 @@ const BACKLOG: libc::c_int = 1024;
 /// between two attempts, a port that is in use is tried again.
 const BIND_ATTEMPTS: usize = 50;
 const BIND_PAUSE: Duration = Duration::from_millis(10);
+
+/// The first address of `host:port`, as text; `None` if there is none. Blocks; for use at start.
+#[must_use]
+pub fn resolve(address: &str) -> Option<String> {
+    Some(address.to_socket_addrs().ok()?.next()?.to_string())
+}
 
 /// Takes `address` for this process: `count` listening sockets, to be handed to one core each.
 /// Port 0 takes a free port, the same for all of them.

@@ -25,10 +25,7 @@ use crate::{
         limits,
         log_entry::{ConfState, EntryKind, LogEntry},
     },
-    cluster::{
-        ids::{self, MemberSalt},
-        membership::{Member, Membership},
-    },
+    cluster::membership::Membership,
     config::Config,
     consensus::{self, Consensus, Initial, LogLevel, StartError},
     drive::{
@@ -262,9 +259,10 @@ async fn open_database(dir: &DataDir, sync: bool) -> Result<Database, BootError>
 
 /// A new log: its first segment, and the conf changes that make the initial members.
 async fn found_log(config: &Config, files: LogFiles) -> Result<Log, BootError> {
-    let member = founding_member(config);
-    let metadata = Metadata { cluster_id: ids::cluster_id(&[member.id]), member_id: member.id };
-    let initial = Initial::of_new_cluster(vec![(member.id, member.to_json().into())]);
+    let cluster = &config.initial_cluster;
+    let metadata = Metadata { cluster_id: cluster.cluster_id, member_id: cluster.local_id };
+    // Client URLs are published later, through the log.
+    let initial = Initial::of_new_cluster(cluster.founders());
     let (mut wal, actions) = Wal::create(wal::Config::new(salt()), metadata);
     for action in &actions {
         if let Some(segment) = files.carry_out(action).await? {
@@ -274,17 +272,6 @@ async fn found_log(config: &Config, files: LogFiles) -> Result<Log, BootError> {
     let append = wal.append(Some(initial.hard_state), &initial.entries)?;
     write_all(&files, &mut wal, append.writes).await?;
     Ok(Log { wal, files, actions: append.actions, metadata, initial })
-}
-
-/// The one member of a new cluster. Its client URLs are published later, through the log.
-fn founding_member(config: &Config) -> Member {
-    let salt = MemberSalt::ClusterToken(&config.cluster_token);
-    Member {
-        id: ids::member_id(&config.advertise_peer_urls, salt),
-        peer_urls: config.advertise_peer_urls.clone(),
-        name: config.name.clone(),
-        ..Member::default()
-    }
 }
 
 async fn write_all(files: &LogFiles, wal: &mut Wal, batches: Vec<IssuedBatch>) -> Result<(), BootError> {
