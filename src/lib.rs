@@ -22,7 +22,7 @@
 //! nistic)    apply/     one committed entry becomes a change of state
 //!            watch/     changes find their watchers
 //!            lease/     keys that end unless somebody renews their lease
-//!            cluster/   ids and membership
+//!            cluster/   ids, the first members, what each change of members means and when it is allowed
 //!            mvcc/      revisions, key index, tree index, range, write, compact, hash, restore
 //!            snapshot/  a whole state as a stream of chunks
 //!            backend/   buckets over pages: read buffer, read view, write batch

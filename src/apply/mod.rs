@@ -55,7 +55,10 @@ use crate::{
         log_entry::{ConfState, EntryKind, LogEntry},
         refusal::Refusal,
     },
-    cluster::membership::{Downgrade, Member, Membership},
+    cluster::{
+        change::{Change as MemberChange, Effect},
+        membership::{Downgrade, Membership},
+    },
     lease::Lessor,
     mvcc::{Change, Committed, CompactStep, Store},
     proto::{
@@ -383,22 +386,19 @@ impl Applier {
 
     fn apply_conf_change(&mut self, entry: &LogEntry) -> Result<Applied, ApplyFailure> {
         let index = entry.index;
-        let change =
+        let mut change =
             raftpb::ConfChange::decode(entry.data.clone()).map_err(|source| ApplyFailure::Entry { index, source })?;
-        let membership = Arc::make_mut(&mut self.membership);
-        match change.r#type() {
-            raftpb::ConfChangeType::ConfChangeRemoveNode => {
-                membership.remove(change.node_id());
-                state::remove_member(&mut self.backend, change.node_id());
-            }
-            _ => {
-                let member: Member = serde_json::from_slice(change.context())
-                    .map_err(|source| ApplyFailure::ConfChange { index, source })?;
-                state::put_member(&mut self.backend, &member);
-                membership.add(member);
-            }
+        let meaning = MemberChange::of(&change).map_err(|source| ApplyFailure::ConfChange { index, source })?;
+        let outcome = self.membership.check(&meaning);
+        match outcome {
+            Err(_) => change.node_id = Some(0),
+            Ok(()) => match Arc::make_mut(&mut self.membership).change(meaning) {
+                Effect::Put(member) => state::put_member(&mut self.backend, member),
+                Effect::Removed(id) => state::remove_member(&mut self.backend, id),
+                Effect::Nothing => {}
+            },
         }
-        Ok(Applied::ConfChange { id: change.id(), change })
+        Ok(Applied::ConfChange { id: change.id(), change, outcome })
     }
 
     /// Stores who takes part in consensus after a conf change.

@@ -5,6 +5,7 @@ use prost::Message;
 
 use crate::{
     base::refusal::Refusal,
+    cluster::change::ChangeError,
     mvcc,
     pagefile::CommitError,
     proto::{
@@ -21,8 +22,9 @@ use crate::{
 pub enum Applied {
     /// Nobody here waits for it.
     Nothing,
-    /// The caller tells consensus and hands the resulting members to [`Applier::set_conf_state`].
-    ConfChange { id: u64, change: raftpb::ConfChange },
+    /// The caller tells consensus and hands the resulting members to [`Applier::set_conf_state`]. A change that was refused names
+    /// node 0: consensus takes it in, and nothing follows from it.
+    ConfChange { id: u64, change: raftpb::ConfChange, outcome: Result<(), Refusal> },
     /// The encoded response, or why not.
     Answered { id: u64, outcome: Result<Bytes, Refusal> },
     /// The answer follows from [`Applier::compact_step`].
@@ -36,8 +38,8 @@ pub enum Applied {
 pub enum ApplyFailure {
     #[error("entry {index} is no request: {source}")]
     Entry { index: u64, source: prost::DecodeError },
-    #[error("entry {index}: conf change of a member without its description: {source}")]
-    ConfChange { index: u64, source: serde_json::Error },
+    #[error("entry {index}, a conf change: {source}")]
+    ConfChange { index: u64, source: ChangeError },
     #[error("entry {index} asks for something this version does not know (field {field}): the member must be upgraded")]
     Unknown { index: u64, field: u32 },
     #[error("entry {found} follows entry {applied}")]

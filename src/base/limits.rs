@@ -313,6 +313,8 @@ pub const CLIENT_BACKOFF_MS: u64 = 25;
 pub const LOCK_POLL_MS: u64 = 50;
 /// Entries of another server's log that are applied before they are committed to the database.
 pub const TAIL_ENTRIES_PER_COMMIT: u64 = 10_000;
+/// Between two pings of a client on one connection, at least: what servers of etcd and gRPC bear.
+pub const CLIENT_PING_MS_MIN: u64 = 10_000;
 /// How long a client waits for the answer to its first beat of a lease, and before it opens another stream for beats.
 pub const CLIENT_FIRST_BEAT_MS: u64 = 5_000;
 pub const CLIENT_KEEP_ALIVE_PAUSE_MS: u64 = 500;

@@ -4,6 +4,7 @@ pub mod aligned;
 pub mod checksum;
 pub mod code;
 pub mod go_duration;
+pub mod go_quote;
 pub mod go_url;
 pub mod human_size;
 pub mod interval_tree;

@@ -1,6 +1,6 @@
 //! The one table of refusals: constant, gRPC code and exact text, as etcd 3.7 puts them on the wire.
 //!
-//! Client libraries turn the text back into a typed error by exact comparison, so a text is interface. Two errors carry code
+//! Client libraries turn the text back into a typed error by exact comparison, so a text is interface. Some errors carry code
 //! Unknown although etcd's own constants say otherwise; etcd sends Unknown for them and so do we.
 
 use super::code::Code;
@@ -48,6 +48,13 @@ refusals! {
     WatchCanceled = Canceled, "etcdserver: watch canceled";
     MemberNotFound = NotFound, "etcdserver: member not found";
     MemberBadUrls = InvalidArgument, "etcdserver: given member URLs are invalid";
+    MemberExists = FailedPrecondition, "etcdserver: member ID already exist";
+    PeerUrlExists = FailedPrecondition, "etcdserver: Peer URLs already exists";
+    MemberNotEnoughStarted = Unknown, "etcdserver: re-configuration failed due to not enough started members";
+    MemberNotLearner = FailedPrecondition, "etcdserver: can only promote a learner member";
+    LearnerNotReady = FailedPrecondition, "etcdserver: can only promote a learner member which is in sync with leader";
+    TooManyLearners = FailedPrecondition, "etcdserver: too many learner members in cluster";
+    Unhealthy = Unavailable, "etcdserver: unhealthy cluster";
     RequestTooLarge = InvalidArgument, "etcdserver: request is too large";
     TooManyRequests = Unknown, "etcdserver: too many requests";
     NoLeader = Unavailable, "etcdserver: no leader";

@@ -4,9 +4,10 @@
 //! growing by 1.6 up to 20 s), so a dead member costs one attempt, not one per call. When all are down, a
 //! call waits and dials again until its deadline: like etcd's client, it prefers waiting to failing.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::error::Error;
+use super::pings::Pings;
 use super::{Options, retry};
 
 const WINDOW_BYTES: u32 = 4 << 20;
@@ -27,6 +29,7 @@ pub struct Ring {
     endpoints: Vec<Endpoint>,
     next: AtomicUsize,
     dial_timeout: Duration,
+    pings: Option<Pings>,
     /// Largest response, in bytes.
     pub response_bytes_max: usize,
 }
@@ -36,6 +39,15 @@ pub struct Connection {
     pub requests: SendRequest<Bytes>,
     /// `host:port` for the `:authority` header.
     pub authority: String,
+    /// Held as long as a call is open.
+    pub in_use: Arc<()>,
+}
+
+/// A connection that stands.
+#[derive(Clone)]
+struct Dialled {
+    requests: SendRequest<Bytes>,
+    in_use: Arc<()>,
 }
 
 impl Ring {
@@ -48,6 +60,7 @@ impl Ring {
             endpoints,
             next: AtomicUsize::new(0),
             dial_timeout: options.dial_timeout,
+            pings: Pings::of(options),
             response_bytes_max: options.response_bytes_max,
         })
     }
@@ -58,12 +71,21 @@ impl Ring {
         loop {
             for step in 0..self.endpoints.len() {
                 let endpoint = &self.endpoints[start.wrapping_add(step) % self.endpoints.len()];
-                if let Some(connection) = endpoint.connection(self.dial_timeout).await {
+                if let Some(connection) = endpoint.connection(self.dial_timeout, self.pings).await {
                     return Ok(connection);
                 }
             }
             retry::pause(self.shortest_pause(), deadline).await?;
         }
+    }
+
+    /// Why each endpoint cannot be used, where none can.
+    pub fn trouble(&self) -> Option<String> {
+        let reasons = self.endpoints.iter().map(|endpoint| match &*endpoint.state() {
+            State::Down { reason, .. } => Some(format!("{}: {reason}", endpoint.name)),
+            State::Idle | State::Up(_) => None,
+        });
+        reasons.collect::<Option<Vec<_>>>().map(|reasons| reasons.join(", "))
     }
 
     /// How long until the first endpoint may be dialled again.
@@ -76,6 +98,8 @@ impl Ring {
 }
 
 struct Endpoint {
+    /// As it was given.
+    name: String,
     address: Address,
     authority: String,
     state: Mutex<State>,
@@ -94,8 +118,8 @@ enum Address {
 /// down | time passed: dialled again | `connection`
 enum State {
     Idle,
-    Up(SendRequest<Bytes>),
-    Down { until: Instant, pause_ms: u64 },
+    Up(Dialled),
+    Down { until: Instant, pause_ms: u64, reason: String },
 }
 
 impl State {
@@ -119,47 +143,49 @@ impl Endpoint {
             let host = host.split('/').next().unwrap_or_default().to_owned();
             (Address::Tcp(host.clone()), host)
         };
-        Ok(Self { address, authority, state: Mutex::new(State::Idle) })
+        Ok(Self { name: text.to_owned(), address, authority, state: Mutex::new(State::Idle) })
     }
 
     /// A connection with room for one more stream, dialling if there is none and it is time to.
-    async fn connection(&self, dial_timeout: Duration) -> Option<Connection> {
-        if let Some(requests) = self.open_connection()
-            && let Ok(requests) = requests.ready().await
+    async fn connection(&self, dial_timeout: Duration, pings: Option<Pings>) -> Option<Connection> {
+        if let Some(dialled) = self.open_connection()
+            && let Some(connection) = self.with_room(dialled).await
         {
-            return Some(self.as_connection(requests));
+            return Some(connection);
         }
         if self.state().down_until(Instant::now()) > Instant::now() {
             return None;
         }
-        let dialled = tokio::time::timeout(dial_timeout, dial(&self.address)).await;
-        let Ok(Some(requests)) = dialled else {
-            self.go_down();
-            return None;
+        let dialled = match tokio::time::timeout(dial_timeout, dial(&self.address, pings)).await {
+            Ok(Ok(dialled)) => dialled,
+            Ok(Err(error)) => return self.go_down(error.to_string()),
+            Err(_elapsed) => return self.go_down(format!("no connection within {dial_timeout:?}")),
         };
         // Two calls may have dialled at once; both connections serve their call, the later one stays.
-        *self.state() = State::Up(requests.clone());
-        Some(self.as_connection(requests.ready().await.ok()?))
+        *self.state() = State::Up(dialled.clone());
+        self.with_room(dialled).await
     }
 
-    fn open_connection(&self) -> Option<SendRequest<Bytes>> {
+    fn open_connection(&self) -> Option<Dialled> {
         match &*self.state() {
-            State::Up(requests) => Some(requests.clone()),
+            State::Up(dialled) => Some(dialled.clone()),
             State::Idle | State::Down { .. } => None,
         }
     }
 
-    fn go_down(&self) {
+    async fn with_room(&self, Dialled { requests, in_use }: Dialled) -> Option<Connection> {
+        let requests = requests.ready().await.ok()?;
+        Some(Connection { requests, authority: self.authority.clone(), in_use })
+    }
+
+    fn go_down<T>(&self, reason: String) -> Option<T> {
         let mut state = self.state();
         let pause_ms = match &*state {
             State::Down { pause_ms, .. } => (pause_ms * 8 / 5).min(DOWN_MS_MAX),
             State::Idle | State::Up(_) => DOWN_MS_MIN,
         };
-        *state = State::Down { until: Instant::now() + Duration::from_millis(pause_ms), pause_ms };
-    }
-
-    fn as_connection(&self, requests: SendRequest<Bytes>) -> Connection {
-        Connection { requests, authority: self.authority.clone() }
+        *state = State::Down { until: Instant::now() + Duration::from_millis(pause_ms), pause_ms, reason };
+        None
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -168,29 +194,37 @@ impl Endpoint {
     }
 }
 
-async fn dial(address: &Address) -> Option<SendRequest<Bytes>> {
+async fn dial(address: &Address, pings: Option<Pings>) -> io::Result<Dialled> {
     match address {
         Address::Tcp(host) => {
-            let addresses: Vec<SocketAddr> = tokio::net::lookup_host(host).await.ok()?.collect();
-            let stream = TcpStream::connect(addresses.as_slice()).await.ok()?;
+            let addresses: Vec<SocketAddr> = tokio::net::lookup_host(host).await?.collect();
+            let stream = TcpStream::connect(addresses.as_slice()).await?;
             // Requests are small and each one waits for its answer.
-            stream.set_nodelay(true).ok()?;
-            handshake(stream).await
+            stream.set_nodelay(true)?;
+            handshake(stream, pings).await
         }
-        Address::Unix(path) => handshake(UnixStream::connect(path).await.ok()?).await,
+        Address::Unix(path) => handshake(UnixStream::connect(path).await?, pings).await,
     }
 }
 
-async fn handshake<T>(stream: T) -> Option<SendRequest<Bytes>>
+async fn handshake<T>(stream: T, pings: Option<Pings>) -> io::Result<Dialled>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut builder = h2::client::Builder::new();
     builder.initial_window_size(WINDOW_BYTES).initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-    let (requests, connection) = builder.handshake(stream).await.ok()?;
+    let (requests, mut connection) = builder.handshake(stream).await.map_err(io::Error::other)?;
+    let in_use = Arc::new(());
+    let sender = pings.and_then(|pings| Some((pings, connection.ping_pong()?, Arc::downgrade(&in_use))));
     // The driver ends with the connection; what it has to say reaches the streams as their errors.
-    tokio::spawn(async move { connection.await.unwrap_or_default() });
-    Some(requests)
+    tokio::spawn(async move {
+        let Some((pings, sender, token)) = sender else { return connection.await.unwrap_or_default() };
+        tokio::select! {
+            ended = connection => ended.unwrap_or_default(),
+            () = pings.watch(sender, token) => {}
+        }
+    });
+    Ok(Dialled { requests, in_use })
 }
 
 #[cfg(test)]
@@ -215,7 +249,7 @@ mod tests {
         let endpoint = Endpoint::parse("127.0.0.1:1").unwrap();
         let mut pauses = Vec::new();
         for _ in 0..8 {
-            endpoint.go_down();
+            let _down: Option<()> = endpoint.go_down("refused".to_owned());
             if let State::Down { pause_ms, .. } = *endpoint.state() {
                 pauses.push(pause_ms);
             }

@@ -5,6 +5,7 @@
 //!    -> again while the rules say so            who may repeat what, and when retry.rs
 //!       -> the next endpoint in the ring        dials lazily, skips the dead  balance.rs
 //!          -> one HTTP/2 stream                 gRPC frames, metadata, status transport.rs
+//!             over a connection that pings       ends one that is dead       pings.rs
 //!
 //! Client::watch       opened again behind the last revision seen              watch.rs
 //! Client::keep_alive  a lease for as long as it is asked for                  lease.rs
@@ -29,6 +30,7 @@ pub mod lease;
 pub mod lock;
 pub mod method;
 mod options;
+mod pings;
 mod queue;
 pub mod retry;
 pub mod session;
@@ -76,6 +78,11 @@ impl Client {
     /// The endpoints as given.
     pub fn endpoints(&self) -> &[String] {
         &self.shared.options.endpoints
+    }
+
+    /// Why nothing can be sent now: what the last attempts to connect ended with, where all endpoints refused.
+    pub fn trouble(&self) -> Option<String> {
+        self.shared.ring.trouble()
     }
 
     /// One request, one response; retried by the rules of [`retry`].

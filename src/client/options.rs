@@ -9,6 +9,10 @@ pub struct Options {
     pub endpoints: Vec<String>,
     /// Bound of one connection attempt, and of the authentication at the start.
     pub dial_timeout: Duration,
+    /// While calls are open, a connection is pinged this often, but not more often than every 10 seconds; zero: never.
+    pub ping_after: Duration,
+    /// A connection whose ping is not answered for so long is given up.
+    pub ping_timeout: Duration,
     /// Name and password; a token is fetched with them and renewed when the server asks for it.
     pub user: Option<(String, String)>,
     /// A ready-made token (JWT); never renewed.
@@ -24,6 +28,8 @@ impl Default for Options {
         Self {
             endpoints: vec!["127.0.0.1:2379".to_owned()],
             dial_timeout: Duration::from_secs(2),
+            ping_after: Duration::ZERO,
+            ping_timeout: Duration::ZERO,
             user: None,
             token: None,
             request_bytes_max: crate::base::limits::CLIENT_REQUEST_BYTES_MAX,

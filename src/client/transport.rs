@@ -8,6 +8,7 @@
 
 use std::future::Future;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -46,9 +47,8 @@ pub fn decode<A: prost::Message + Default>(payload: &Bytes) -> Result<A, Error> 
 /// One request, one response message (still encoded).
 pub async fn unary(ring: &Ring, path: &str, body: Bytes, token: &str, call: Call) -> Result<Bytes, Error> {
     let exchange = async {
-        let (mut sending, receiving) = start(ring, path, token, call).await?;
+        let (mut sending, mut messages) = start(ring, path, token, call).await?;
         sending.send_data(body, true).map_err(broken)?;
-        let mut messages = Messages::new(receiving, ring.response_bytes_max);
         let payload = messages.next().await?;
         let payload = payload
             .ok_or_else(|| Error::status(Code::Internal, "cardinality violation: received no response message"))?;
@@ -68,9 +68,8 @@ pub async fn stream<Q, A>(
     call: Call,
 ) -> Result<Stream<Q, A>, Error> {
     let opening = async {
-        let (mut sending, receiving) = start(ring, path, token, call).await?;
+        let (mut sending, messages) = start(ring, path, token, call).await?;
         sending.send_data(body, false).map_err(broken)?;
-        let messages = Messages::new(receiving, ring.response_bytes_max);
         Ok(Stream {
             sender: Sender { sending, messages: PhantomData },
             receiver: Receiver { messages, deadline: call.deadline, kind: PhantomData },
@@ -133,7 +132,7 @@ impl<A: prost::Message + Default> Receiver<A> {
     }
 }
 
-async fn start(ring: &Ring, path: &str, token: &str, call: Call) -> Result<(SendStream<Bytes>, ResponseFuture), Error> {
+async fn start(ring: &Ring, path: &str, token: &str, call: Call) -> Result<(SendStream<Bytes>, Messages), Error> {
     let mut connection = ring.pick(call.deadline).await?;
     let mut request = Request::post(format!("http://{}{path}", connection.authority))
         .header("content-type", "application/grpc")
@@ -152,7 +151,7 @@ async fn start(ring: &Ring, path: &str, token: &str, call: Call) -> Result<(Send
     let request = request.body(()).map_err(|error| Error::status(Code::Internal, error.to_string()))?;
     let (receiving, sending) =
         connection.requests.send_request(request, false).map_err(|error| Error::NotSent(error.to_string()))?;
-    Ok((sending, receiving))
+    Ok((sending, Messages::new(receiving, ring.response_bytes_max, connection.in_use)))
 }
 
 /// The rest of the time in the largest unit that fits eight digits.
@@ -192,6 +191,8 @@ struct Messages {
     state: State,
     buffer: BytesMut,
     bytes_max: usize,
+    /// Says that a call is open on its connection.
+    _in_use: Arc<()>,
 }
 
 /// state | transition | by
@@ -205,8 +206,8 @@ enum State {
 }
 
 impl Messages {
-    fn new(receiving: ResponseFuture, bytes_max: usize) -> Self {
-        Self { state: State::Opening(receiving), buffer: BytesMut::new(), bytes_max }
+    fn new(receiving: ResponseFuture, bytes_max: usize, in_use: Arc<()>) -> Self {
+        Self { state: State::Opening(receiving), buffer: BytesMut::new(), bytes_max, _in_use: in_use }
     }
 
     async fn next(&mut self) -> Result<Option<Bytes>, Error> {

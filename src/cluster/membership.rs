@@ -4,11 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+/// etcd's `--max-learners`, where it is not set.
+pub const LEARNERS_MAX_DEFAULT: usize = 1;
+
 /// One member, in etcd's JSON: the value in bucket `members` and the context of a conf change.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     pub id: u64,
-    #[serde(rename = "peerURLs")]
+    #[serde(rename = "peerURLs", default, deserialize_with = "or_null")]
     pub peer_urls: Vec<String>,
     #[serde(rename = "isLearner", default, skip_serializing_if = "std::ops::Not::not")]
     pub is_learner: bool,
@@ -24,6 +27,12 @@ fn or_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Stri
 }
 
 impl Member {
+    /// Whether it has ever started: it has published its name then.
+    #[must_use]
+    pub fn has_started(&self) -> bool {
+        !self.name.is_empty()
+    }
+
     /// The key of this member in its bucket: its id in lowercase hexadecimal.
     #[must_use]
     pub fn key(&self) -> String {
@@ -51,10 +60,12 @@ pub struct Downgrade {
 }
 
 /// The members of the cluster at one applied index.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Membership {
     pub cluster_id: u64,
     pub local_id: u64,
+    /// How many learners there may be (`--max-learners`).
+    pub learners_max: usize,
     members: BTreeMap<u64, Member>,
     removed: BTreeSet<u64>,
     /// The cluster version (`3.7.0`) once decided.
@@ -66,7 +77,15 @@ impl Membership {
     /// An empty cluster as seen by `local_id`.
     #[must_use]
     pub fn new(cluster_id: u64, local_id: u64) -> Self {
-        Self { cluster_id, local_id, ..Self::default() }
+        Self {
+            cluster_id,
+            local_id,
+            learners_max: LEARNERS_MAX_DEFAULT,
+            members: BTreeMap::new(),
+            removed: BTreeSet::new(),
+            version: None,
+            downgrade: Downgrade::default(),
+        }
     }
 
     /// Adds or replaces a member. One that was removed never comes back under the same id.
@@ -91,9 +110,13 @@ impl Membership {
 
     /// Sets what a member published of itself.
     pub fn set_attributes(&mut self, id: u64, name: String, client_urls: Vec<String>) -> Option<&Member> {
+        self.set(id, |member| (member.name, member.client_urls) = (name, client_urls))
+    }
+
+    /// Changes a member that is there.
+    pub(super) fn set(&mut self, id: u64, change: impl FnOnce(&mut Member)) -> Option<&Member> {
         let member = self.members.get_mut(&id)?;
-        member.name = name;
-        member.client_urls = client_urls;
+        change(member);
         Some(member)
     }
 
@@ -139,5 +162,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<Member>(&text).expect("reads back"), member);
         let go = r#"{"id":1,"peerURLs":["x"],"isLearner":true,"name":"","clientURLs":null}"#;
         assert!(serde_json::from_str::<Member>(go).expect("Go's null").is_learner);
+        let promotion = r#"{"id":1,"peerURLs":null,"isPromote":true}"#;
+        assert_eq!(serde_json::from_str::<Member>(promotion).expect("Go's null").peer_urls, Vec::<String>::new());
     }
 }

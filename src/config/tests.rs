@@ -5,7 +5,7 @@ use crate::os::net::Address;
 
 /// What the first start of this member would say about its cluster.
 fn founded(config: &Config) -> Result<(), Refused> {
-    config.founding.check(&config.name, &config.advertise_peer_urls)
+    config.founding.cluster(&config.name, &config.cluster_token, &config.advertise_peer_urls).map(|_| ())
 }
 
 fn listen(address: &str, traffic: Traffic) -> Listen {

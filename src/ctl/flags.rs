@@ -29,6 +29,19 @@ enum Value {
     Duration(Duration),
 }
 
+impl std::fmt::Display for Value {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Bool(value) => value.fmt(formatter),
+            Self::Int(value) => value.fmt(formatter),
+            Self::Uint(value) => value.fmt(formatter),
+            Self::Text(value) => value.fmt(formatter),
+            Self::List(values) => write!(formatter, "[{}]", values.join(",")),
+            Self::Duration(value) => go_format::duration(*value).fmt(formatter),
+        }
+    }
+}
+
 impl Flags {
     /// Parses what follows the commands of `path`.
     pub fn parse<R>(path: &[&'static Command<R>], words: &[Vec<u8>]) -> Result<Self, String> {
@@ -117,6 +130,13 @@ impl Flags {
         if let Some(at) = self.entries.iter().position(|entry| entry.flag.name == name) {
             let _ignored = self.set_at(at, text);
         }
+    }
+
+    /// The flags that commands of `path` share, with their values as Go prints them.
+    pub fn shared<R>(&self, path: &[&'static Command<R>]) -> impl Iterator<Item = (&'static str, String)> {
+        let names: Vec<&str> = path.iter().flat_map(|command| command.shared_flags).map(|flag| flag.name).collect();
+        let shared = self.entries.iter().filter(move |entry| names.contains(&entry.flag.name));
+        shared.map(|entry| (entry.flag.name, entry.value.to_string()))
     }
 
     /// Whether the flag was set by anyone.

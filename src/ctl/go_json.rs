@@ -1,148 +1,121 @@
-//! JSON as Go's `encoding/json` writes structs: no spaces, `<`, `>` and `&` escaped, bytes in base64,
-//! 64-bit integers as numbers, and zero values left out where the struct says so.
+//! JSON as Go's `encoding/json` writes structs: `<`, `>` and `&` escaped, bytes in base64, fields in the order of the struct, and zero
+//! values left out where the struct says so. The rest is serde_json's.
+
+use std::io;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+use serde_json::ser::Formatter;
+use serde_json::{Map, Number, Serializer, Value};
 
-/// A value being written.
-#[derive(Default)]
-pub struct Json {
-    text: String,
+/// The text of one object.
+pub fn object(fill: impl FnOnce(&mut Object)) -> String {
+    text(&object_value(fill))
 }
 
-impl Json {
-    /// The text of one object.
-    pub fn object(fill: impl FnOnce(&mut Object)) -> String {
-        let mut json = Self::default();
-        json.write_object(fill);
-        json.text
-    }
+/// The text of an array of objects; Go writes an empty slice that was never made as `null`.
+pub fn array<T>(items: &[T], fill: impl Fn(&T, &mut Object)) -> String {
+    text(&if items.is_empty() { Value::Null } else { array_value(items, fill) })
+}
 
-    /// The text of an array of objects; Go writes an empty slice that was never made as `null`.
-    pub fn array<T>(items: &[T], fill: impl Fn(&T, &mut Object)) -> String {
-        if items.is_empty() {
-            return "null".to_owned();
-        }
-        let mut json = Self::default();
-        json.write_objects(items, fill);
-        json.text
-    }
+fn object_value(fill: impl FnOnce(&mut Object)) -> Value {
+    let mut object = Object::default();
+    fill(&mut object);
+    object.fields.into()
+}
 
-    fn write_object(&mut self, fill: impl FnOnce(&mut Object)) {
-        self.text.push('{');
-        fill(&mut Object { json: self, first: true });
-        self.text.push('}');
-    }
+fn array_value<T>(items: &[T], fill: impl Fn(&T, &mut Object)) -> Value {
+    items.iter().map(|item| object_value(|object| fill(item, object))).collect()
+}
 
-    fn write_objects<T>(&mut self, items: &[T], fill: impl Fn(&T, &mut Object)) {
-        self.write_array(items, |json, item| json.write_object(|object| fill(item, object)));
-    }
+fn text(value: &Value) -> String {
+    let mut bytes = Vec::new();
+    value.serialize(&mut Serializer::with_formatter(&mut bytes, Go)).expect("values serialize");
+    String::from_utf8(bytes).expect("JSON is text")
+}
 
-    fn write_array<T>(&mut self, items: &[T], write: impl Fn(&mut Self, &T)) {
-        self.text.push('[');
-        for (at, item) in items.iter().enumerate() {
-            if at > 0 {
-                self.text.push(',');
-            }
-            write(self, item);
-        }
-        self.text.push(']');
-    }
+/// Escapes what Go escapes besides, so that JSON may stand in a page of HTML.
+struct Go;
 
-    fn write_text(&mut self, text: &str) {
-        self.text.push('"');
-        for char in text.chars() {
-            match char {
-                '"' => self.text.push_str("\\\""),
-                '\\' => self.text.push_str("\\\\"),
-                '\n' => self.text.push_str("\\n"),
-                '\r' => self.text.push_str("\\r"),
-                '\t' => self.text.push_str("\\t"),
-                '\x08' => self.text.push_str("\\b"),
-                '\x0c' => self.text.push_str("\\f"),
-                '<' | '>' | '&' | '\u{2028}' | '\u{2029}' | '\0'..='\x1f' => {
-                    self.text.push_str(&format!("\\u{:04x}", char as u32));
-                }
-                char => self.text.push(char),
+impl Formatter for Go {
+    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        for piece in fragment.split_inclusive(is_escaped_by_go) {
+            let plain = piece.trim_end_matches(is_escaped_by_go);
+            writer.write_all(plain.as_bytes())?;
+            if let Some(escaped) = piece[plain.len()..].chars().next() {
+                write!(writer, "\\u{:04x}", escaped as u32)?;
             }
         }
-        self.text.push('"');
+        Ok(())
     }
+}
+
+fn is_escaped_by_go(char: char) -> bool {
+    matches!(char, '<' | '>' | '&' | '\u{2028}' | '\u{2029}')
 }
 
 /// An object being written. Methods ending in `_or_skip` leave zero values out.
-pub struct Object<'a> {
-    json: &'a mut Json,
-    first: bool,
+#[derive(Default)]
+pub struct Object {
+    fields: Map<String, Value>,
 }
 
-impl Object<'_> {
-    fn name(&mut self, name: &str) -> &mut Json {
-        if !self.first {
-            self.json.text.push(',');
-        }
-        self.first = false;
-        self.json.write_text(name);
-        self.json.text.push(':');
-        self.json
+impl Object {
+    fn set(&mut self, name: &str, value: impl Into<Value>) {
+        self.fields.insert(name.to_owned(), value.into());
     }
 
-    pub fn number(&mut self, name: &str, value: impl Into<i128>) {
-        let text = value.into().to_string();
-        self.name(name).text.push_str(&text);
+    pub fn number(&mut self, name: &str, value: impl Into<Number>) {
+        let value: Number = value.into();
+        self.set(name, value);
     }
 
-    pub fn number_or_skip(&mut self, name: &str, value: impl Into<i128>) {
-        let value = value.into();
-        if value != 0 {
-            self.number(name, value);
+    pub fn number_or_skip(&mut self, name: &str, value: impl Into<Number>) {
+        let value: Number = value.into();
+        if value != Number::from(0) {
+            self.set(name, value);
         }
     }
 
     pub fn bool(&mut self, name: &str, value: bool) {
-        self.name(name).text.push_str(if value { "true" } else { "false" });
+        self.set(name, value);
     }
 
     pub fn bool_or_skip(&mut self, name: &str, value: bool) {
         if value {
-            self.bool(name, value);
+            self.set(name, value);
         }
     }
 
     pub fn text(&mut self, name: &str, value: &str) {
-        self.name(name).write_text(value);
+        self.set(name, value);
     }
 
     pub fn text_or_skip(&mut self, name: &str, value: &str) {
         if !value.is_empty() {
-            self.text(name, value);
+            self.set(name, value);
         }
     }
 
     pub fn bytes_or_skip(&mut self, name: &str, value: &[u8]) {
-        if !value.is_empty() {
-            self.text(name, &STANDARD.encode(value));
-        }
+        self.text_or_skip(name, &STANDARD.encode(value));
     }
 
     pub fn texts_or_skip(&mut self, name: &str, values: &[String]) {
         if !values.is_empty() {
-            self.name(name).write_array(values, |json, value| json.write_text(value));
+            self.set(name, values);
         }
     }
 
     /// An array of byte strings; `null` if empty.
     pub fn byte_strings(&mut self, name: &str, values: &[bytes::Bytes]) {
-        let json = self.name(name);
-        if values.is_empty() {
-            json.text.push_str("null");
-        } else {
-            json.write_array(values, |json, value| json.write_text(&STANDARD.encode(value)));
-        }
+        let encoded = values.iter().map(|value| Value::from(STANDARD.encode(value)));
+        self.set(name, if values.is_empty() { Value::Null } else { encoded.collect() });
     }
 
     pub fn object(&mut self, name: &str, fill: impl FnOnce(&mut Object)) {
-        self.name(name).write_object(fill);
+        self.set(name, object_value(fill));
     }
 
     /// An object that may be absent.
@@ -154,7 +127,7 @@ impl Object<'_> {
 
     /// An array of objects.
     pub fn objects<T>(&mut self, name: &str, values: &[T], fill: impl Fn(&T, &mut Object)) {
-        self.name(name).write_objects(values, fill);
+        self.set(name, array_value(values, fill));
     }
 
     pub fn objects_or_skip<T>(&mut self, name: &str, values: &[T], fill: impl Fn(&T, &mut Object)) {
@@ -165,11 +138,7 @@ impl Object<'_> {
 
     /// An array of objects; `null` if empty.
     pub fn objects_or_null<T>(&mut self, name: &str, values: &[T], fill: impl Fn(&T, &mut Object)) {
-        if values.is_empty() {
-            self.name(name).text.push_str("null");
-        } else {
-            self.objects(name, values, fill);
-        }
+        self.set(name, if values.is_empty() { Value::Null } else { array_value(values, fill) });
     }
 }
 
@@ -179,15 +148,16 @@ mod tests {
 
     #[test]
     fn objects_are_written_without_spaces_and_without_zeros() {
-        let text = Json::object(|object| {
+        let text = object(|object| {
             object.number("n", u64::MAX);
             object.number_or_skip("zero", 0);
-            object.text("t", "a<b>\"\u{1}\n");
+            object.text("t", "a<b>&&\u{2028}\"\u{1}\n");
             object.bytes_or_skip("b", b"foo");
             object.object("o", |_| {});
             object.byte_strings("k", &[]);
         });
-        let expected = r#"{"n":18446744073709551615,"t":"a\u003cb\u003e\"\u0001\n","b":"Zm9v","o":{},"k":null}"#;
+        let expected =
+            r#"{"n":18446744073709551615,"t":"a\u003cb\u003e\u0026\u0026\u2028\"\u0001\n","b":"Zm9v","o":{},"k":null}"#;
         assert_eq!(text, expected);
     }
 }

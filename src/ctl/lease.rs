@@ -1,16 +1,11 @@
 //! `lease grant|revoke|timetolive|list|keep-alive`.
 
-use std::time::Duration;
-
 use super::command::{Command, Flag, Group};
 use super::go_format::parse_int;
 use super::printer::{Format, Reply};
 use super::session::{BAD_CONNECTION, ERROR, Exit, Session, parse_lease};
-use crate::client::{Call, Client, Error, method};
-use crate::proto::etcdserverpb::{
-    LeaseGrantRequest, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest, LeaseRevokeRequest,
-    LeaseTimeToLiveRequest,
-};
+use crate::client::{Call, method};
+use crate::proto::etcdserverpb::{LeaseGrantRequest, LeaseLeasesRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest};
 
 pub static COMMAND: Command = Command {
     name: "lease",
@@ -102,33 +97,27 @@ fn keep_alive(session: &mut Session) -> Result<(), Exit> {
     };
     let id = parse_lease(id)?;
     let client = session.client()?;
+    if session.flags.bool("once") {
+        let kept = session.wait(client.keep_alive_once(id)).map_err(|error| Exit::new(BAD_CONNECTION, error))?;
+        let kept = kept.ok_or_else(|| Exit::new(BAD_CONNECTION, "etcdserver: requested lease not found"))?;
+        return session.print(&Reply::LeaseKeepAlive(kept));
+    }
+    let mut beats = client.keep_alive(id);
     loop {
-        let beat = session.wait(beat(&client, id)).map_err(|error| Exit::new(BAD_CONNECTION, error))?;
-        let once = session.flags.bool("once");
-        let Some(response) = beat else {
-            return expired(session, id, once);
-        };
-        let pause = Duration::from_millis(response.ttl as u64 * 1000 / 3);
-        session.print(&Reply::LeaseKeepAlive(response))?;
-        if once {
-            return Ok(());
+        match session.wait(beats.next()) {
+            Ok(Some(response)) => session.print(&Reply::LeaseKeepAlive(response))?,
+            Ok(None) => return expired(session, id),
+            Err(error) => {
+                // etcdctl takes this for the end of the lease; here it is told at least.
+                session.log("warn", "the lease can no longer be kept alive", "error", &error.to_string())?;
+                return expired(session, id);
+            }
         }
-        session.wait(tokio::time::sleep(pause));
     }
 }
 
-/// One renewal; `None` if the lease is gone.
-async fn beat(client: &Client, id: i64) -> Result<Option<LeaseKeepAliveResponse>, Error> {
-    let mut stream =
-        client.server_stream(&method::LEASE_KEEP_ALIVE, &LeaseKeepAliveRequest { id }, Call::default()).await?;
-    let response = stream.next().await?;
-    Ok(response.filter(|response| response.ttl > 0))
-}
-
-fn expired(session: &mut Session, id: i64, once: bool) -> Result<(), Exit> {
-    if once {
-        return Err(Exit::new(BAD_CONNECTION, "etcdserver: requested lease not found"));
-    }
+/// The end of a lease; only the simple format has a line for it.
+fn expired(session: &mut Session, id: i64) -> Result<(), Exit> {
     if matches!(session.format(), Format::Simple { .. }) {
         writeln!(session.io.output, "lease {id:016x} expired or revoked.")?;
     }

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, Interval, interval_at};
 
 use super::command::{Command, Flag, Group, Kind};
+use super::security;
 use super::session::{BAD_CONNECTION, ERROR, Exit, Session};
 use crate::client::{Call, Client, Error, Options, Watch, method, watch};
 use crate::proto::etcdserverpb::request_op::Request;
@@ -63,9 +64,17 @@ const FLAGS: &[Flag] = &[
     ),
 ];
 
+const DESTINATION: security::Names = security::Names {
+    cert: "dest-cert",
+    key: "dest-key",
+    cacert: "dest-cacert",
+    insecure_transport: "dest-insecure-transport",
+};
 /// Keys per read of the first copy.
 const BATCH_KEYS: i64 = 1000;
 const REPORT_EVERY: Duration = Duration::from_secs(30);
+/// A cluster that has not answered for so long is named, again and again.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(5);
 
 fn run(session: &mut Session) -> Result<(), Exit> {
     let [destination] = session.arguments() else {
@@ -73,12 +82,9 @@ fn run(session: &mut Session) -> Result<(), Exit> {
     };
     let destination = String::from_utf8_lossy(destination).into_owned();
     let source_options = session.settle()?;
+    security::no_certificates(&session.flags, &DESTINATION)?;
+    security::plain_endpoint(&destination)?;
     let user = destination_user(session)?;
-    for name in ["dest-cert", "dest-key", "dest-cacert"] {
-        if !session.flags.text(name).is_empty() {
-            return Err(Exit::new(BAD_CONNECTION, format!("--{name}: TLS is not supported by this client")));
-        }
-    }
     let options = Options { endpoints: vec![destination], user, token: None, ..source_options.clone() };
     let to = connect(session, options)?;
     let from = connect(session, source_options)?;
@@ -90,13 +96,14 @@ fn run(session: &mut Session) -> Result<(), Exit> {
         return Err(Exit::arguments(text));
     }
     let start = (session.flags.int("rev") - 1).max(0);
-    // From a revision on, etcdctl leaves an empty destination prefix empty.
-    if start == 0 && !moves_to_root && new_prefix.is_empty() {
+    // etcdctl drops the prefix where it begins at a revision, as if it were told to.
+    if !moves_to_root && new_prefix.is_empty() {
         new_prefix.clone_from(&prefix);
     }
     let operations_max = session.flags.uint("max-txn-ops");
-    let report = session.wait(async { interval_at(Instant::now() + REPORT_EVERY, REPORT_EVERY) });
-    let mut mirror = Mirror { from, to, prefix, new_prefix, operations_max, written: 0, report };
+    let mut every = |period| session.wait(async move { interval_at(Instant::now() + period, period) });
+    let (report, complaint) = (every(REPORT_EVERY), every(COMPLAIN_EVERY));
+    let mut mirror = Mirror { from, to, prefix, new_prefix, operations_max, written: 0, report, complaint };
     let start = if start == 0 { mirror.copy(session)? } else { start };
     mirror.follow(session, start)
 }
@@ -116,7 +123,7 @@ fn destination_user(session: &mut Session) -> Result<Option<(String, String)>, E
     if let Some((user, password)) = user.split_once(':') {
         return Ok(Some((user.to_owned(), password.to_owned())));
     }
-    let password = session.ask("Destination Password: ")?;
+    let password = session.ask_secret("Destination Password: ")?;
     Ok(Some((user, password)))
 }
 
@@ -129,6 +136,14 @@ struct Mirror {
     /// Keys put or deleted at the destination.
     written: u64,
     report: Interval,
+    complaint: Interval,
+}
+
+/// Whose answer is waited for.
+#[derive(Clone, Copy)]
+enum Side {
+    Source,
+    Destination,
 }
 
 impl Mirror {
@@ -137,7 +152,8 @@ impl Mirror {
         let probe = if self.prefix.is_empty() { "foo" } else { &self.prefix };
         let probe = RangeRequest { key: Bytes::copy_from_slice(probe.as_bytes()), ..RangeRequest::default() };
         let from = self.from.clone();
-        let at = revision(&self.reporting(session, from.call(&method::RANGE, &probe, Call::default()))??);
+        let at =
+            revision(&self.reporting(session, Side::Source, from.call(&method::RANGE, &probe, Call::default()))??);
         let (mut key, range_end) = self.range();
         loop {
             let request = RangeRequest {
@@ -147,12 +163,13 @@ impl Mirror {
                 revision: at,
                 ..RangeRequest::default()
             };
-            let response = self.reporting(session, from.call(&method::RANGE, &request, Call::default()))??;
+            let response =
+                self.reporting(session, Side::Source, from.call(&method::RANGE, &request, Call::default()))??;
             for pair in &response.kvs {
                 let put =
                     PutRequest { key: self.renamed(&pair.key), value: pair.value.clone(), ..PutRequest::default() };
                 let to = self.to.clone();
-                self.reporting(session, to.call(&method::PUT, &put, Call::default()))??;
+                self.reporting(session, Side::Destination, to.call(&method::PUT, &put, Call::default()))??;
                 self.written += 1;
             }
             match response.kvs.last() {
@@ -177,7 +194,7 @@ impl Mirror {
         let request = WatchCreateRequest { key, range_end, start_revision: at + 1, ..WatchCreateRequest::default() };
         let mut changes: Watch = self.from.watch(request, Call::default());
         loop {
-            match self.reporting(session, changes.next())?? {
+            match self.reporting(session, Side::Source, changes.next())?? {
                 Some(response) => self.carry_over(session, &response)?,
                 // etcdctl prints the error it does not have.
                 None => return Err(Exit::new(ERROR, "<nil>")),
@@ -209,7 +226,7 @@ impl Mirror {
     fn commit(&mut self, session: &mut Session, success: Vec<RequestOp>) -> Result<(), Exit> {
         let request = TxnRequest { success, ..TxnRequest::default() };
         let to = self.to.clone();
-        self.reporting(session, to.call(&method::TXN, &request, Call::default()))??;
+        self.reporting(session, Side::Destination, to.call(&method::TXN, &request, Call::default()))??;
         Ok(())
     }
 
@@ -229,28 +246,50 @@ impl Mirror {
         [self.new_prefix.as_bytes(), rest].concat().into()
     }
 
-    /// Waits for `work` and prints the count whenever it is time.
+    /// Waits for `work`; prints the count whenever it is time, and says which cluster cannot be reached.
     fn reporting<T>(
         &mut self,
         session: &mut Session,
+        side: Side,
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<Result<T, Error>, Exit> {
         let mut work = std::pin::pin!(work);
         loop {
-            let report = &mut self.report;
-            let done = session.wait(async {
+            let (report, complaint) = (&mut self.report, &mut self.complaint);
+            let next = session.wait(async {
                 tokio::select! {
-                    outcome = &mut work => Some(outcome),
-                    _ = report.tick() => None,
+                    outcome = &mut work => Next::Done(outcome),
+                    _ = report.tick() => Next::Report,
+                    _ = complaint.tick() => Next::Complain,
                 }
             });
-            match done {
-                Some(outcome) => return Ok(outcome),
-                None => {
+            match next {
+                Next::Done(outcome) => return Ok(outcome),
+                Next::Report => {
                     writeln!(session.io.output, "{}", self.written)?;
                     session.io.output.flush()?;
                 }
+                Next::Complain => self.complain(session, side)?,
             }
         }
     }
+
+    /// etcdctl waits for ever and says nothing.
+    fn complain(&self, session: &mut Session, side: Side) -> Result<(), Exit> {
+        let (client, text) = match side {
+            Side::Source => (&self.from, "waiting for the source cluster"),
+            Side::Destination => (&self.to, "waiting for the destination cluster"),
+        };
+        match client.trouble() {
+            Some(reason) => session.log("warn", text, "error", &reason),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a wait ends with.
+enum Next<T> {
+    Done(T),
+    Report,
+    Complain,
 }

@@ -11,8 +11,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::command::Path;
 use super::flags::Flags;
-use super::go_json::Json;
+use super::go_json;
 use super::printer::{self, Format, Reply};
+use super::{security, terminal};
 use crate::base::limits::{CLIENT_REQUEST_BYTES_MAX, CLIENT_RESPONSE_BYTES_MAX};
 use crate::client::{Call, Client, Error, Method, Options};
 
@@ -22,6 +23,8 @@ pub const INVALID_INPUT: i32 = 3;
 pub const BAD_FEATURE: i32 = 4;
 pub const INTERRUPTED: i32 = 5;
 pub const BAD_ARGUMENTS: i32 = 128;
+/// etcdctl's `os.Exit(-1)`, where a password was not typed to its end.
+const INTERRUPTED_PROMPT: i32 = 255;
 
 /// The end of a command: its status, and what to print as `Error: ...`.
 #[derive(Debug)]
@@ -83,6 +86,9 @@ pub async fn signals() {
     }
 }
 
+/// What variables of the environment that stand for flags begin with.
+const PREFIX: &str = "ETCDCTL_";
+
 /// Name and password, or a token.
 type Credentials = (Option<(String, String)>, Option<String>);
 
@@ -94,11 +100,14 @@ pub struct Session<'a> {
     environment: Vec<(String, String)>,
     runtime: Runtime,
     format: Format,
+    /// Found out once: a password is not asked for twice.
+    credentials: Option<Credentials>,
 }
 
 impl<'a> Session<'a> {
     pub fn new(path: Path, flags: Flags, io: Io<'a>, environment: Vec<(String, String)>, runtime: Runtime) -> Self {
-        Self { path, flags, io, environment, runtime, format: Format::Simple { hex: false, value_only: false } }
+        let format = Format::Simple { hex: false, value_only: false };
+        Self { path, flags, io, environment, runtime, format, credentials: None }
     }
 
     pub fn arguments(&self) -> &[Vec<u8>] {
@@ -129,7 +138,8 @@ impl<'a> Session<'a> {
     /// Takes in the environment, chooses the output format, and returns the client's options.
     pub fn settle(&mut self) -> Result<Options, Exit> {
         self.read_environment()?;
-        self.check_certificates()?;
+        self.show_flags()?;
+        security::must_be_plain(&self.flags)?;
         let options = self.options()?;
         self.format = Format::by_name(self.flags.text("write-out"), self.flags.bool("hex"))
             .ok_or_else(|| Exit::new(BAD_FEATURE, "unsupported output format"))?;
@@ -138,7 +148,6 @@ impl<'a> Session<'a> {
 
     /// `ETCDCTL_X` stands for `--x`. Giving both is fatal; an unknown one is worth a warning.
     fn read_environment(&mut self) -> Result<(), Exit> {
-        const PREFIX: &str = "ETCDCTL_";
         let shared: Vec<&str> = self.path[..self.path.len() - 1]
             .iter()
             .flat_map(|command| command.shared_flags)
@@ -177,12 +186,18 @@ impl<'a> Session<'a> {
         self.environment.iter().find(|(other, _)| other == name).map_or("", |(_, value)| value)
     }
 
-    fn check_certificates(&self) -> Result<(), Exit> {
-        for name in ["cert", "key", "cacert"] {
-            if self.flags.given(name) && self.flags.text(name).is_empty() {
-                return Err(Exit::arguments(format!("empty string is passed to --{name} option")));
-            }
+    /// `--debug`: the flags as variables of the environment. What etcdctl's gRPC library tells besides is its own.
+    fn show_flags(&mut self) -> Result<(), Exit> {
+        if !self.flags.bool("debug") {
+            return Ok(());
         }
+        let mut lines: Vec<String> = self
+            .flags
+            .shared(&self.path)
+            .map(|(name, value)| format!("{PREFIX}{}={value}", name.to_uppercase().replace('-', "_")))
+            .collect();
+        lines.sort_unstable();
+        lines.iter().try_for_each(|line| writeln!(self.io.errors, "{line}"))?;
         Ok(())
     }
 
@@ -191,7 +206,12 @@ impl<'a> Session<'a> {
         let (user, token) = self.credentials()?;
         Ok(Options {
             endpoints: self.flags.list("endpoints").iter().map(|endpoint| endpoint.trim().to_owned()).collect(),
-            dial_timeout: self.flags.duration("dial-timeout"),
+            // Zero is no bound, as in etcdctl.
+            dial_timeout: Some(self.flags.duration("dial-timeout"))
+                .filter(|time| !time.is_zero())
+                .unwrap_or(Duration::MAX),
+            ping_after: self.flags.duration("keepalive-time"),
+            ping_timeout: self.flags.duration("keepalive-timeout"),
             user,
             token,
             request_bytes_max: bytes(self.flags.int("max-request-bytes"), CLIENT_REQUEST_BYTES_MAX),
@@ -200,6 +220,14 @@ impl<'a> Session<'a> {
     }
 
     fn credentials(&mut self) -> Result<Credentials, Exit> {
+        if let Some(known) = &self.credentials {
+            return Ok(known.clone());
+        }
+        let found = self.find_credentials()?;
+        Ok(self.credentials.insert(found).clone())
+    }
+
+    fn find_credentials(&mut self) -> Result<Credentials, Exit> {
         let (user, password) = (self.flags.text("user"), self.flags.text("password"));
         let token = self.flags.text("auth-jwt-token");
         if !token.is_empty() {
@@ -213,37 +241,39 @@ impl<'a> Session<'a> {
             Some((user, password)) => (user.to_owned(), password.to_owned()),
             None => {
                 let user = user.to_owned();
-                (user, self.ask("Password: ")?)
+                (user, self.ask_secret("Password: ")?)
             }
         };
         Ok((Some(pair), None))
     }
 
-    /// Asks on stdout and reads one line.
-    pub fn ask(&mut self, prompt: &str) -> Result<String, Exit> {
+    /// Asks for a password on stdout and reads one line, which a terminal does not show.
+    pub fn ask_secret(&mut self, prompt: &str) -> Result<String, Exit> {
         write!(self.io.output, "{prompt}")?;
         self.io.output.flush()?;
-        let line = self.read_line()?.unwrap_or_default();
+        let owns_terminal = self.io.shares_streams;
+        let input = std::mem::replace(&mut self.io.input, Box::new(io::empty()));
+        let asked = self.wait_or_interrupt(async move {
+            let _silence = owns_terminal.then(terminal::Silence::begin);
+            terminal::read_line(input).await
+        });
         writeln!(self.io.output)?;
-        Ok(String::from_utf8_lossy(&line).trim_end().to_owned())
+        let Some((input, line)) = asked.flatten() else {
+            return Err(Exit::silent(INTERRUPTED_PROMPT));
+        };
+        self.io.input = input;
+        Ok(String::from_utf8_lossy(&line?).trim().to_owned())
     }
 
     /// One line of stdin with its end; `None` if stdin ended before a line did.
     pub fn read_line(&mut self) -> Result<Option<Vec<u8>>, Exit> {
-        let mut line = Vec::new();
-        let mut byte = [0];
-        while self.io.input.read(&mut byte)? == 1 {
-            line.push(byte[0]);
-            if byte[0] == b'\n' {
-                return Ok(Some(line));
-            }
-        }
-        Ok(None)
+        let line = terminal::line_of(&mut self.io.input)?;
+        Ok(Some(line).filter(|line| line.ends_with(b"\n")))
     }
 
     /// A log line on stderr, in etcd's JSON form.
     pub fn log(&mut self, level: &str, message: &str, name: &str, value: &str) -> Result<(), Exit> {
-        let line = Json::object(|object| {
+        let line = go_json::object(|object| {
             object.text("level", level);
             object.text("msg", message);
             object.text(name, value);
@@ -277,8 +307,10 @@ impl<'a> Session<'a> {
         let interrupt = &mut self.io.interrupt;
         self.runtime.block_on(async {
             tokio::select! {
-                outcome = work => Some(outcome),
+                // First, so that a signal is heard from the beginning of the work on.
+                biased;
                 () = interrupt => None,
+                outcome = work => Some(outcome),
             }
         })
     }
@@ -301,8 +333,18 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// Shows what a command did. A format that cannot is refused only now, as etcdctl refuses it, so it is said that the command was
+    /// carried out all the same.
     pub fn print(&mut self, reply: &Reply) -> Result<(), Exit> {
-        printer::print(&self.format, reply, self.io.output, self.io.errors)?;
+        let printed = printer::print(&self.format, reply, self.io.output, self.io.errors);
+        if let Err(exit) = printed {
+            if exit.code == BAD_FEATURE {
+                let name = self.flags.text("write-out").to_owned();
+                let text = "the command was carried out, but its result has no such output format";
+                self.log("warn", text, "write-out", &name)?;
+            }
+            return Err(exit);
+        }
         self.io.output.flush()?;
         Ok(())
     }

@@ -167,11 +167,11 @@ fn read_password(session: &mut Session, name: &str) -> Result<String, Exit> {
         let text = String::from_utf8_lossy(&line);
         return Ok(text.split_whitespace().next().unwrap_or_default().to_owned());
     }
-    let first = session.ask(&format!("Password of {name}: "))?;
+    let first = session.ask_secret(&format!("Password of {name}: "))?;
     if first.is_empty() {
         return Err(Exit::arguments("empty password"));
     }
-    let second = session.ask(&format!("Type password of {name} again for confirmation: "))?;
+    let second = session.ask_secret(&format!("Type password of {name} again for confirmation: "))?;
     if first != second {
         return Err(Exit::arguments("given passwords are different"));
     }

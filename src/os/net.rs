@@ -13,7 +13,7 @@ use std::{
     fmt,
     future::poll_fn,
     io,
-    net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, ToSocketAddrs},
     os::{
         fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd},
         unix::{
@@ -94,6 +94,12 @@ impl Drop for SocketFile {
         // Somebody else may have removed it before.
         let _ = std::fs::remove_file(&self.0);
     }
+}
+
+/// The first address of `host:port`, as text; `None` if there is none. Blocks; for use at start.
+#[must_use]
+pub fn resolve(address: &str) -> Option<String> {
+    Some(address.to_socket_addrs().ok()?.next()?.to_string())
 }
 
 /// Takes `address` for this process: `count` listening sockets, to be handed to one core each.

@@ -17,8 +17,8 @@ pub(super) struct Transfer {
 }
 
 impl Replica {
-    /// Makes a committed membership change effective and answers it. A change that the state refuses reaches consensus as a
-    /// change of nobody, and one that consensus refuses is answered like any refusal: neither stops the member.
+    /// Makes a committed membership change effective and answers it. A change that the state has refused names
+    /// nobody, and one that consensus refuses is answered like any refusal: neither stops the member.
     pub(super) fn on_conf_change(
         &mut self,
         entry: &LogEntry,
@@ -26,11 +26,7 @@ impl Replica {
         outcome: Result<(), Refusal>,
         effects: &mut Effects,
     ) -> Result<(), Failure> {
-        let mut effective = change.clone();
-        if outcome.is_err() {
-            effective.node_id = Some(0);
-        }
-        let outcome = match self.consensus.apply_conf_change(entry.index, &effective) {
+        let outcome = match self.consensus.apply_conf_change(entry.index, change) {
             Ok(Some(conf_state)) => {
                 self.applier.set_conf_state(&conf_state);
                 outcome

@@ -263,7 +263,7 @@ impl Replica {
         }
         match applied {
             Applied::Nothing | Applied::Unfinished => {}
-            Applied::ConfChange { change, .. } => self.on_conf_change(&entry, &change, Ok(()), answers)?,
+            Applied::ConfChange { change, outcome, .. } => self.on_conf_change(&entry, &change, outcome, answers)?,
             Applied::Deferred { id } => {
                 self.proposals.defer(id);
             }

@@ -21,10 +21,6 @@ use crate::{
         limits,
         log_entry::{ConfState, EntryKind, LogEntry},
     },
-    cluster::{
-        ids::{self, MemberSalt},
-        membership::Member,
-    },
     config::Config,
     consensus::{self, LogLevel, StartError},
     drive::log_files::{self, LogFiles},
@@ -225,11 +221,11 @@ async fn open_database(dir: &DataDir, sync: bool) -> Result<Database, BootError>
 
 /// A new log: its first segment, and the conf changes that make the initial members.
 async fn found_log(config: &Config, files: LogFiles) -> Result<Log, BootError> {
-    let checked = config.founding.check(&config.name, &config.advertise_peer_urls);
-    checked.map_err(|refused| BootError::Founding(refused.text))?;
-    let member = founding_member(config);
-    let metadata = Metadata { cluster_id: ids::cluster_id(&[member.id]), member_id: member.id };
-    let initial = consensus::Initial::of_new_cluster(vec![(member.id, member.to_json().into())]);
+    let founding = config.founding.cluster(&config.name, &config.cluster_token, &config.advertise_peer_urls);
+    let cluster = founding.map_err(|refused| BootError::Founding(refused.text))?;
+    let metadata = Metadata { cluster_id: cluster.cluster_id, member_id: cluster.local_id };
+    // Client URLs are published later, through the log.
+    let initial = consensus::Initial::of_new_cluster(cluster.founders());
     let (mut wal, actions) = Wal::create(wal::Config::new(salt()), metadata);
     for action in &actions {
         if let Some(segment) = files.carry_out(action).await? {
@@ -239,17 +235,6 @@ async fn found_log(config: &Config, files: LogFiles) -> Result<Log, BootError> {
     let append = wal.append(Some(initial.hard_state), &initial.entries)?;
     write_all(&files, &mut wal, append.writes).await?;
     Ok(Log { wal, files, actions: append.actions, metadata, initial })
-}
-
-/// The one member of a new cluster. Its client URLs are published later, through the log.
-fn founding_member(config: &Config) -> Member {
-    let salt = MemberSalt::ClusterToken(&config.cluster_token);
-    Member {
-        id: ids::member_id(&config.advertise_peer_urls, salt),
-        peer_urls: config.advertise_peer_urls.clone(),
-        name: config.name.clone(),
-        ..Member::default()
-    }
 }
 
 async fn write_all(files: &LogFiles, wal: &mut Wal, batches: Vec<IssuedBatch>) -> Result<(), BootError> {

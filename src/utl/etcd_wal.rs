@@ -67,6 +67,8 @@ pub enum LogError {
     Undecodable { file: String, offset: usize, source: prost::DecodeError },
     #[error("{file} at {offset}: record of unknown type {kind}")]
     UnknownRecord { file: String, offset: usize, kind: i64 },
+    #[error("entry {index} is of unknown type {kind}")]
+    UnknownEntry { index: u64, kind: i32 },
     #[error("{file}: metadata differs from that of the files before")]
     OtherMember { file: String },
     #[error("the log says nowhere whose it is")]
@@ -219,12 +221,14 @@ impl LogReader {
     }
 
     fn take_entry(&mut self, entry: raftpb::Entry) -> Result<(), LogError> {
-        let kind = match entry.r#type() {
-            raftpb::EntryType::EntryNormal => EntryKind::Normal,
-            raftpb::EntryType::EntryConfChange => EntryKind::ConfChange,
-            raftpb::EntryType::EntryConfChangeV2 => EntryKind::ConfChangeV2,
-        };
         let (index, term) = (entry.index(), entry.term());
+        let number = entry.r#type.unwrap_or_default();
+        let kind = match raftpb::EntryType::try_from(number) {
+            Ok(raftpb::EntryType::EntryNormal) => EntryKind::Normal,
+            Ok(raftpb::EntryType::EntryConfChange) => EntryKind::ConfChange,
+            Ok(raftpb::EntryType::EntryConfChangeV2) => EntryKind::ConfChangeV2,
+            Err(_) => return Err(LogError::UnknownEntry { index, kind: number }),
+        };
         let entry = LogEntry { index, term, kind, data: entry.data.unwrap_or_default() };
         let contents = &mut self.contents;
         contents.old_conf_changes.retain(|older| older.index < index);

@@ -18,7 +18,6 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    cluster::InitialCluster,
     database::{Access, Database, FileFailure, must_be_sound, wait_for_lock},
     schema::{self, SchemaError},
 };
@@ -30,7 +29,7 @@ use crate::{
         log_entry::{ConfState, HardState},
         version,
     },
-    cluster::membership::Member,
+    cluster::{initial::InitialCluster, membership::Member},
     consensus::Initial,
     ctl::{
         go_format::io_error,
@@ -263,7 +262,7 @@ pub fn keep_single_member(backend: &mut Backend, member: &Member) -> Result<(), 
 }
 
 fn initial(cluster: &InitialCluster) -> Initial {
-    Initial::of_new_cluster(cluster.members.iter().map(|member| (member.id, member.to_json().into())).collect())
+    Initial::of_new_cluster(cluster.founders())
 }
 
 fn sole_voter(member_id: u64) -> ConfState {

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 
 use super::{
     Command,
-    cluster::InitialCluster,
     database::{Access, Database, FileFailure, wait_for_lock},
     etcd_dir::EtcdDirectory,
     founding::{Beginning, DigestCheck, Target, keep_single_member, make_new_cluster},
@@ -23,7 +22,7 @@ use crate::{
     apply::state,
     backend::Backend,
     base::log_entry::HardState,
-    cluster::membership::Member,
+    cluster::{initial::InitialCluster, membership::Member},
     ctl::{
         command::Flag,
         go_format::{io_error, parse_int, quote},

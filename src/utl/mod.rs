@@ -4,7 +4,7 @@
 //! ```text
 //!   words ─▶ ctl::command, ctl::flags ─▶ snapshot_status, hashkv ──────▶ database (shared lock, read only) ─▶ printer
 //!                                     ├▶ defrag ───────────────────────▶ database (lock) ─▶ snapshot::StateCopy ─▶ new file, rename
-//!                                     ├▶ snapshot_restore ─▶ cluster ─▶ founding: copy ─▶ page file changed ─▶ log founded
+//!                                     ├▶ snapshot_restore ─▶ founding: copy ─▶ page file changed ─▶ log founded
 //!                                     └▶ migrate ─▶ etcd_dir ─▶ etcd_wal ─▶ tail, applied by apply::Applier ──▶ founding
 //! ```
 //!
@@ -22,7 +22,6 @@
 //! locked is an error with a reason (etcdutl panics); `hashkv` and `snapshot status` never write to their file; a restore that
 //! fails takes away what it made.
 
-mod cluster;
 mod completion;
 mod database;
 mod defrag;

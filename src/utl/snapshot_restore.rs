@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use super::{
     Command,
-    cluster::InitialCluster,
     database::FileFailure,
     founding::{Beginning, DigestCheck, Target, make_new_cluster},
     session::Session,
@@ -13,12 +12,14 @@ use super::{
 };
 use crate::{
     backend::Backend,
+    cluster::initial::InitialCluster,
     ctl::{
         command::{Flag, Kind},
         go_format::io_error,
         session::{ERROR, Exit},
     },
     mvcc::bump_revision,
+    os::net::resolve,
 };
 
 pub static COMMAND: Command = Command {
@@ -90,6 +91,7 @@ fn run(session: &mut Session) -> Result<(), Exit> {
         text("initial-cluster"),
         text("initial-cluster-token"),
         text("initial-advertise-peer-urls"),
+        resolve,
     )
     .map_err(|mistake| Exit::new(ERROR, mistake))?;
     let data_dir = if text("data-dir").is_empty() { format!("{name}.etcd") } else { text("data-dir").to_owned() };

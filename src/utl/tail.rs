@@ -3,7 +3,7 @@
 //! | entry | becomes |
 //! |---|---|
 //! | request on keys, leases, alarms | applied by `apply::Applier`, as at a member |
-//! | conf change, attributes of a member | a change of [`Members`]; the new directory has one member only |
+//! | conf change of either version, attributes of a member | a change of [`Members`]; the new directory has one member only |
 //! | cluster version, downgrade | nothing: the new directory is of our version |
 //! | read that went through the log, nothing at all | nothing |
 //! | request of the v2 API (3.4) | members' attributes as above; keys of that API are counted and left out, they were never in the database |
@@ -12,7 +12,7 @@
 //! How far the log is committed: up to the index in its hard state, which may be older than the last answer etcd gave. A sole
 //! voter's log is committed as far as it goes, as it would be at etcd's next start, so nothing acknowledged is lost.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use prost::Message;
@@ -33,10 +33,12 @@ use crate::{
         limits::TAIL_ENTRIES_PER_COMMIT,
         log_entry::{EntryKind, LogEntry},
     },
-    cluster::membership::Member,
+    cluster::{
+        change::{Change, ChangeError},
+        membership::{Member, Membership},
+    },
     lease::{Lessor, Terms},
     pagefile::Corrupt,
-    proto::raftpb,
 };
 
 const REMEDY: &str =
@@ -51,8 +53,12 @@ const V2_METHODS: [&str; 6] = ["PUT", "POST", "DELETE", "QGET", "GET", "SYNC"];
 pub enum TailError {
     #[error(transparent)]
     File(#[from] FileFailure),
-    #[error("entry {index} in the log behind the database cannot be read: {reason}; {REMEDY}")]
-    Undecodable { index: u64, reason: String },
+    #[error("entry {index} in the log behind the database cannot be read: {source}; {REMEDY}")]
+    Undecodable { index: u64, source: prost::DecodeError },
+    #[error(
+        "entry {index} in the log behind the database is a change of members that cannot be read: {source}; {REMEDY}"
+    )]
+    Change { index: u64, source: ChangeError },
     #[error(
         "entry {index} in the log behind the database asks for something this version cannot apply (field {field}); {REMEDY}"
     )]
@@ -82,11 +88,12 @@ pub struct Ended {
 }
 
 /// Who the members are, as far as a database and a log tell.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Members {
+    /// As consensus knows them.
     voters: BTreeSet<u64>,
     learners: BTreeSet<u64>,
-    known: BTreeMap<u64, Member>,
+    known: Membership,
 }
 
 /// A request of the v2 API, as 3.4 logged it.
@@ -117,13 +124,6 @@ struct Attributes {
     client_urls: Option<Vec<String>>,
 }
 
-/// A member in the context of a conf change.
-#[derive(Deserialize)]
-struct ChangeContext {
-    #[serde(rename = "isPromote", default)]
-    is_promote: bool,
-}
-
 /// Whether passwords protect this database.
 pub fn is_auth_enabled(backend: &Backend) -> Result<bool, Corrupt> {
     Ok(backend.get(Bucket::Auth, b"authEnabled")?.is_some_and(|value| value[..] == [1]))
@@ -137,43 +137,35 @@ pub fn apply(
     contents: Contents,
 ) -> Result<(Backend, Ended), TailError> {
     let own = contents.metadata.member_id;
-    let mut members = Members::of(&state, &contents.old_conf_changes)?;
+    let membership = state.membership(contents.metadata.cluster_id, own);
+    let mut members = Members::of(&state, membership.clone(), &contents.old_conf_changes)?;
     let start_term = match state.term {
         0 => contents.term_at_start.unwrap_or(contents.hard_state.term),
         term => term,
     };
-    let mut ended = Ended {
-        index: state.index,
-        term: start_term,
-        applied: 0,
-        uncommitted: 0,
-        v2_requests: 0,
-        members: Members::default(),
-    };
+    let (mut index, mut term, mut applied, mut uncommitted, mut v2_requests) = (state.index, start_term, 0, 0, 0);
     let guarded = is_auth_enabled(&backend).map_err(FileFailure::from)?;
     let (store, attachments) = load_store(&mut backend)?;
     let mut lessor = Lessor::new(Terms::default());
     lessor.restore(&state.leases, &attachments);
-    let membership = state.membership(contents.metadata.cluster_id, own);
     let mut applier = Applier::new(store, backend, state, membership, lessor);
     let mut entries = contents.entries.into_iter();
     for entry in entries.by_ref() {
         if entry.index > contents.hard_state.commit && !members.is_sole_voter(own) {
-            ended.uncommitted = 1;
+            uncommitted = 1;
             break;
         }
-        (ended.index, ended.term) = (entry.index, entry.term);
-        let entry = translate(entry, &mut members, guarded, &mut ended.v2_requests)?;
+        (index, term) = (entry.index, entry.term);
+        let entry = translate(entry, &mut members, guarded, &mut v2_requests)?;
         apply_one(&mut applier, &entry)?;
-        ended.applied += 1;
-        if ended.applied.is_multiple_of(TAIL_ENTRIES_PER_COMMIT) {
+        applied += 1;
+        if u64::is_multiple_of(applied, TAIL_ENTRIES_PER_COMMIT) {
             commit(database, &mut applier)?;
         }
     }
-    ended.uncommitted += entries.count() as u64;
+    uncommitted += entries.count() as u64;
     commit(database, &mut applier)?;
-    ended.members = members;
-    Ok((applier.into_backend(), ended))
+    Ok((applier.into_backend(), Ended { index, term, applied, uncommitted, v2_requests, members }))
 }
 
 fn commit(database: &Database, applier: &mut Applier) -> Result<(), FileFailure> {
@@ -198,8 +190,7 @@ fn apply_one(applier: &mut Applier, entry: &LogEntry) -> Result<(), TailError> {
 }
 
 fn parse(entry: &LogEntry) -> Result<RaftRequest, TailError> {
-    RaftRequest::parse(entry.data.clone())
-        .map_err(|error| TailError::Undecodable { index: entry.index, reason: error.to_string() })
+    RaftRequest::parse(entry.data.clone()).map_err(|source| TailError::Undecodable { index: entry.index, source })
 }
 
 /// The entry as the applier is to see it: as it is, or empty if what it says is taken in here.
@@ -211,11 +202,10 @@ fn translate(
 ) -> Result<LogEntry, TailError> {
     let empty = LogEntry { kind: EntryKind::Normal, data: Bytes::new(), ..entry };
     match entry.kind {
-        EntryKind::ConfChange => {
-            members.change(&entry)?;
+        EntryKind::ConfChange | EntryKind::ConfChangeV2 => {
+            changes(&entry)?.into_iter().for_each(|change| members.change(change));
             return Ok(empty);
         }
-        EntryKind::ConfChangeV2 => return Err(TailError::Unknown { index: entry.index, field: 0 }),
         EntryKind::Normal if entry.data.is_empty() => return Ok(empty),
         EntryKind::Normal => {}
     }
@@ -245,11 +235,22 @@ fn v2_request(data: &Bytes) -> Option<V2Request> {
     bare.or_else(|| WithV2::decode(data.clone()).ok()?.v2.filter(is_v2))
 }
 
+/// The changes of members in an entry that is a conf change.
+fn changes(entry: &LogEntry) -> Result<Vec<Change>, TailError> {
+    let data = entry.data.clone();
+    let changes = match entry.kind {
+        EntryKind::ConfChangeV2 => Change::decode_v2(data),
+        EntryKind::ConfChange | EntryKind::Normal => Change::decode(data).map(|change| vec![change]),
+    };
+    changes.map_err(|source| TailError::Change { index: entry.index, source })
+}
+
 impl Members {
     /// From the database; from the log where a database of 3.4 tells nothing.
-    fn of(state: &Restored, old_conf_changes: &[LogEntry]) -> Result<Self, TailError> {
-        let mut members =
-            Self { known: state.members.iter().map(|member| (member.id, member.clone())).collect(), ..Self::default() };
+    fn of(state: &Restored, known: Membership, old_conf_changes: &[LogEntry]) -> Result<Self, TailError> {
+        let mut members = Self { voters: BTreeSet::new(), learners: BTreeSet::new(), known };
+        // How many learners that cluster allowed is unknown. One that it refused was not promoted either.
+        members.known.learners_max = usize::MAX;
         match &state.conf_state {
             Some(conf_state) => {
                 members.voters.extend(conf_state.voters.iter().chain(&conf_state.voters_outgoing));
@@ -264,7 +265,7 @@ impl Members {
         }
         if members.voters.is_empty() {
             for entry in old_conf_changes {
-                members.change(entry)?;
+                changes(entry)?.into_iter().for_each(|change| members.carry_out(change));
             }
         }
         Ok(members)
@@ -284,7 +285,7 @@ impl Members {
 
     #[must_use]
     pub fn member(&self, id: u64) -> Option<&Member> {
-        self.known.get(&id)
+        self.known.member(id)
     }
 
     /// How many there are.
@@ -293,49 +294,33 @@ impl Members {
         self.voters.len() + self.learners.len()
     }
 
-    fn change(&mut self, entry: &LogEntry) -> Result<(), TailError> {
-        let undecodable = |reason: String| TailError::Undecodable { index: entry.index, reason };
-        let change = raftpb::ConfChange::decode(entry.data.clone()).map_err(|error| undecodable(error.to_string()))?;
-        let id = change.node_id();
-        let described = |context: &[u8]| -> Result<(Member, bool), TailError> {
-            let context_of: ChangeContext =
-                serde_json::from_slice(context).map_err(|error| undecodable(error.to_string()))?;
-            let member = serde_json::from_slice(context).map_err(|error| undecodable(error.to_string()))?;
-            Ok((member, context_of.is_promote))
-        };
-        match change.r#type() {
-            raftpb::ConfChangeType::ConfChangeRemoveNode => {
-                self.voters.remove(&id);
-                self.learners.remove(&id);
-                self.known.remove(&id);
-            }
-            raftpb::ConfChangeType::ConfChangeUpdateNode => {
-                let (described, _) = described(change.context())?;
-                let known = self.known.entry(id).or_default();
-                (known.id, known.peer_urls) = (id, described.peer_urls);
-            }
-            kind => {
-                let is_learner = kind == raftpb::ConfChangeType::ConfChangeAddLearnerNode;
-                let (described, is_promote) = described(change.context())?;
-                let (role, other) = match is_learner {
-                    true => (&mut self.learners, &mut self.voters),
-                    false => (&mut self.voters, &mut self.learners),
-                };
-                role.insert(id);
-                other.remove(&id);
-                match self.known.get_mut(&id) {
-                    Some(known) if is_promote => known.is_learner = false,
-                    _ => drop(self.known.insert(id, described)),
-                }
-            }
+    /// A change that is not valid had no effect in etcd, either. So had one that a database of 3.4, which may be ahead of the entry that
+    /// it says it is at, has already.
+    fn change(&mut self, change: Change) {
+        if self.known.check(&change).is_ok() {
+            self.carry_out(change);
         }
-        Ok(())
+    }
+
+    fn carry_out(&mut self, change: Change) {
+        let id = change.id();
+        let (added, gone): (Option<&mut BTreeSet<u64>>, Option<&mut BTreeSet<u64>>) = match &change {
+            Change::Add { votes: false, .. } => (Some(&mut self.learners), Some(&mut self.voters)),
+            Change::Add { .. } | Change::Promote { .. } => (Some(&mut self.voters), Some(&mut self.learners)),
+            Change::Update { .. } => (None, None),
+            Change::Remove { .. } => {
+                self.voters.remove(&id);
+                (None, Some(&mut self.learners))
+            }
+        };
+        added.map(|role| role.insert(id));
+        gone.map(|role| role.remove(&id));
+        self.known.change(change);
     }
 
     fn set_attributes(&mut self, id: u64, name: String, client_urls: Vec<String>) {
-        if let Some(member) = self.known.get_mut(&id) {
-            (member.name, member.client_urls) = (name, client_urls);
-        }
+        // One that is not there was removed.
+        let _unknown = self.known.set_attributes(id, name, client_urls);
     }
 
     /// Takes in what a request of the v2 API says of members. False: it is about something else.
@@ -355,4 +340,146 @@ impl Members {
 /// Where the log ended, as the database is to say it.
 pub fn put_end(backend: &mut Backend, ended: &Ended) {
     state::put_applied(backend, ended.index, ended.term);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::etcdserverpb::RequestHeader;
+    use crate::proto::raftpb::{ConfChange, ConfChangeSingle, ConfChangeType, ConfChangeV2};
+
+    const OWN: u64 = 1;
+    /// Every field of an `InternalRaftRequest` that is a request, and what becomes of an entry that has it.
+    const APPLIED: [u32; 8] = [4, 5, 6, 7, 8, 9, 10, 11];
+    const TAKEN_IN: [u32; 3] = [1300, 1301, 1302];
+    const NOT_YET: [u32; 11] = [1000, 1011, 1100, 1101, 1103, 1104, 1105, 1200, 1201, 1203, 1204];
+
+    /// A member alone.
+    fn alone() -> Members {
+        let mut known = Membership::new(9, OWN);
+        known.add(Member { id: OWN, name: "one".into(), peer_urls: vec!["http://a:1".into()], ..Member::default() });
+        known.learners_max = usize::MAX;
+        Members { voters: BTreeSet::from([OWN]), learners: BTreeSet::new(), known }
+    }
+
+    fn entry(kind: EntryKind, data: Vec<u8>) -> LogEntry {
+        LogEntry { index: 5, term: 2, kind, data: data.into() }
+    }
+
+    /// An entry whose only request has this field and says nothing.
+    fn request(field: u32) -> LogEntry {
+        let mut data = Vec::new();
+        prost::encoding::encode_key(field, prost::encoding::WireType::LengthDelimited, &mut data);
+        data.push(0);
+        let header = RequestHeader { id: 3, ..RequestHeader::default() };
+        prost::encoding::message::encode(100, &header, &mut data);
+        entry(EntryKind::Normal, data)
+    }
+
+    fn conf_change(kind: ConfChangeType, id: u64, context: &str) -> LogEntry {
+        let context = Some(Bytes::copy_from_slice(context.as_bytes()));
+        let change = ConfChange { id: Some(1), r#type: Some(kind.into()), node_id: Some(id), context };
+        entry(EntryKind::ConfChange, change.encode_to_vec())
+    }
+
+    fn translated(entry: LogEntry) -> Result<LogEntry, TailError> {
+        translate(entry, &mut alone(), false, &mut 0)
+    }
+
+    #[test]
+    fn every_kind_of_request_has_its_place() {
+        for field in APPLIED {
+            assert_eq!(translated(request(field)).expect("applied"), request(field), "field {field}");
+        }
+        for field in CHANGES_NOTHING.into_iter().chain(TAKEN_IN) {
+            assert!(translated(request(field)).expect("taken in").data.is_empty(), "field {field}");
+        }
+        for field in NOT_YET {
+            let refused = translated(request(field)).expect_err("not yet");
+            assert!(matches!(refused, TailError::Unknown { index: 5, field: found } if found == field), "{refused}");
+        }
+        assert!(translated(entry(EntryKind::Normal, vec![])).expect("nothing").data.is_empty());
+        let cut = entry(EntryKind::Normal, vec![0x22, 5, 1]);
+        assert!(matches!(translated(cut), Err(TailError::Undecodable { .. })));
+    }
+
+    #[test]
+    fn requests_of_the_v2_api_are_counted_or_taken_in() {
+        let v2 = |method: &str, path: &str, value: &str| V2Request {
+            method: Some(method.into()),
+            path: Some(path.into()),
+            value: Some(value.into()),
+        };
+        let attributes = r#"{"name":"other","clientURLs":null}"#;
+        let requests = [
+            (v2("PUT", "/1/key", "v"), 1, "one"),
+            (v2("SYNC", "", ""), 0, "one"),
+            (v2("PUT", "/0/version", "3.4.0"), 0, "one"),
+            (v2("PUT", "/0/members/1/attributes", attributes), 0, "other"),
+            (v2("PUT", "/0/members/7/attributes", attributes), 0, "one"),
+        ];
+        for (request, counted, name) in requests {
+            for data in [request.encode_to_vec(), WithV2 { v2: Some(request.clone()) }.encode_to_vec()] {
+                let (mut members, mut count) = (alone(), 0);
+                let left = translate(entry(EntryKind::Normal, data), &mut members, true, &mut count).expect("taken");
+                assert!(left.data.is_empty());
+                assert_eq!((count, members.member(OWN).expect("there").name.as_str()), (counted, name), "{request:?}");
+            }
+        }
+    }
+
+    /// The changes that etcd logs, those it had refused among them, and what is left of the cluster after each.
+    #[test]
+    fn conf_changes_are_followed() {
+        use ConfChangeType::*;
+        let learner = r#"{"id":2,"peerURLs":["http://b:1"],"isLearner":true}"#;
+        let moved = r#"{"id":2,"peerURLs":["http://c:1"]}"#;
+        let promotion = r#"{"id":2,"peerURLs":null,"isPromote":true}"#;
+        let again = r#"{"id":1,"peerURLs":["http://x:1"]}"#;
+        let steps = [
+            (conf_change(ConfChangeAddNode, 1, again), (1, 0), "a member that is there"),
+            (conf_change(ConfChangeAddNode, 2, promotion), (1, 0), "a promotion of nobody"),
+            (conf_change(ConfChangeAddLearnerNode, 2, learner), (1, 1), "a learner"),
+            (conf_change(ConfChangeUpdateNode, 2, moved), (1, 1), "it moves"),
+            (conf_change(ConfChangeAddNode, 2, promotion), (2, 0), "it is promoted"),
+            (conf_change(ConfChangeAddNode, 2, promotion), (2, 0), "and again"),
+            (conf_change(ConfChangeAddNode, 3, ""), (3, 0), "a member without a context"),
+            (conf_change(ConfChangeRemoveNode, 3, ""), (2, 0), "it goes"),
+            (conf_change(ConfChangeRemoveNode, 2, ""), (1, 0), "the other goes"),
+            (conf_change(ConfChangeAddLearnerNode, 2, learner), (1, 0), "a removed one returns"),
+        ];
+        let mut members = alone();
+        for (entry, expected, what) in steps {
+            let left = translate(entry, &mut members, true, &mut 0).expect(what);
+            assert!(left.data.is_empty() && left.kind == EntryKind::Normal, "{what}");
+            assert_eq!((members.voters.len(), members.learners.len()), expected, "{what}");
+            if what == "it is promoted" {
+                let member = members.member(2).expect("there");
+                assert_eq!((member.is_learner, &member.peer_urls[..]), (false, &["http://c:1".to_owned()][..]));
+            }
+        }
+        assert!(members.is_alone(OWN));
+    }
+
+    #[test]
+    fn conf_changes_of_version_2_are_followed() {
+        let single = |kind: ConfChangeType, id| ConfChangeSingle { r#type: Some(kind.into()), node_id: Some(id) };
+        let changes =
+            vec![single(ConfChangeType::ConfChangeAddNode, 2), single(ConfChangeType::ConfChangeAddLearnerNode, 3)];
+        let both = ConfChangeV2 { changes, ..ConfChangeV2::default() };
+        let mut members = alone();
+        for data in [both.encode_to_vec(), vec![]] {
+            let left = translate(entry(EntryKind::ConfChangeV2, data), &mut members, true, &mut 0).expect("followed");
+            assert!(left.data.is_empty() && left.kind == EntryKind::Normal);
+            assert_eq!((members.voters.len(), members.learners.len()), (2, 1));
+        }
+    }
+
+    #[test]
+    fn damaged_conf_changes_are_refused() {
+        let other = conf_change(ConfChangeType::ConfChangeAddNode, 2, r#"{"id":3,"peerURLs":[]}"#);
+        for damaged in [other, entry(EntryKind::ConfChange, vec![0xff]), entry(EntryKind::ConfChangeV2, vec![0xff])] {
+            assert!(matches!(translated(damaged), Err(TailError::Change { index: 5, .. })));
+        }
+    }
 }

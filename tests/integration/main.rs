@@ -7,6 +7,7 @@
 //!   kubernetes    the request shapes of kube-apiserver      lock       locks and elections, by service and by recipe
 //!   clients       stock etcdctl and the etcd-client crate   crash      kill -9 under load
 //!   client_views, client_crate        the same two, for everything but KV
+//!   ringctl, terminal ringctl beside etcdctl: scripts; passwords on a terminal
 //!   snapshots, utl    data in both directions               maintenance_crash   kill -9 during maintenance
 //!   maintenance_disks   disks that get full during it       utl_disks  the same, and kill -9, under ringutl
 //!   bad_input     what no client would send                 startup    flags, ports, directories
@@ -44,8 +45,10 @@ mod maintenance_crash;
 mod maintenance_disks;
 mod metrics;
 mod pages;
+mod ringctl;
 mod snapshots;
 mod startup;
+mod terminal;
 mod traffic;
 mod utl;
 mod utl_disks;
@@ -159,6 +162,28 @@ fn main() {
         with_reference("clients::etcdctl_sees_a_healthy_endpoint", clients::etcdctl_sees_a_healthy_endpoint),
         with_reference_3_7("clients::ringctl_prints_the_same", clients::ringctl_prints_the_same),
         with_reference_3_7("clients::ringctl_sees_what_etcdctl_sees", clients::ringctl_sees_what_etcdctl_sees),
+        with_reference_3_7("ringctl::auth_script", ringctl::auth_script),
+        with_reference_3_7("ringctl::concurrency_script", ringctl::concurrency_script),
+        with_reference_3_7("ringctl::kv_script", ringctl::kv_script),
+        with_reference_3_7("ringctl::other_script", ringctl::other_script),
+        with_reference_3_7("ringctl::txn_script", ringctl::txn_script),
+        with_reference_3_7("ringctl::watch_script", ringctl::watch_script),
+        with_reference_3_7(
+            "ringctl::connections_that_are_not_served_are_refused",
+            ringctl::connections_that_are_not_served_are_refused,
+        ),
+        with_reference_3_7("ringctl::debug_shows_the_flags", ringctl::debug_shows_the_flags),
+        with_reference_3_7("ringctl::leases_are_kept_alive", ringctl::leases_are_kept_alive),
+        with_reference_3_7(
+            "ringctl::mirrors_keep_their_prefix_and_complain",
+            ringctl::mirrors_keep_their_prefix_and_complain,
+        ),
+        with_reference_3_7("ringctl::results_without_a_table_are_told", ringctl::results_without_a_table_are_told),
+        with_reference_3_7("terminal::passwords_are_not_shown", terminal::passwords_are_not_shown),
+        with_reference_3_7(
+            "terminal::interrupted_prompts_leave_the_terminal_as_it_was",
+            terminal::interrupted_prompts_leave_the_terminal_as_it_was,
+        ),
         test("clients::etcd_client_crate", clients::etcd_client_crate),
         with_reference_3_7("client_views::maintenance_prints_the_same", client_views::maintenance_prints_the_same),
         with_reference_3_7("client_views::leases_print_the_same", client_views::leases_print_the_same),
@@ -203,6 +228,8 @@ fn main() {
         with_reference_3_7("utl::migrates_a_snapshotted_etcd", utl::migrates_a_snapshotted_etcd),
         with_reference_3_7("utl::migrates_a_member_of_several", utl::migrates_a_member_of_several),
         with_reference_3_7("utl::refuses_what_it_cannot_apply", utl::refuses_what_it_cannot_apply),
+        with_reference_3_7("utl::migrates_changes_of_members", utl::migrates_changes_of_members),
+        with_reference_3_7("utl::migrates_every_kind_of_entry", utl::migrates_every_kind_of_entry),
         with_reference_3_7("utl::refuses_other_directories", utl::refuses_other_directories),
         with_reference_3_7("utl::defragments", utl::defragments),
         with_reference_3_7("utl::moves_the_schema", utl::moves_the_schema),

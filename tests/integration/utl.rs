@@ -9,6 +9,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    thread,
 };
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -317,6 +318,79 @@ pub fn refuses_what_it_cannot_apply() {
         });
         assert_eq!(theirs, ours, "{bucket} {key}");
     }
+}
+
+/// A learner is added, moved, promoted, and (`alone`) removed again, all of it in the log only; a member is killed, and migrated.
+pub fn migrates_changes_of_members() {
+    for is_alone_again in [false, true] {
+        let folder = server::directory();
+        let [source, other, data] = ["one", "two", "ringd"].map(|name| folder.path().join(name));
+        let one = Server::start_with(Program::Etcd, &source, &DATABASE_STAYS_BEHIND);
+        let ctl = |words: &[&str]| etcdctl(&one.endpoint(), words, "");
+        let list = ctl(&["member", "list", "-w", "json"]).stdout;
+        let own: Value = serde_json::from_str(&list).expect("JSON");
+        let own_peer = own["members"][0]["peerURLs"][0].as_str().expect("a URL").to_owned();
+        let ids = member_ids(&one);
+        let peer = format!("http://127.0.0.1:{}", server::free_port());
+        let added = ctl(&["member", "add", "two", "--learner", "--peer-urls", "http://127.0.0.1:9", "-w", "json"]);
+        let added: Value = serde_json::from_str(&added.stdout).expect("JSON");
+        let id = format!("{:x}", added["member"]["ID"].as_u64().expect("an id"));
+        let moved = ctl(&["member", "update", &id, "--peer-urls", &peer]);
+        assert!(moved.success, "{moved:?}");
+        let cluster = format!("one={own_peer},two={peer}");
+        let flags = ["--name", "two", "--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer];
+        let flags = [&flags[..], &["--initial-cluster", &cluster, "--initial-cluster-state", "existing"]].concat();
+        let two = Server::start_with(Program::Etcd, &other, &flags);
+        // etcd refuses until the learner has caught up.
+        while !ctl(&["member", "promote", &id]).success {
+            thread::yield_now();
+        }
+        if is_alone_again {
+            let removed = ctl(&["member", "remove", &id]);
+            assert!(removed.success, "{removed:?}");
+        }
+        put(&one, "k", "v");
+        two.kill();
+        one.kill();
+        let printed = migrate(&source, &data);
+        assert_eq!(printed.stderr.contains("of several members"), !is_alone_again, "{printed:?}");
+        let ringd = Server::start(Program::Ringd, &data);
+        assert_eq!(value(&ringd, "k"), "v");
+        assert_eq!(member_ids(&ringd) == ids, is_alone_again);
+        ringd.stop();
+    }
+}
+
+/// What else a log may hold that is not in the database: alarms, leases, downgrades, transactions, compactions.
+pub fn migrates_every_kind_of_entry() {
+    let folder = server::directory();
+    let [source, data] = ["etcd", "ringd"].map(|name| folder.path().join(name));
+    let etcd = Server::start_with(Program::Etcd, &source, &DATABASE_STAYS_BEHIND);
+    let ctl = |words: &[&str], input: &str| {
+        let done = etcdctl(&etcd.endpoint(), words, input);
+        assert!(done.success, "{words:?}: {done:?}");
+        done.stdout
+    };
+    put(&etcd, "k", "v");
+    let lease = ctl(&["lease", "grant", "10000"], "").split_whitespace().nth(1).expect("an id").to_owned();
+    let gone = ctl(&["lease", "grant", "10000"], "").split_whitespace().nth(1).expect("an id").to_owned();
+    ctl(&["put", "leased", "v", "--lease", &lease], "");
+    ctl(&["put", "gone", "v", "--lease", &gone], "");
+    ctl(&["lease", "revoke", &gone], "");
+    ctl(&["txn"], "\nput a 1\nget a\ndel k\n\n\n");
+    ctl(&["downgrade", "enable", "3.6"], "");
+    ctl(&["downgrade", "cancel"], "");
+    ctl(&["compaction", "4", "--physical"], "");
+    ctl(&["alarm", "disarm"], "");
+    ctl(&["auth", "status"], "");
+    let revisions = Revisions { compacted: 4, last: 6 };
+    let expected = picture(&etcd, &revisions);
+    etcd.kill();
+    migrate(&source, &data);
+    let ringd = Server::start(Program::Ringd, &data);
+    assert_eq!(picture(&ringd, &revisions), expected);
+    assert_eq!(value(&ringd, "leased"), "v");
+    ringd.stop();
 }
 
 /// Directories that are somebody's, or nobody's.

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::super::go_json::{Json, Object};
+use super::super::go_json::{self, Object};
 use super::super::session::Exit;
 use super::{EndpointHash, EndpointStatus, Health, Reply, header};
 use crate::proto::authpb::Permission;
@@ -12,10 +12,10 @@ use crate::proto::mvccpb::{Event, KeyValue};
 
 pub fn print(reply: &Reply, hex: bool, output: &mut dyn Write) -> Result<(), Exit> {
     let text = match reply {
-        Reply::Health(list) => Json::array(list, health),
-        Reply::Status(list) => Json::array(list, status),
-        Reply::HashKv(list) => Json::array(list, hash),
-        reply => Json::object(|object| write(reply, hex, object)),
+        Reply::Health(list) => go_json::array(list, health),
+        Reply::Status(list) => go_json::array(list, status),
+        Reply::HashKv(list) => go_json::array(list, hash),
+        reply => go_json::object(|object| write(reply, hex, object)),
     };
     writeln!(output, "{text}")?;
     Ok(())

@@ -250,7 +250,7 @@ pub fn run_to_end(program: Program, flags: &[&str], environment: &[(&str, &str)]
     }
 }
 
-/// A port that was free a moment ago.
+/// A port that nobody listens on now.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("bound").port()

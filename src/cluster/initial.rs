@@ -1,15 +1,20 @@
-//! `--name`, `--initial-cluster` and their kin: who the members of a restored cluster are, with etcd's rules and words.
+//! `--name`, `--initial-cluster` and their kin: who the members of a new or restored cluster are, with etcd's rules and words.
 
-use std::{collections::BTreeMap, net::ToSocketAddrs};
+use std::collections::BTreeMap;
 
-use crate::{
-    base::go_url::{self, BadUrl},
-    cluster::{
-        ids::{MemberSalt, cluster_id, member_id},
-        membership::Member,
-    },
-    ctl::go_format::quote,
+use bytes::Bytes;
+
+use super::{
+    ids::{MemberSalt, cluster_id, member_id},
+    membership::Member,
 };
+use crate::base::{
+    go_quote::quote,
+    go_url::{self, BadUrl},
+};
+
+/// Looks up the first address of `host:port`, as text; `None` if there is none.
+pub type Resolve = fn(&str) -> Option<String>;
 
 /// The members that a new cluster begins with, and which of them is ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,11 +50,17 @@ pub enum ClusterError {
 
 impl InitialCluster {
     /// From the values of the flags.
-    pub fn parse(name: &str, cluster: &str, token: &str, advertised: &str) -> Result<Self, ClusterError> {
+    pub fn parse(
+        name: &str,
+        cluster: &str,
+        token: &str,
+        advertised: &str,
+        resolve: Resolve,
+    ) -> Result<Self, ClusterError> {
         let advertised = urls(&advertised.split(',').collect::<Vec<_>>())?;
         let by_name = members_by_name(cluster)?;
         let own = by_name.get(name).ok_or_else(|| ClusterError::NoLocal(quote(name.as_bytes())))?;
-        must_be_the_same(name, own, &advertised)?;
+        must_be_the_same(name, own, &advertised, resolve)?;
         let mut all: Vec<&String> = by_name.values().flatten().collect();
         all.sort_unstable();
         if all.windows(2).any(|pair| pair[0] == pair[1]) {
@@ -62,6 +73,12 @@ impl InitialCluster {
     pub fn single(name: &str, token: &str, advertised: &str) -> Result<Self, ClusterError> {
         let urls = urls(&advertised.split(',').collect::<Vec<_>>())?;
         Self::of(&BTreeMap::from([(name.to_owned(), urls)]), name, token)
+    }
+
+    /// Id and JSON of each member, as consensus takes them to found the cluster.
+    #[must_use]
+    pub fn founders(&self) -> Vec<(u64, Bytes)> {
+        self.members.iter().map(|member| (member.id, member.to_json().into())).collect()
     }
 
     fn of(by_name: &BTreeMap<String, Vec<String>>, name: &str, token: &str) -> Result<Self, ClusterError> {
@@ -109,8 +126,9 @@ fn urls(given: &[&str]) -> Result<Vec<String>, ClusterError> {
     Ok(urls)
 }
 
-fn must_be_the_same(name: &str, own: &[String], advertised: &[String]) -> Result<(), ClusterError> {
-    if own == advertised || (own.len() == advertised.len() && resolved(own) == resolved(advertised)) {
+fn must_be_the_same(name: &str, own: &[String], advertised: &[String], resolve: Resolve) -> Result<(), ClusterError> {
+    let are_same = || resolved(own, resolve) == resolved(advertised, resolve);
+    if own == advertised || (own.len() == advertised.len() && are_same()) {
         return Ok(());
     }
     let quoted = |urls: &[String]| urls.iter().map(|url| quote(url.as_bytes())).collect::<Vec<_>>().join(" ");
@@ -139,19 +157,19 @@ fn must_be_the_same(name: &str, own: &[String], advertised: &[String]) -> Result
 }
 
 /// Each URL with its host's first address in place of the name; `localhost` stays, as in etcd.
-fn resolved(urls: &[String]) -> Vec<String> {
-    let mut resolved: Vec<String> = urls.iter().map(|url| resolve(url).unwrap_or_else(|| url.clone())).collect();
+fn resolved(urls: &[String], resolve: Resolve) -> Vec<String> {
+    let one = |url: &String| resolved_url(url, resolve).unwrap_or_else(|| url.clone());
+    let mut resolved: Vec<String> = urls.iter().map(one).collect();
     resolved.sort_unstable();
     resolved
 }
 
-fn resolve(url: &str) -> Option<String> {
+fn resolved_url(url: &str, resolve: Resolve) -> Option<String> {
     let (scheme, address) = url.split_once("://").filter(|(scheme, _)| scheme.starts_with("http"))?;
     if address.starts_with("localhost:") {
         return None;
     }
-    let found = address.to_socket_addrs().ok()?.next()?;
-    Some(format!("{scheme}://{found}"))
+    Some(format!("{scheme}://{}", resolve(address)?))
 }
 
 #[cfg(test)]
@@ -160,13 +178,17 @@ mod tests {
 
     const LOCAL: &str = "http://localhost:2380";
 
+    fn nobody(_: &str) -> Option<String> {
+        None
+    }
+
     fn mistake(cluster: &str) -> String {
-        InitialCluster::parse("default", cluster, "etcd-cluster", LOCAL).expect_err(cluster).to_string()
+        InitialCluster::parse("default", cluster, "etcd-cluster", LOCAL, nobody).expect_err(cluster).to_string()
     }
 
     #[test]
     fn the_default_is_etcds_default_member() {
-        let cluster = InitialCluster::parse("default", &format!("default={LOCAL}"), "etcd-cluster", LOCAL);
+        let cluster = InitialCluster::parse("default", &format!("default={LOCAL}"), "etcd-cluster", LOCAL, nobody);
         let cluster = cluster.expect("valid");
         assert_eq!((cluster.local_id, cluster.cluster_id), (0x8e9e_05c5_2164_694d, 0xcdf8_1819_4e3a_8c32));
         assert_eq!(cluster.members.len(), 1);
@@ -176,11 +198,21 @@ mod tests {
     #[test]
     fn members_are_in_order_of_id() {
         let cluster = "a=http://127.0.0.1:1,b=http://127.0.0.1:2,c=http://127.0.0.1:3,a=http://127.0.0.1:4";
-        let parsed = InitialCluster::parse("a", cluster, "t", "http://127.0.0.1:4, http://127.0.0.1:1").expect("valid");
+        let parsed = InitialCluster::parse("a", cluster, "t", "http://127.0.0.1:4, http://127.0.0.1:1", nobody);
+        let parsed = parsed.expect("valid");
         assert_eq!(parsed.members.len(), 3);
         assert!(parsed.members.windows(2).all(|pair| pair[0].id < pair[1].id));
         let own = parsed.members.iter().find(|member| member.id == parsed.local_id).expect("there");
         assert_eq!((own.name.as_str(), own.peer_urls.len()), ("a", 2));
+    }
+
+    #[test]
+    fn names_may_stand_for_addresses() {
+        let resolve: Resolve = |address| (address == "host:1").then(|| "127.0.0.1:1".to_owned());
+        let parse = |cluster| InitialCluster::parse("a", cluster, "t", "http://127.0.0.1:1", resolve);
+        let cluster = parse("a=http://host:1").expect("the same address");
+        assert_eq!(cluster.members[0].peer_urls, ["http://host:1"]);
+        assert!(matches!(parse("a=http://other:1"), Err(ClusterError::Unadvertised { .. })));
     }
 
     /// Recorded from etcdutl 3.7.1.
