@@ -42,8 +42,10 @@ const FRAME_HEAD_BYTES: usize = 9;
 /// What every receiver takes, and this one does not take more.
 const FRAME_BYTES_MAX: usize = 16_384;
 const PRIORITY_BYTES: usize = 5;
+const INCREMENT_BYTES: usize = 4;
 const TYPE_HEADERS: u8 = 1;
 const TYPE_PING: u8 = 6;
+const TYPE_WINDOW_UPDATE: u8 = 8;
 const TYPE_CONTINUATION: u8 = 9;
 const FLAG_ACK: u8 = 1;
 const FLAG_END_STREAM: u8 = 1;
@@ -61,7 +63,7 @@ pub(super) struct Intake {
     /// The frame head under way.
     frame_head: [u8; FRAME_HEAD_BYTES],
     frame_head_filled: usize,
-    /// The frame under way, if it is part of a head, and what has come of it in pieces.
+    /// The frame under way, if it is looked at as a whole, and what has come of it in pieces.
     frame: Option<FrameHead>,
     payload: Vec<u8>,
     /// The head under way.
@@ -72,7 +74,7 @@ pub(super) struct Intake {
     /// Bytes of all heads that are alive.
     held: Rc<Cell<usize>>,
     /// Written for h2, and not read by it yet.
-    ready: SmallVec<[u8; FRAME_HEAD_BYTES + STAND_IN.len()]>,
+    ready: SmallVec<[u8; 16]>,
     /// h2 has asked for more than there was: it has looked at all that passed.
     drained: bool,
     broken: Option<Reason>,
@@ -218,6 +220,8 @@ impl Intake {
         if self.block.as_ref().is_some_and(|block| !continues || block.stream != frame.stream) {
             // A head's frames follow each other.
             self.broken = Some(Reason::PROTOCOL_ERROR);
+        } else if frame.kind == TYPE_WINDOW_UPDATE && frame.stream > 0 && frame.length == INCREMENT_BYTES {
+            self.frame = Some(frame);
         } else if !continues && frame.kind != TYPE_HEADERS {
             self.pings += u32::from(frame.kind == TYPE_PING && !frame.has(FLAG_ACK));
             self.ready.extend_from_slice(&self.frame_head);
@@ -247,8 +251,17 @@ impl Intake {
         count
     }
 
-    /// A whole HEADERS or CONTINUATION frame.
+    /// A whole HEADERS, CONTINUATION or WINDOW_UPDATE frame.
     fn on_frame(&mut self, frame: FrameHead, payload: &[u8]) {
+        if frame.kind == TYPE_WINDOW_UPDATE {
+            // h2 would end the connection for an increment of nothing.
+            let is_nothing = payload[0] & 0x7f == 0 && payload[1..].iter().all(|byte| *byte == 0);
+            if !is_nothing {
+                self.ready.extend_from_slice(&self.frame_head);
+                self.ready.extend_from_slice(payload);
+            }
+            return;
+        }
         let ends = frame.has(FLAG_END_HEADERS);
         if let Some(block) = self.block.take() {
             return self.on_fragment(block, payload, ends);

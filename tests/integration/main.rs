@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   layers        reads src/ and fails on an import that is not in its table, and on circles between files
-//!   differential  the same traffic to ringd and etcd        wire       the same for what is below the messages
+//!   differential  the same traffic to ringd and etcd        wire, wire_frames   the same for what is below the messages
 //!   watch, watch_requests, watch_flow, lease, maintenance   the same for those services
 //!   kubernetes    the request shapes of kube-apiserver      lock       locks and elections, by service and by recipe
 //!   clients       stock etcdctl and the etcd-client crate   crash      kill -9 under load
@@ -149,6 +149,8 @@ fn main() {
         with_reference_3_7("wire_frames::frames_agree", wire_frames::frames_agree),
         with_reference_3_7("pages::pages_agree", pages::pages_agree),
         with_reference_3_7("pages::reports_agree", pages::reports_agree),
+        with_reference_3_7("pages::hosts_agree", pages::hosts_agree),
+        with_reference_3_7("pages::encodings_agree", pages::encodings_agree),
         with_reference_3_7("metrics::families_agree", metrics::families_agree),
         with_reference_3_7("metrics::measured_as_in_etcd", metrics::measured_as_in_etcd),
         with_reference_3_7("health::answers_agree", health::answers_agree),

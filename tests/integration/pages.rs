@@ -80,6 +80,68 @@ pub fn pages_agree() {
     }
 }
 
+/// Requests without a host or with a wrong one: status line, every header, every byte of the body.
+pub fn hosts_agree() {
+    let directories = [server::directory(), server::directory()];
+    let ringd = Server::start(Program::Ringd, directories[0].path());
+    let etcd = Server::start(Program::Etcd, directories[1].path());
+    for head in [
+        "GET /version HTTP/1.1\r\n",
+        "GET http://localhost/version HTTP/1.1\r\n",
+        "OPTIONS * HTTP/1.1\r\n",
+        "GET /version HTTP/1.1\r\nhost: a\r\nhost: a\r\n",
+        "GET /version HTTP/1.1\r\nhost: a b\r\n",
+        "GET /version HTTP/1.1\r\nhost: a/b\r\n",
+        "GET /version HTTP/1.1\r\nhost: k\u{e4}se\r\n",
+        "GET /version HTTP/1.1\r\nhost:\r\nconnection: close\r\n",
+        "GET /version HTTP/1.1\r\nhost: a,b;c=[d]:e!$%&'()*+-._~\r\nconnection: close\r\n",
+        "GET /version HTTP/1.0\r\n",
+        "GET /nothing HTTP/1.0\r\n",
+    ] {
+        let request = format!("{head}\r\n");
+        let [ringd, etcd] = [&ringd, &etcd].map(|server| harness::run(exchange(server.port, &request)));
+        assert_eq!(ringd, etcd, "{head}: ringd, then etcd");
+    }
+}
+
+/// Which encoding `/metrics` comes in; other pages are never compressed.
+pub fn encodings_agree() {
+    let directories = [server::directory(), server::directory()];
+    let ringd = Server::start(Program::Ringd, directories[0].path());
+    let etcd = Server::start(Program::Etcd, directories[1].path());
+    let wishes = [
+        "gzip",
+        "zstd",
+        "zstd, gzip",
+        "br",
+        "identity",
+        "identity, gzip;q=0.1",
+        "*",
+        "*;q=0",
+        "gzip;q=0",
+        "gzip ; q=0.5",
+        "GZIP",
+        "gzip;q=x",
+        "gzip;q=1.5",
+        "gzip;x=1",
+        "gzip;q=0.5;q=0",
+        "",
+        ",gzip",
+        "gzip,",
+        "x gzip",
+        "*;q=0.5, gzip;q=0",
+        "identity;q=0.1, gzip;q=0.2",
+        "br\r\naccept-encoding: gzip",
+    ];
+    for (path, wish) in
+        wishes.map(|wish| ("/metrics", wish)).into_iter().chain([("/version", "gzip"), ("/health", "gzip")])
+    {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\naccept-encoding: {wish}\r\n\r\n");
+        let [ringd, etcd] = [&ringd, &etcd].map(|server| harness::run(exchange(server.port, &request)));
+        assert_eq!((ringd.status, ringd.headers), (etcd.status, etcd.headers), "{path} as {wish:?}: ringd, then etcd");
+    }
+}
+
 /// The checks of a page come in any order in etcd; one line each, and then the verdict.
 pub fn reports_agree() {
     let directories = [server::directory(), server::directory()];
@@ -124,9 +186,14 @@ impl Page {
 }
 
 pub async fn ask(port: u16, method: &str, path: &str) -> Page {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let request =
         format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+    exchange(port, &request).await
+}
+
+/// One request on a connection of its own, which the server closes.
+async fn exchange(port: u16, request: &str) -> Page {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).await.unwrap();

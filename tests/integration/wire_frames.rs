@@ -1,6 +1,7 @@
 //! HTTP/2 itself, compared with etcd: each case sends frames on a connection of its own, and then a good call.
 //!
-//! Equal must be what the streams of the case are told (blocks, data, ends, resets), and whether the good call is served.
+//! Equal must be what the streams of the case are told (blocks, data, ends, resets), and whether the good call is served. The
+//! cases of [`DIFFERING`] are answered differently, each for the reason that stands there.
 
 use std::{collections::BTreeMap, fmt::Write, io::Write as _, time::Duration};
 
@@ -37,6 +38,13 @@ const BASE: [Field<'static>; 6] = [
     (b"te", b"trailers"),
 ];
 
+/// Cases that etcd answers differently.
+const DIFFERING: [(&str, &str); 3] = [
+    ("window update of 0 on a stream", "etcd resets the stream, ringd does nothing"),
+    ("trailers", "etcd takes them for a stream that goes backwards and ends the connection, ringd does not mind them"),
+    ("a promise", "ringd ends the connection (RFC 9113, 8.4), etcd skips the frame, and its table is out of step then"),
+];
+
 struct Case {
     name: String,
     frames: Vec<u8>,
@@ -65,23 +73,16 @@ struct Outcome {
 
 /// Every case against both servers; all differences are listed.
 pub fn frames_agree() {
-    compare(cases(), |case, [ringd, etcd]| {
-        (ringd != etcd).then(|| format!("{case}:\n  ringd: {ringd:?}\n  etcd:  {etcd:?}"))
-    });
-}
-
-fn compare(cases: Vec<Case>, fault: impl Fn(&str, [Outcome; 2]) -> Option<String>) {
     let directories = [server::directory(), server::directory()];
     let ringd = Server::start(Program::Ringd, directories[0].path());
     let etcd = Server::start(Program::Etcd, directories[1].path());
     let mut faults = String::new();
     harness::run(async {
-        for case in cases {
-            let outcomes = [&ringd, &etcd].map(|server| attempt(server.port, &case));
-            let [ringd, etcd] = outcomes;
-            let (ringd, etcd) = tokio::join!(ringd, etcd);
-            if let Some(fault) = fault(&case.name, [ringd, etcd]) {
-                let _ = writeln!(faults, "{fault}");
+        for case in cases() {
+            let (ringd, etcd) = tokio::join!(attempt(ringd.port, &case), attempt(etcd.port, &case));
+            let may_differ = DIFFERING.iter().any(|(name, _)| *name == case.name);
+            if (ringd != etcd) != may_differ {
+                let _ = writeln!(faults, "{}:\n  ringd: {ringd:?}\n  etcd:  {etcd:?}", case.name);
             }
         }
     });

@@ -103,6 +103,17 @@ fn pings_are_counted() {
 }
 
 #[test]
+fn windows_of_streams_do_not_grow_by_nothing() {
+    seeded(|random| {
+        let mut intake = Intake::new();
+        let update = |stream, increment: u32| frame(TYPE_WINDOW_UPDATE, 0, stream, &increment.to_be_bytes());
+        let some = [update(1, 5), update(0, 0), update(3, 0x100), frame(TYPE_WINDOW_UPDATE, 0, 1, b"123")].concat();
+        let sent = [PREFACE, &update(1, 0), &update(1, 0x8000_0000), &some, &update(7, 0)].concat();
+        assert_eq!(passed(&mut intake, &sent, random), [PREFACE, &some].concat());
+    });
+}
+
+#[test]
 fn equal_blocks_share_a_head_until_the_table_changes() {
     let mut intake = Intake::new();
     let mut random = SmallRng::seed_from_u64(1);
