@@ -23,6 +23,8 @@ pub mod alarms;
 mod lease;
 #[cfg(test)]
 mod lease_tests;
+#[cfg(test)]
+mod member_tests;
 mod outcome;
 pub mod request;
 mod revocation;

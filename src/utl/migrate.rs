@@ -148,7 +148,8 @@ fn report_tail(session: &mut Session, ended: &Ended) -> Result<(), Exit> {
     session.log("info", "applied committed entries of the log behind the database", &fields)?;
     if ended.uncommitted > 0 {
         let entries = ended.uncommitted.to_string();
-        session.log("warn", "left out entries of the log that no quorum has committed", &[("entries", &*entries)])?;
+        let text = "left out entries at the end of the log, of which it does not say that they were committed";
+        session.log("warn", text, &[("entries", &*entries)])?;
     }
     if ended.v2_requests > 0 {
         let requests = ended.v2_requests.to_string();

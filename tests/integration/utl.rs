@@ -9,7 +9,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    thread,
+    time::{Duration, Instant},
 };
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -30,6 +30,8 @@ use crate::harness::{
 /// Keeps what etcd applies out of its database, so that it is in its log only.
 const DATABASE_STAYS_BEHIND: [&str; 4] = ["--backend-batch-interval", "1h", "--backend-batch-limit", "1000000"];
 const KEYS: usize = 40;
+/// What etcd still refuses then, it always does.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Command lines that need no file, or one that is not there.
 const WORDS: [&str; 45] = [
@@ -341,15 +343,20 @@ pub fn migrates_changes_of_members() {
         let flags = ["--name", "two", "--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer];
         let flags = [&flags[..], &["--initial-cluster", &cluster, "--initial-cluster-state", "existing"]].concat();
         let two = Server::start_with(Program::Etcd, &other, &flags);
-        // etcd refuses until the learner has caught up.
-        while !ctl(&["member", "promote", &id]).success {
-            thread::yield_now();
-        }
+        // etcd refuses until the learner has caught up, and to remove a member that was not connected for a while.
+        let insist = |words: &[&str]| {
+            let begun = Instant::now();
+            while !ctl(words).success {
+                assert!(begun.elapsed() < PATIENCE, "{words:?}: {:?}", ctl(words));
+            }
+        };
+        insist(&["member", "promote", &id]);
         if is_alone_again {
-            let removed = ctl(&["member", "remove", &id]);
-            assert!(removed.success, "{removed:?}");
+            insist(&["member", "remove", &id]);
         }
         put(&one, "k", "v");
+        // What a log of several says to be committed is older than what was answered last.
+        ["x", "y"].into_iter().for_each(|key| put(&one, key, ""));
         two.kill();
         one.kill();
         let printed = migrate(&source, &data);
