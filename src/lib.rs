@@ -29,7 +29,7 @@
 //!            pagefile/  bbolt's file format: pages, nodes, cursors, commits as data, check, shrinking
 //!            wal/       the log: records, segments, append as data, replay, repair
 //! ground     proto/ metrics/ base/ (the one table of refusals, every limit)
-//! beside     sim/       the disk with faults that drives the core in tests
+//! beside     sim/       disks with faults, and whole members on them in one world: drives the core in tests
 //! ```
 //!
 //! # Who imports whom
@@ -37,27 +37,27 @@
 //! All of it, from the top down (`tests/integration/layers` fails on any other import, and on circles between files of one module):
 //!
 //! ```text
-//! sim       | wal base
+//! sim       | replica consensus apply lease cluster mvcc pagefile wal proto base
 //! bin       | utl ctl server config
 //! utl       | ctl server os consensus apply lease cluster mvcc snapshot backend pagefile wal proto base
 //! ctl       | client service proto base
 //! client    | service proto base
-//! server    | drive web services meters config frontend rpc os replica consensus apply lease cluster mvcc backend pagefile wal proto base
-//! drive     | services meters os replica service consensus apply watch lease mvcc pagefile wal proto metrics base
+//! server    | drive web services meters config frontend rpc os replica consensus apply lease pagefile wal proto base
+//! drive     | services meters os replica service apply watch mvcc pagefile wal proto metrics base
 //! web       | services frontend os service apply proto metrics base
 //! services  | meters rpc os replica service apply watch lease mvcc backend pagefile proto metrics base
-//! meters    | rpc os service apply lease metrics base
-//! config    | service base
+//! meters    | rpc apply metrics base
+//! config    | os service cluster base
 //! frontend  | rpc os base
 //! rpc       | os base
 //! os        | pagefile base
-//! replica   | watch lease base
-//! service   | apply cluster mvcc proto base
+//! replica   | consensus apply watch lease mvcc backend pagefile wal proto base
+//! service   | apply cluster mvcc backend pagefile proto base
 //! consensus | proto base
 //! apply     | lease cluster mvcc backend pagefile proto base
 //! watch     | mvcc proto base
 //! lease     | mvcc proto base
-//! cluster   |
+//! cluster   | proto base
 //! mvcc      | backend pagefile proto base
 //! snapshot  | pagefile base
 //! backend   | pagefile base
@@ -85,12 +85,12 @@
 //!
 //! ```text
 //! services              decode, check, wrap into an InternalRaftRequest without re-encoding
-//! drive/engine          all proposals that wait become one batch
+//! replica/turn          all proposals that wait become one batch
 //! consensus/ -> wal/    entries -> aligned blocks -> one durable O_DIRECT write, several in flight
 //! consensus/ -> apply/  committed: mvcc/write, backend/write_batch, the answer
-//! drive/engine          publish the new view
+//! replica/turn          publish the new view
 //! watch/hub             each front core finds the watchers of what changed, and queues for them
-//! drive/engine          deliver the answers, one wake per connection
+//! replica/turn          deliver the answers, one wake per connection
 //! drive                 later, off the path: the batch becomes pages, sync, meta page, sync; the log lets go of it
 //! ```
 //!
@@ -113,7 +113,7 @@
 //! | view | everything a reader needs, immutable, published after each applied batch |
 //! | batch | what is made durable together (WAL) or committed together (page file) |
 //! | front | the part of a core that serves connections |
-//! | engine | the one owner of consensus, log and state |
+//! | replica | the one owner of consensus, log and state |
 //! | refusal, failure, bug | the client's doing (typed, gRPC), the world's doing (the member says what and stops), ours (assertion) |
 
 pub mod apply;

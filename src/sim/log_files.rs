@@ -2,14 +2,27 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    disk::{Disk, DiskError, FileId, Ticket},
-    wal_host::HostError,
+use thiserror::Error;
+
+use super::disk::{Disk, DiskError, FileId, Ticket};
+use crate::wal::{
+    Action, AppendError, Config, Contents, Fate, FileName, IssuedBatch, Prepare, Replay, ReplayError, SegmentFile,
+    SegmentId, Wal,
 };
-use crate::wal::{Action, Config, Contents, Fate, FileName, IssuedBatch, Prepare, Replay, SegmentFile, SegmentId, Wal};
 
 /// Where the log's files are on the disk.
 pub const DIRECTORY: &str = "member/wal/";
+
+/// Why the log cannot go on.
+#[derive(Debug, PartialEq, Eq, Error)]
+pub enum HostError {
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    #[error(transparent)]
+    Append(#[from] AppendError),
+}
 
 /// The open segments of a log.
 #[derive(Debug, Default)]

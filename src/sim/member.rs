@@ -19,8 +19,7 @@ use bytes::Bytes;
 
 use super::{
     disk::{Disk, DiskError, FileId, Ticket},
-    log_files::LogFiles,
-    wal_host::HostError,
+    log_files::{HostError, LogFiles},
 };
 use crate::{
     apply::View,

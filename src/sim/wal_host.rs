@@ -3,18 +3,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use thiserror::Error;
-
 use super::{
-    disk::{Disk, DiskError, FileId, Ticket},
-    log_files::LogFiles,
+    disk::{Disk, FileId, Ticket},
+    log_files::{HostError, LogFiles},
 };
 use crate::{
     base::log_entry::{HardState, LogEntry},
-    wal::{
-        Action, Append, AppendError, Config, Contents, IssuedBatch, Metadata, ReplayError, SegmentId, SnapshotMarker,
-        Wal,
-    },
+    wal::{Action, Append, AppendError, Config, Contents, IssuedBatch, Metadata, SegmentId, SnapshotMarker, Wal},
 };
 
 /// A log and its files.
@@ -26,17 +21,6 @@ pub struct WalHost {
     held: Vec<IssuedBatch>,
     in_flight: BTreeMap<Ticket, u64>,
     actions: VecDeque<Action>,
-}
-
-/// Why the log cannot go on.
-#[derive(Debug, PartialEq, Eq, Error)]
-pub enum HostError {
-    #[error(transparent)]
-    Disk(#[from] DiskError),
-    #[error(transparent)]
-    Replay(#[from] ReplayError),
-    #[error(transparent)]
-    Append(#[from] AppendError),
 }
 
 /// An append that is on its way: its last batch, and each batch with the log's last index after it.

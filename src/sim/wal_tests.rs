@@ -8,8 +8,8 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 
 use super::{
     disk::{Disk, DiskError},
-    log_files::DIRECTORY,
-    wal_host::{Accepted, HostError, WalHost},
+    log_files::{DIRECTORY, HostError},
+    wal_host::{Accepted, WalHost},
 };
 use crate::{
     base::log_entry::{ConfState, EntryKind, HardState, LogEntry},
