@@ -330,53 +330,6 @@ impl RangeReader {
         Ok(true)
     }
 
-    /// Measures and fills in one pass if that is possible within `budget` keys and `room` bytes, which spares looking every record up
-    /// twice. Otherwise nothing is appended, the answer is `None`, and `measure` goes on from there. To be called first.
-    pub fn answer_small(
-        &mut self,
-        out: &mut BytesMut,
-        budget: usize,
-        room: usize,
-    ) -> Result<Option<Measured>, Failure> {
-        if self.options.count_only || matches!(self.plan, Plan::Sorted { .. }) {
-            let measured = self.measure(budget)?.filter(|measured| measured.kvs_bytes <= room as u64);
-            if measured.is_some() {
-                while !self.fill(out, room)? {}
-            }
-            return Ok(measured);
-        }
-        if !self.count(budget) {
-            return Ok(None);
-        }
-        self.phase = Phase::Walk;
-        let start = out.len();
-        let kvs_max = self.options.kvs_max();
-        let mut measured = self.measured;
-        let mut fits = true;
-        let done = self.visit(&mut 0, &mut budget.max(1), &mut |entry, version, _| {
-            if measured.kvs == kvs_max {
-                measured.more = true;
-                return Ok(false);
-            }
-            let body = self.body(entry, version)?;
-            fits = out.len() - start + body.field_len() <= room;
-            if fits {
-                body.append_field(out);
-                measured.kvs += 1;
-            }
-            Ok(fits)
-        })?;
-        if !(done && fits) {
-            out.truncate(start);
-            return Ok(None);
-        }
-        measured.kvs_bytes = (out.len() - start) as u64;
-        self.measured = measured;
-        self.filled = measured.kvs;
-        self.phase = Phase::Ready;
-        Ok(Some(measured))
-    }
-
     /// Appends `kvs` fields while they fit into `room` bytes, but at least one; `true` when all are out.
     ///
     /// # Panics

@@ -72,11 +72,6 @@ impl Listener {
         Listener { inner }
     }
 
-    /// The address that clients connect to.
-    pub fn local_address(&self) -> io::Result<SocketAddr> {
-        self.inner.local_addr().map_err(into_io)
-    }
-
     /// The next connection. Errors of the kernel (no descriptor left, client gone already) leave the listener usable.
     pub async fn accept(&self) -> io::Result<Socket> {
         let inner = self.inner.accept().await.map_err(into_io)?;

@@ -49,21 +49,6 @@ impl Call {
         self.metadata.get(key).map(HeaderValue::as_bytes)
     }
 
-    /// First value of a binary metadata key (its name ends in `-bin`), decoded.
-    pub fn metadata_binary(&self, key: &str) -> Option<Vec<u8>> {
-        decode_binary(self.metadata.get(key)?.as_bytes()).ok()
-    }
-
-    /// Auth token of official clients.
-    pub fn token(&self) -> Option<&[u8]> {
-        self.metadata("token")
-    }
-
-    /// Auth token of the gateway and other clients.
-    pub fn authorization(&self) -> Option<&[u8]> {
-        self.metadata("authorization")
-    }
-
     /// The client wants an error rather than an answer from a member without a leader.
     pub fn has_leader(&self) -> bool {
         self.metadata("hasleader") == Some(b"true")

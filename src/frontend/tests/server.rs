@@ -65,12 +65,12 @@ impl Handler for TestHandler {
             "Who" => {
                 let text = |value: Option<&[u8]>| String::from_utf8_lossy(value.unwrap_or(b"-")).into_owned();
                 let who = format!(
-                    "{} {} {} {} {:?}",
-                    text(call.token()),
-                    text(call.authorization()),
+                    "{} {} {} {} {}",
+                    text(call.metadata("token")),
+                    text(call.metadata("authorization")),
                     call.has_leader(),
                     text(call.client_api_version()),
-                    call.metadata_binary("x-bin"),
+                    text(call.metadata("x-bin")),
                 );
                 return Some(Ok(Body::Message(who.into())));
             }
