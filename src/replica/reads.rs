@@ -56,7 +56,7 @@ impl ReadRounds {
 
     /// Contexts to ask consensus for: of rounds that were not asked for yet, or whose answer is overdue. The second number says
     /// how many are repeated.
-    pub fn to_ask(&mut self, now_ms: u64) -> (SmallVec<[u64; 4]>, u64) {
+    pub fn take_due(&mut self, now_ms: u64) -> (SmallVec<[u64; 4]>, u64) {
         let mut contexts = SmallVec::new();
         let mut repeated = 0;
         for round in &mut self.rounds {
@@ -127,10 +127,10 @@ mod tests {
     fn an_answer_counts_for_the_round_that_it_was_asked_for() {
         let mut reads = ReadRounds::default();
         reads.begin(0, 1, 100);
-        let (first, repeated) = reads.to_ask(0);
+        let (first, repeated) = reads.take_due(0);
         assert_eq!((first.len(), repeated), (1, 0));
-        assert!(reads.to_ask(limits::READ_INDEX_RETRY_MS - 1).0.is_empty());
-        let (second, repeated) = reads.to_ask(limits::READ_INDEX_RETRY_MS);
+        assert!(reads.take_due(limits::READ_INDEX_RETRY_MS - 1).0.is_empty());
+        let (second, repeated) = reads.take_due(limits::READ_INDEX_RETRY_MS);
         assert_eq!((second.len(), repeated), (1, 1));
         assert_ne!(first, second);
         reads.on_index(first[0], 7);
@@ -145,10 +145,10 @@ mod tests {
     fn a_dropped_round_is_asked_for_again_and_ends_in_time() {
         let mut reads = ReadRounds::default();
         reads.begin(5, 0, 9);
-        let (asked, _) = reads.to_ask(5);
+        let (asked, _) = reads.take_due(5);
         reads.on_dropped(asked[0]);
         assert!(reads.has_unasked());
-        assert_eq!(reads.to_ask(6).0.len(), 1);
+        assert_eq!(reads.take_due(6).0.len(), 1);
         assert!(reads.take_expired(4).is_empty());
         assert_eq!(reads.take_expired(5)[..], [Ended { core: 0, context: 9 }]);
         assert!(reads.is_empty());

@@ -125,7 +125,7 @@ impl Replica {
         if self.reads.is_empty() || self.leader == 0 {
             return;
         }
-        let (contexts, repeated) = self.reads.to_ask(self.now_ms);
+        let (contexts, repeated) = self.reads.take_due(self.now_ms);
         for context in contexts {
             self.consensus.step(RaftInput::ReadIndex { context }, &mut self.raft_effects);
         }

@@ -345,11 +345,14 @@ fn fragment(frame: FrameHead, payload: &[u8]) -> Result<Option<&[u8]>, Reason> {
     Ok(rest.len().checked_sub(padding).map(|length| &rest[..length]))
 }
 
+/// A block's bytes, and what they say.
+type KeptHead = (Box<[u8]>, Rc<Head>);
+
 /// The last few blocks that only refer to the table, as it was after `changes` changes.
 #[derive(Default)]
 struct Kept {
     changes: u64,
-    heads: SmallVec<[(Box<[u8]>, Rc<Head>); HEADER_LISTS_KEPT]>,
+    heads: SmallVec<[KeptHead; HEADER_LISTS_KEPT]>,
     /// Whose place is taken next.
     oldest: usize,
 }

@@ -98,7 +98,7 @@ pub struct World {
 }
 
 enum Event {
-    Deliver { from: u64, to: u64, message: raftpb::Message, image: Option<Vec<u8>> },
+    Deliver { from: u64, to: u64, message: Box<raftpb::Message>, image: Option<Vec<u8>> },
     SnapshotSent { member: u64, epoch: u64, to: u64, arrived: bool },
     Turn { member: u64, epoch: u64 },
     Timer { member: u64, epoch: u64, timer: Timer },
@@ -253,7 +253,7 @@ impl World {
                 self.step(member, epoch, Input::Turn)
             }
             Event::Work { member, epoch } => self.work(member, epoch),
-            Event::Deliver { from, to, message, image } => self.deliver(from, to, message, image),
+            Event::Deliver { from, to, message, image } => self.deliver(from, to, *message, image),
             Event::SnapshotSent { member, epoch, to, arrived } => {
                 self.step(member, epoch, Input::SnapshotSent { to, arrived })?;
                 self.step(member, epoch, Input::Turn)
@@ -378,9 +378,10 @@ impl World {
         }
         let max_us = if self.is_calm { 2_000 } else { self.faults.delay_us_max };
         if image.is_none() && self.hits(self.faults.doubled_per_mille) {
-            let message = message.clone();
+            let message = Box::new(message.clone());
             self.soon(2 * max_us, Event::Deliver { from, to, message, image: None });
         }
+        let message = Box::new(message);
         self.soon(max_us, Event::Deliver { from, to, message, image });
     }
 

@@ -28,7 +28,7 @@ const LENGTHS: [u8; SYMBOLS_COUNT] = [
 
 /// All symbols by length of their code, then by number.
 const SYMBOLS: [u16; SYMBOLS_COUNT] = symbols();
-const FIRST: [Codes; LENGTH_MAX + 1] = codes();
+static FIRST: [Codes; LENGTH_MAX + 1] = codes();
 
 /// The codes of one length: `first..end`, for the symbols from `position` on.
 #[derive(Clone, Copy)]
@@ -60,9 +60,10 @@ pub(super) fn decode(bytes: &[u8], into: &mut Vec<u8>) -> Result<(), Malformed> 
 
 /// The symbol at the start of the lowest `count` bits, and its length.
 fn next(bits: u64, count: usize) -> Option<(u16, usize)> {
-    for length in LENGTH_MIN..=count.min(LENGTH_MAX) {
+    let longest = count.min(LENGTH_MAX);
+    for (length, codes) in FIRST.iter().enumerate().take(longest + 1).skip(LENGTH_MIN) {
         let code = (bits >> (count - length)) as u32 & ((1 << length) - 1);
-        let Codes { first, end, position } = FIRST[length];
+        let Codes { first, end, position } = *codes;
         if code < end {
             return Some((SYMBOLS[position + (code - first) as usize], length));
         }
