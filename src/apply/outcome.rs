@@ -22,14 +22,14 @@ use crate::{
 pub enum Applied {
     /// Nobody here waits for it.
     Nothing,
-    /// The caller tells consensus and hands the resulting members to [`Applier::set_conf_state`]. A change that was refused names
+    /// The caller tells consensus and hands the resulting members to [`Applier::set_conf_state`](super::Applier::set_conf_state). A change that was refused names
     /// node 0: consensus takes it in, and nothing follows from it.
     ConfChange { id: u64, change: raftpb::ConfChange, outcome: Result<(), Refusal> },
     /// The encoded response, or why not.
     Answered { id: u64, outcome: Result<Bytes, Refusal> },
-    /// The answer follows from [`Applier::compact_step`].
+    /// The answer follows from [`Applier::compact_step`](super::Applier::compact_step).
     Deferred { id: u64 },
-    /// Applied in part: [`Applier::go_on`] does the next slice, before anything else is applied.
+    /// Applied in part: [`Applier::go_on`](super::Applier::go_on) does the next slice, before anything else is applied.
     Unfinished,
 }
 
