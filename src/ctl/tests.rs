@@ -39,10 +39,10 @@ fn every_command_and_flag_stands_in_a_script() {
             missing.insert(name.clone());
         }
         for flag in flags(&path).filter(|flag| flag.name != "help") {
-            let is_given = |words: &&Vec<Vec<u8>>| words.iter().any(|word| gives(word, flag.name, flag.letter));
+            let is_given = |words: &[Vec<u8>]| words.iter().any(|word| gives(word, flag.name, flag.letter));
             let is_shared = ROOT.shared_flags.iter().any(|other| other.name == flag.name);
             let mut lines = if is_shared { used.iter().collect() } else { of_command.clone() }.into_iter();
-            if !lines.any(|(_, words)| is_given(&words)) && !NOT_IN_SCRIPTS.contains(&&*name) {
+            if !lines.any(|(_, words)| is_given(words)) && !NOT_IN_SCRIPTS.contains(&&*name) {
                 let whose = if is_shared { String::new() } else { format!("{name} ") };
                 shared.insert(format!("{whose}--{}", flag.name));
             }

@@ -20,6 +20,9 @@ use crate::harness::{
     server::{self, Program, Server},
 };
 
+/// Prompts, and what is typed at each.
+type Dialogue = &'static [(&'static str, &'static str)];
+
 const RINGCTL: &str = env!("CARGO_BIN_EXE_ringctl");
 
 /// `--user NAME`, `user add`, `user passwd` and `make-mirror --dest-user`: the same words on the screen as etcdctl's.
@@ -32,7 +35,7 @@ pub fn passwords_are_not_shown() {
         assert!(done.success, "{command}: {done:?}");
     }
     let root: &[&str] = &["--user", "root:secret"];
-    let cases: [(&[&str], &[(&str, &str)], bool); 5] = [
+    let cases: [(&[&str], Dialogue, bool); 5] = [
         (&["--user", "root", "get", "x"], &[("Password: ", "secret")], true),
         (&["--user", "root", "endpoint", "health"], &[("Password: ", "secret")], true),
         (
