@@ -25,6 +25,9 @@ use super::{
 use crate::base::limits::{HEADER_LIST_BYTES_MAX, HEADER_LISTS_PER_CONNECTION_BYTES_MAX};
 
 const CONTENT_TYPE: &str = "application/grpc";
+/// Room for the fields of a usual request.
+const USUAL_BYTES: usize = 256;
+const USUAL_COUNT: usize = 12;
 
 /// A request's fields while they are decoded.
 #[derive(Debug, Default)]
@@ -71,6 +74,10 @@ impl Fields {
         } else if self.size_bytes > HEADER_LIST_BYTES_MAX {
             self.fail(Fault::TooLarge);
         } else {
+            if self.ends.is_empty() {
+                self.text.reserve(USUAL_BYTES);
+                self.ends.reserve(USUAL_COUNT);
+            }
             self.text.extend_from_slice(name);
             let name = self.text.len() as u32;
             self.text.extend_from_slice(value);

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! h2 serves what HTTP/2 and URIs allow; grpc-go serves more (an authority may be any text, a path need not begin with a slash),
-//! and it ends streams where h2 ends connections. So h2 sees the same harmless request in place of each head, accepts the stream,
-//! and the connection answers it by the head that was found here, be it with a reset.
+//! and it ends streams, or does nothing, where h2 ends connections. So h2 sees the same harmless request in place of each head,
+//! accepts the stream, and the connection answers it by the head that was found here, be it with a reset.
 //!
 //! Invariants
 //! 1. The client's HPACK table is kept here alone. [`STAND_IN`] refers to fixed fields only, so h2's table stays empty and nothing
@@ -18,8 +18,8 @@
 //!    the stream, or was told to ignore it) is dropped with the next one, or when h2 has nothing left to read.
 //! 4. Equal blocks that refer to an unchanged table have equal fields, and share one head.
 //! 5. Only what leaves two sides with different tables or frame boundaries ends the connection: see [`Intake::broken`].
-//! 6. A head under way holds one field of at most HEADER_LITERAL_BYTES_MAX and HEADER_LIST_BYTES_MAX of fields; the heads of a connection
-//!    together hold HEADER_LISTS_PER_CONNECTION_BYTES_MAX.
+//! 6. A head under way holds one field of at most HEADER_LITERAL_BYTES_MAX and HEADER_LIST_BYTES_MAX of fields; the heads of a
+//!    connection together hold HEADER_LISTS_PER_CONNECTION_BYTES_MAX.
 //!
 //! Per request of a client that repeats itself: a comparison of its block with those kept, no allocation.
 
@@ -43,8 +43,10 @@ const FRAME_HEAD_BYTES: usize = 9;
 const FRAME_BYTES_MAX: usize = 16_384;
 const PRIORITY_BYTES: usize = 5;
 const INCREMENT_BYTES: usize = 4;
+const GOODBYE_BYTES_MIN: usize = 8;
 const TYPE_HEADERS: u8 = 1;
 const TYPE_PING: u8 = 6;
+const TYPE_GOAWAY: u8 = 7;
 const TYPE_WINDOW_UPDATE: u8 = 8;
 const TYPE_CONTINUATION: u8 = 9;
 const FLAG_ACK: u8 = 1;
@@ -110,6 +112,15 @@ impl FrameHead {
             flags,
             stream: u32::from_be_bytes(stream) & 0x7fff_ffff,
         }
+    }
+
+    fn is_increment(self) -> bool {
+        self.kind == TYPE_WINDOW_UPDATE && self.stream > 0 && self.length == INCREMENT_BYTES
+    }
+
+    fn is_goodbye(self) -> bool {
+        let lengths = GOODBYE_BYTES_MIN..=FRAME_BYTES_MAX;
+        self.kind == TYPE_GOAWAY && self.stream == 0 && lengths.contains(&self.length)
     }
 
     fn has(self, flag: u8) -> bool {
@@ -220,7 +231,7 @@ impl Intake {
         if self.block.as_ref().is_some_and(|block| !continues || block.stream != frame.stream) {
             // A head's frames follow each other.
             self.broken = Some(Reason::PROTOCOL_ERROR);
-        } else if frame.kind == TYPE_WINDOW_UPDATE && frame.stream > 0 && frame.length == INCREMENT_BYTES {
+        } else if frame.is_increment() || frame.is_goodbye() {
             self.frame = Some(frame);
         } else if !continues && frame.kind != TYPE_HEADERS {
             self.pings += u32::from(frame.kind == TYPE_PING && !frame.has(FLAG_ACK));
@@ -251,9 +262,13 @@ impl Intake {
         count
     }
 
-    /// A whole HEADERS, CONTINUATION or WINDOW_UPDATE frame.
+    /// A whole frame: part of a head, an increment of a stream's window, or a goodbye.
     fn on_frame(&mut self, frame: FrameHead, payload: &[u8]) {
-        if frame.kind == TYPE_WINDOW_UPDATE {
+        if frame.is_goodbye() {
+            // h2 would close the connection; grpc-go waits until the client does.
+            return;
+        }
+        if frame.is_increment() {
             // h2 would end the connection for an increment of nothing.
             let is_nothing = payload[0] & 0x7f == 0 && payload[1..].iter().all(|byte| *byte == 0);
             if !is_nothing {
@@ -345,9 +360,6 @@ fn fragment(frame: FrameHead, payload: &[u8]) -> Result<Option<&[u8]>, Reason> {
     Ok(rest.len().checked_sub(padding).map(|length| &rest[..length]))
 }
 
-/// A block's bytes, and what they say.
-type KeptHead = (Box<[u8]>, Rc<Head>);
-
 /// The last few blocks that only refer to the table, as it was after `changes` changes.
 #[derive(Default)]
 struct Kept {
@@ -357,20 +369,25 @@ struct Kept {
     oldest: usize,
 }
 
+struct KeptHead {
+    block: Box<[u8]>,
+    head: Rc<Head>,
+}
+
 impl Kept {
     fn find(&mut self, block: &[u8], changes: u64) -> Option<Rc<Head>> {
         if self.changes != changes {
             self.changes = changes;
             self.heads.clear();
         }
-        self.heads.iter().find(|(kept, _)| **kept == *block).map(|(_, head)| head.clone())
+        self.heads.iter().find(|kept| *kept.block == *block).map(|kept| kept.head.clone())
     }
 
     fn keep(&mut self, block: &[u8], head: &Rc<Head>) {
         if block.len() > HEADER_BLOCK_KEPT_BYTES_MAX || head.size_bytes() > HEADER_LIST_KEPT_BYTES_MAX {
             return;
         }
-        let entry = (Box::from(block), head.clone());
+        let entry = KeptHead { block: block.into(), head: head.clone() };
         if self.heads.len() < HEADER_LISTS_KEPT {
             self.heads.push(entry);
         } else {

@@ -24,8 +24,8 @@ const RANGE: &str = "/etcdserverpb.KV/Range";
 const RANGE_STREAM: &str = "/etcdserverpb.KV/RangeStream";
 /// The stream of the good call.
 const GOOD: u32 = 1001;
-/// How long a stream that gets no answer is listened to.
-const SILENCE: Duration = Duration::from_millis(300);
+/// How long a stream is listened to that does not end.
+const SILENCE: Duration = Duration::from_secs(3);
 
 type Field<'a> = (&'a [u8], &'a [u8]);
 
@@ -340,8 +340,14 @@ fn encodings() -> Vec<Case> {
         Case::new(name, [head, frame(DATA, END_STREAM, 1, &grpc::frame(flag, body))].concat())
     };
     let gzip: Field<'_> = (b"grpc-encoding", b"gzip");
+    let watch = {
+        let head = head(1, &literals(&[&with(":path", b"/etcdserverpb.Watch/Watch")[..], &[gzip]].concat()));
+        // Not ended: the watch is created, and goes on.
+        Case::new("gzip, a watch", [head, frame(DATA, 0, 1, &grpc::frame(0, b"\x0a\x03\x0a\x01a"))].concat())
+    };
     let put = b"\x0a\x01a\x12\x01b";
     vec![
+        watch,
         case("gzip", RANGE, &[gzip], 1, &zipped),
         case("gzip, server stream", RANGE_STREAM, &[gzip], 1, &zipped),
         case("gzip announced and not used", RANGE, &[gzip], 0, &range),

@@ -27,7 +27,7 @@ const LENGTHS: [u8; SYMBOLS_COUNT] = [
 ];
 
 /// All symbols by length of their code, then by number.
-const SYMBOLS: [u16; SYMBOLS_COUNT] = symbols();
+static SYMBOLS: [u16; SYMBOLS_COUNT] = symbols();
 static FIRST: [Codes; LENGTH_MAX + 1] = codes();
 
 /// The codes of one length: `first..end`, for the symbols from `position` on.

@@ -114,6 +114,17 @@ fn windows_of_streams_do_not_grow_by_nothing() {
 }
 
 #[test]
+fn goodbyes_are_not_passed_on() {
+    seeded(|random| {
+        let mut intake = Intake::new();
+        let goodbye = |length| frame(TYPE_GOAWAY, 0, 0, &vec![0; length]);
+        let bad = [goodbye(7), frame(TYPE_GOAWAY, 0, 1, &[0; 8])].concat();
+        let sent = [PREFACE, &goodbye(8), &goodbye(100), &bad].concat();
+        assert_eq!(passed(&mut intake, &sent, random), [PREFACE, &bad].concat());
+    });
+}
+
+#[test]
 fn equal_blocks_share_a_head_until_the_table_changes() {
     let mut intake = Intake::new();
     let mut random = SmallRng::seed_from_u64(1);
