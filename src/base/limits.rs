@@ -306,6 +306,8 @@ pub const PEER_PROBE_MS: u64 = PEER_SILENCE_MS_MAX - 1_000;
 pub const PEER_REMOTES_MAX: usize = 64;
 /// What is read, sent or written of a database at a time.
 pub const PEER_SNAPSHOT_SLICE_BYTES: usize = 128 * 1024;
+/// A state that goes no further for this long is given up; ringd's own bound.
+pub const PEER_SNAPSHOT_STALL_MS_MAX: u64 = 120_000;
 /// Connections of the peer port; ringd's own bound.
 pub const PEER_CONNECTIONS_MAX: usize = 1024;
 /// An answer of a member to a request; ringd's own bound.

@@ -179,6 +179,16 @@ impl PagedFile {
         Ok(Self { path: path.to_owned(), file, sync })
     }
 
+    /// Creates a file, or empties the one that is there.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub async fn create(path: &Path) -> Result<Self, FileError> {
+        let created = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).buffered_open(path).await;
+        let file = created.map_err(|error| failure("create", path, error))?;
+        Ok(Self { path: path.to_owned(), file, sync: true })
+    }
+
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

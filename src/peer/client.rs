@@ -58,7 +58,7 @@ pub async fn request(
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let request = prepare(&uri, method, path, headers, WholeBody(Some(body))).ok_or_else(bad_url)?;
     let asking = async {
-        let mut sender = open(&uri, timeout).await?;
+        let mut sender = open(&uri, timeout, timeout).await?;
         answer(sender.send_request(request).await?, PEER_ANSWER_BYTES_MAX).await
     };
     os::timeout(timeout, asking).await.ok_or(Error::Late(timeout))?
@@ -73,14 +73,15 @@ pub(super) fn prepare<B>(url: &Uri, method: Method, path: &str, headers: HeaderM
     Some(request)
 }
 
-/// A connection to the host of `url`. It ends when its requests and the sender are gone.
-pub(super) async fn open<B>(url: &Uri, timeout: Duration) -> Result<SendRequest<B>, Error>
+/// A connection to the host of `url`. It ends when its requests and the sender are gone, or when nothing could be sent for
+/// `patience`.
+pub(super) async fn open<B>(url: &Uri, timeout: Duration, patience: Duration) -> Result<SendRequest<B>, Error>
 where
     B: Body + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let io = http_io::connect(url, timeout).await?;
+    let io = http_io::connect(url, timeout, patience).await?;
     let (sender, connection) = Builder::new().title_case_headers(true).handshake(io).await?;
     os::spawn_local(async move {
         // How it ends is seen by its requests.

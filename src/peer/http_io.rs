@@ -12,7 +12,7 @@ use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
 
 use crate::{
-    base::limits::{PEER_READ_BYTES, PEER_SILENCE_MS_MAX},
+    base::limits::PEER_READ_BYTES,
     os::{self, Alarm, clock, net::Socket, offload},
 };
 
@@ -20,22 +20,23 @@ use crate::{
 pub(super) struct PeerIo {
     socket: Socket,
     buffer: BytesMut,
-    /// Since when nothing could be sent.
+    /// Since when nothing could be sent, and how long that may last.
     blocked: Option<Instant>,
+    patience: Duration,
     alarm: Alarm,
 }
 
 impl PeerIo {
-    pub(super) fn new(socket: Socket) -> Self {
-        Self { socket, buffer: BytesMut::zeroed(PEER_READ_BYTES), blocked: None, alarm: Alarm::default() }
+    pub(super) fn new(socket: Socket, patience: Duration) -> Self {
+        Self { socket, buffer: BytesMut::zeroed(PEER_READ_BYTES), blocked: None, patience, alarm: Alarm::default() }
     }
 }
 
-/// Connects to the host of `url`, whose name is looked up anew.
+/// Connects to the host of `url`, whose name is looked up anew. The connection ends when it cannot send for `patience`.
 ///
 /// # Errors
 /// The resolver's or the kernel's, or `TimedOut`.
-pub(super) async fn connect(url: &Uri, timeout: Duration) -> io::Result<PeerIo> {
+pub(super) async fn connect(url: &Uri, timeout: Duration, patience: Duration) -> io::Result<PeerIo> {
     let authority =
         url.authority().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a URL without a host"))?;
     let connecting = async {
@@ -51,7 +52,7 @@ pub(super) async fn connect(url: &Uri, timeout: Duration) -> io::Result<PeerIo> 
     let late = || io::Error::new(io::ErrorKind::TimedOut, format!("dial tcp {authority}: i/o timeout"));
     let socket = os::timeout(timeout, connecting).await.ok_or_else(late)??;
     socket.keep_alive()?;
-    Ok(PeerIo::new(socket))
+    Ok(PeerIo::new(socket, patience))
 }
 
 impl Read for PeerIo {
@@ -80,7 +81,7 @@ impl Write for PeerIo {
             return Poll::Ready(result);
         }
         let now = clock::now();
-        let due = *self.blocked.get_or_insert(now) + Duration::from_millis(PEER_SILENCE_MS_MAX);
+        let due = *self.blocked.get_or_insert(now) + self.patience;
         if now >= due {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "write: i/o timeout")));
         }

@@ -1,6 +1,7 @@
 //! Links between members, in the peer protocol of etcd 3.7 (rafthttp), byte for byte.
 
 mod activity;
+mod answers;
 mod bodies;
 pub mod client;
 mod codec;
@@ -12,9 +13,12 @@ mod outgoing;
 mod peers;
 mod picker;
 mod pipeline;
+mod prober;
 mod reports;
 mod server;
 mod settings;
+mod snapshot_receiver;
+mod snapshot_sender;
 mod table;
 mod wall;
 

@@ -56,7 +56,9 @@ impl Peers {
     }
 
     /// Sends `message` with the whole state it speaks of; reports the outcome later.
-    pub fn send_snapshot(self: &Rc<Self>, _message: raftpb::Message, _image: ReadTxn) {}
+    pub fn send_snapshot(self: &Rc<Self>, message: raftpb::Message, image: ReadTxn) {
+        self.table.send_snapshot(message, image);
+    }
 
     /// Serves the peer port: the paths of Raft here, everything else by `pages`. May be called for several listeners.
     pub fn serve<W: WebHandler>(self: &Rc<Self>, listener: Listener, pages: Rc<W>) {

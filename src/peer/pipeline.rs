@@ -137,7 +137,10 @@ impl Pipeline {
                     }
                 }
                 Some(_) => {}
-                None => return Ok(client::open(url, self.link.settings.dial_timeout()).await?),
+                None => {
+                    let patience = Duration::from_millis(PEER_SILENCE_MS_MAX);
+                    return Ok(client::open(url, self.link.settings.dial_timeout(), patience).await?);
+                }
             }
         }
     }

@@ -6,7 +6,12 @@
 //! | a remote | only its own requests name it | posts: it may be new, and this member too far behind to know |
 //! | removed | the membership says so | nothing, and is told so |
 
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    sync::Arc,
+};
 
 use super::{
     activity::Activity,
@@ -16,12 +21,15 @@ use super::{
     link::Link,
     outgoing::{NotSent, Outgoing},
     pipeline::Pipeline,
+    prober,
     reports::Reports,
     settings::{Event, Settings},
+    snapshot_sender,
 };
 use crate::{
     base::limits::PEER_REMOTES_MAX,
     metrics::Name,
+    pagefile::ReadTxn,
     proto::raftpb::{Message, MessageType},
 };
 
@@ -40,6 +48,7 @@ impl Peer {
         for framing in [Framing::Appends, Framing::Messages] {
             link.spawn(incoming::run(Rc::clone(&link), framing));
         }
+        link.spawn(prober::run(Rc::clone(&link)));
         tracing::info!(
             local_member_id = link.local(),
             remote_peer_id = link.name,
@@ -148,6 +157,20 @@ pub(super) struct Table {
     pub(super) reports: Rc<Reports>,
     peers: RefCell<BTreeMap<u64, Rc<Peer>>>,
     remotes: RefCell<BTreeMap<u64, Remote>>,
+    /// Members that are sending a state here.
+    receiving: RefCell<BTreeSet<u64>>,
+}
+
+/// A state is being received of a member, until this is dropped.
+pub(super) struct Receiving {
+    table: Rc<Table>,
+    from: u64,
+}
+
+impl Drop for Receiving {
+    fn drop(&mut self) {
+        self.table.receiving.borrow_mut().remove(&self.from);
+    }
 }
 
 impl Table {
@@ -158,6 +181,7 @@ impl Table {
             reports,
             peers: RefCell::default(),
             remotes: RefCell::default(),
+            receiving: RefCell::default(),
         })
     }
 
@@ -209,6 +233,21 @@ impl Table {
 
     fn link(&self, id: u64, urls: &[String]) -> Rc<Link> {
         Link::new(id, urls, Rc::clone(&self.settings), Arc::clone(&self.activity), Rc::clone(&self.reports))
+    }
+
+    /// A state of this member begins to come; `None` while another one of it does.
+    pub(super) fn begin_receiving(table: &Rc<Self>, from: u64) -> Option<Receiving> {
+        let is_new = table.receiving.borrow_mut().insert(from);
+        is_new.then(|| Receiving { table: Rc::clone(table), from })
+    }
+
+    /// Sends a whole state to a peer.
+    pub(super) fn send_snapshot(&self, message: Message, image: ReadTxn) {
+        let to = message.to();
+        match self.peer(to) {
+            Some(peer) => peer.link.spawn(snapshot_sender::send(Rc::clone(&peer.link), message, image)),
+            None => self.reports.say_later(Event::SnapshotSent { to, arrived: false }),
+        }
     }
 
     fn show_known(&self, remote: &str, known: i64) {

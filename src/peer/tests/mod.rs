@@ -1,6 +1,8 @@
 //! Members on one executor and their links over loopback.
 
 mod links;
+mod port;
+mod snapshots;
 
 use std::{
     cell::{Cell, RefCell},
