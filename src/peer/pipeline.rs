@@ -62,11 +62,11 @@ impl Pipeline {
 
     /// Posts `message` as soon as fewer than four posts run.
     pub(super) fn send(self: &Rc<Self>, message: Message) -> Result<(), NotSent> {
-        let mut waiting = self.waiting.borrow_mut();
-        if waiting.len() >= PEER_POSTS_WAITING_MAX {
+        // A task that is spawned runs at once, so nothing may be borrowed then.
+        if self.waiting.borrow().len() >= PEER_POSTS_WAITING_MAX {
             return Err(NotSent::Full);
         }
-        waiting.push_back(message);
+        self.waiting.borrow_mut().push_back(message);
         if self.running.get() < PEER_POSTS_RUNNING_MAX {
             self.running.set(self.running.get() + 1);
             self.link.spawn(Rc::clone(self).work());

@@ -14,7 +14,7 @@ use crate::{
 /// A database of some size.
 fn database() -> (MemoryImage, ReadTxn) {
     let content = PageFile::image_of_new_file(4096);
-    let image = MemoryImage::new(&content, 64 << 20);
+    let mut image = MemoryImage::new(&content, 64 << 20);
     let mut file = PageFile::open(image.map(), content.len() as u64).unwrap();
     let record = |number: u32| Change {
         key: Key::from_slice(&number.to_be_bytes()),
