@@ -218,12 +218,6 @@ pub fn pending_installation(marker: Option<&SnapshotMarker>, database_index: u64
     marker.filter(|marker| marker.restarts_log && marker.index > database_index).map(|marker| marker.index)
 }
 
-/// Name of a received state beside the page file, as etcd's: the index in 16 hexadecimal digits.
-#[must_use]
-pub fn received_name(index: u64) -> String {
-    format!("{index:016x}.snap.db")
-}
-
 /// The member cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -314,6 +308,9 @@ impl Replica {
                 self.consensus.step(consensus::Input::ReportUnreachable { to }, &mut self.raft_effects);
             }
             Input::SnapshotSent { to, arrived } => self.on_snapshot_sent(to, arrived, effects),
+            Input::Advance { ticks } => {
+                (0..ticks).for_each(|_| self.consensus.step(consensus::Input::Tick, &mut self.raft_effects));
+            }
             Input::Campaign => self.consensus.step(consensus::Input::Campaign, &mut self.raft_effects),
             Input::Stop => self.stop(),
         }

@@ -23,7 +23,10 @@ use super::{
 };
 use crate::{
     apply::View,
-    base::log_entry::{ConfState, EntryKind, LogEntry},
+    base::{
+        log_entry::{ConfState, EntryKind, LogEntry},
+        received_state,
+    },
     cluster::membership::Member as ClusterMember,
     consensus,
     lease::Terms,
@@ -386,7 +389,7 @@ impl Member {
 }
 
 fn received_path(index: u64) -> String {
-    format!("{SNAP_DIRECTORY}{}", replica::received_name(index))
+    format!("{SNAP_DIRECTORY}{}", received_state::file_name(index))
 }
 
 fn steps(commit: Commit) -> Vec<PageStep> {
