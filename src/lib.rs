@@ -11,6 +11,7 @@
 //! (async)    drive/     the tasks that carry out what the member decides: log files, page commits, compaction, expiry, ticks
 //!            web/       pages over HTTP/1: health, metrics, versions
 //!            services/  the gRPC services of one core: decode, check, ask the replica, answer
+//!            peer/      links between members, in etcd's peer protocol
 //!            config/    flags and environment -> one typed Config
 //!            meters/    what is counted, by the core that counts it
 //!            frontend/  listener, connection, HTTP/1
@@ -46,6 +47,7 @@
 //! drive     | services meters os replica service apply watch mvcc pagefile wal proto metrics base
 //! web       | services frontend os service apply proto metrics base
 //! services  | meters rpc os replica service apply watch lease mvcc backend pagefile proto metrics base
+//! peer      | meters frontend rpc os pagefile proto metrics base
 //! meters    | rpc apply metrics base
 //! config    | os service cluster base
 //! frontend  | rpc os base
@@ -132,6 +134,7 @@ pub mod metrics;
 pub mod mvcc;
 pub mod os;
 pub mod pagefile;
+pub mod peer;
 pub mod proto;
 pub mod replica;
 pub mod rpc;

@@ -280,6 +280,43 @@ const _: () = assert!(HEADER_LIST_BYTES_MAX <= HEADER_LISTS_PER_CONNECTION_BYTES
 const _: () = assert!(HEADER_LIST_BYTES_MAX <= HEADER_LIST_BYTES_DISCARDED_MAX);
 const _: () = assert!(PACKED_ANSWER_BYTES_MAX < u32::MAX as u64 / 2);
 
+// peer: links between members; the numbers are etcd's unless the text says otherwise.
+
+/// A message on a stream or of a post.
+pub const PEER_MESSAGE_BYTES_MAX: u64 = 512 << 20;
+/// The message in front of a database.
+pub const PEER_SNAPSHOT_MESSAGE_BYTES_MAX: u64 = 64 << 20;
+/// Messages that wait for one stream.
+pub const PEER_STREAM_MESSAGES_MAX: usize = 4096;
+/// And their bytes, ringd's own bound: what a member that reads slowly may keep of the leader's memory.
+pub const PEER_STREAM_BYTES_MAX: usize = 16 << 20;
+/// Messages that wait to be posted.
+pub const PEER_POSTS_WAITING_MAX: usize = 64;
+/// Posts to one member at a time.
+pub const PEER_POSTS_RUNNING_MAX: usize = 4;
+/// Silence or blockage after which a connection is given up.
+pub const PEER_SILENCE_MS_MAX: u64 = 5_000;
+/// Between two heartbeats of a stream.
+pub const PEER_HEARTBEAT_MS: u64 = PEER_SILENCE_MS_MAX / 3;
+/// A stream is dialed at most once in this time.
+pub const PEER_DIAL_PAUSE_MS: u64 = 100;
+/// Between two probes of a member.
+pub const PEER_PROBE_MS: u64 = PEER_SILENCE_MS_MAX - 1_000;
+/// Members known only from their own requests; ringd's own bound.
+pub const PEER_REMOTES_MAX: usize = 64;
+/// What is read, sent or written of a database at a time.
+pub const PEER_SNAPSHOT_SLICE_BYTES: usize = 128 * 1024;
+/// Connections of the peer port; ringd's own bound.
+pub const PEER_CONNECTIONS_MAX: usize = 1024;
+/// An answer of a member to a request; ringd's own bound.
+pub const PEER_ANSWER_BYTES_MAX: usize = 16 << 20;
+/// Read from a peer's socket at a time.
+pub const PEER_READ_BYTES: usize = 64 * 1024;
+/// A stream that had this much to read lets the core's other tasks run.
+pub const PEER_READ_BYTES_PER_TURN: usize = 256 * 1024;
+
+const _: () = assert!(PEER_STREAM_BYTES_MAX > 4 * (REQUEST_BYTES_MAX + REQUEST_OVERHEAD_BYTES));
+
 // os: executors.
 
 /// How often a stop signal is looked for.

@@ -6,3 +6,5 @@ pub const SERVER: &str = "3.7.1";
 pub const CLUSTER: &str = "3.7.0";
 /// The schema of the page file.
 pub const STORAGE: &str = "3.7.0";
+/// The oldest cluster version whose members we can talk to.
+pub const CLUSTER_MIN: &str = "3.0.0";

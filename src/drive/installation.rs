@@ -18,7 +18,7 @@ use crate::{
 /// # Errors
 /// The kernel's.
 pub fn rename(snap: &Path, index: u64) -> Result<(), FileError> {
-    let received = snap.join(received_state::file_name(index));
+    let received = snap.join(received_state::received_name(index));
     let failed = |source| FileError { operation: "rename", path: received.clone(), source };
     fs::rename(&received, snap.join("db")).map_err(failed)?;
     sync_directory(snap)
@@ -39,7 +39,7 @@ impl Driver {
 
     pub(super) fn discard_snapshot(&self, index: u64) {
         let page_file = self.pages.file();
-        let received = page_file.file.path().with_file_name(received_state::file_name(index));
+        let received = page_file.file.path().with_file_name(received_state::received_name(index));
         match fs::remove_file(&received) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!(path = %received.display(), %error, "cannot remove a received snapshot that is not needed");

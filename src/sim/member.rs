@@ -25,7 +25,7 @@ use crate::{
     apply::View,
     base::{
         log_entry::{ConfState, EntryKind, LogEntry},
-        received_state,
+        received_state::received_name,
     },
     cluster::membership::Member as ClusterMember,
     consensus,
@@ -389,7 +389,7 @@ impl Member {
 }
 
 fn received_path(index: u64) -> String {
-    format!("{SNAP_DIRECTORY}{}", received_state::file_name(index))
+    format!("{SNAP_DIRECTORY}{}", received_name(index))
 }
 
 fn steps(commit: Commit) -> Vec<PageStep> {
