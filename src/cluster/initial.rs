@@ -114,8 +114,10 @@ impl InitialCluster {
         }
         let local = self.local_id;
         for theirs in running {
-            let are_same = |urls: &[String]| sorted(urls) == sorted(&theirs.peer_urls)
-                || resolved(urls, resolve) == resolved(&theirs.peer_urls, resolve);
+            let are_same = |urls: &[String]| {
+                sorted(urls) == sorted(&theirs.peer_urls)
+                    || resolved(urls, resolve) == resolved(&theirs.peer_urls, resolve)
+            };
             let ours = self.members.iter_mut().find(|ours| are_same(&ours.peer_urls));
             let ours = ours.ok_or_else(|| JoinError::Unknown { id: theirs.id, urls: theirs.peer_urls.join(" ") })?;
             if ours.id == local {

@@ -17,9 +17,9 @@
 //! A failure of the disk or of the data ends the process (`stop::fatal`): nothing after it could be trusted.
 
 pub mod auto_compaction;
-pub mod log_files;
 pub mod installation;
 mod links;
+pub mod log_files;
 mod log_tasks;
 mod log_writes;
 pub mod mailbox;
@@ -42,12 +42,7 @@ use crate::{
     base::limits,
     metrics::Sheet,
     mvcc::Change,
-    os::{
-        self, clock,
-        file::FileError,
-        notify::Notify,
-        signal, stop,
-    },
+    os::{self, clock, file::FileError, notify::Notify, signal, stop},
     replica::{Answer, CoreId, Effect, Effects, Input, Replica, Request, SELF, Timer},
     services::{Admission, Gate, Services, Shared},
     watch::Batch,

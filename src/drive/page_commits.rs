@@ -12,11 +12,7 @@ use super::{Driver, or_stop, page_file::OpenPageFile, wait_for_room};
 use crate::{
     base::limits,
     metrics::Name,
-    os::{
-        self, clock,
-        file::FileError,
-        notify::Notify,
-    },
+    os::{self, clock, file::FileError, notify::Notify},
     pagefile::Commit,
     replica::Input,
 };

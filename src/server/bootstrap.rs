@@ -17,7 +17,7 @@ use std::{
 
 use super::{
     datadir::{DataDir, DataDirError},
-    joining,
+    joining, lone_start,
 };
 use crate::{
     apply::state::Restored,
@@ -79,6 +79,8 @@ pub enum BootError {
     Raft(#[from] StartError),
     #[error("{0}")]
     Founding(String),
+    #[error(transparent)]
+    NotWelcome(#[from] joining::NotWelcome),
 }
 
 /// A member that is ready to be driven.
@@ -347,7 +349,7 @@ async fn continued(config: &Config, replayed: Replayed, state: &Restored) -> Res
         return Err(BootError::LogBehindDatabase { last: contents.last_index, applied: state.index });
     }
     let conf_state = state.conf_state.clone().unwrap_or_else(|| founders(&contents.entries));
-    let initial = consensus::Initial::continuing(
+    let mut initial = consensus::Initial::continuing(
         contents.hard_state,
         conf_state,
         (state.index, state.term),
@@ -358,7 +360,23 @@ async fn continued(config: &Config, replayed: Replayed, state: &Restored) -> Res
     for write in std::mem::take(&mut repair.writes) {
         files.write(write).await?;
     }
-    let (wal, actions) = repair.done();
+    let (mut wal, mut actions) = repair.done();
+    if config.force_new_cluster {
+        let Metadata { cluster_id, member_id } = contents.metadata;
+        let fallback =
+            ClusterMember { id: member_id, peer_urls: config.advertise_peer_urls.clone(), ..ClusterMember::default() };
+        let local = state.membership(cluster_id, member_id).member(member_id).cloned().unwrap_or(fallback);
+        let forced = lone_start::force(&mut initial, &local);
+        let append = wal.append(Some(forced.hard_state), &forced.entries)?;
+        write_all(&files, &mut wal, append.writes).await?;
+        actions.extend(append.actions);
+        tracing::info!(
+            cluster_id = format!("{cluster_id:x}"),
+            local_member_id = format!("{member_id:x}"),
+            commit_index = forced.hard_state.commit,
+            "forcing restart member"
+        );
+    }
     Ok(Log { wal, files, actions, metadata: contents.metadata, initial })
 }
 

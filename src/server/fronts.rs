@@ -2,11 +2,7 @@
 
 use std::{io, rc::Rc, sync::Arc, time::Duration};
 
-use super::{
-    ServeError,
-    cores::Layout,
-    listening::OfFront,
-};
+use super::{cores::Layout, listening::OfFront};
 use crate::{
     base::limits,
     config::Config,
@@ -53,7 +49,7 @@ pub(super) fn start_other_fronts(
     shared: &Arc<Shared>,
     ids: u64,
     doors: Vec<OfFront>,
-) -> Result<Threads, ServeError> {
+) -> io::Result<Threads> {
     let mut threads = Vec::new();
     for ((number, cpu), doors) in (1..).zip(&layout.fronts).zip(doors) {
         let (to_engine, from_front) = channel(limits::MAILBOX_MESSAGES_MAX);
@@ -66,7 +62,7 @@ pub(super) fn start_other_fronts(
         let seat = Seat { name: format!("ringd-{number}"), cpu: Some(*cpu), spin: Duration::ZERO };
         let (config, shared) = (Arc::clone(config), Arc::clone(shared));
         let far = FarFront { id, count: layout.proposers(), ids, to_engine, from_engine, doors };
-        let thread = executor::spawn(seat, move || far.run(config, shared)).map_err(ServeError::Executor)?;
+        let thread = executor::spawn(seat, move || far.run(config, shared))?;
         threads.push(thread);
     }
     Ok(threads)

@@ -12,7 +12,6 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use serde::Deserialize;
 
-use super::bootstrap::BootError;
 use crate::{
     base::{limits, version},
     cluster::{initial::InitialCluster, membership::Member},
@@ -22,6 +21,11 @@ use crate::{
 
 /// etcd's header with the id of the cluster, in hexadecimal.
 const CLUSTER_HEADER: &str = "x-etcd-cluster-id";
+
+/// Why a member must not begin as its flags say, in etcd's words.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NotWelcome(String);
 
 /// What a member says of a running cluster.
 struct Running {
@@ -42,13 +46,13 @@ enum Unreached {
 ///
 /// # Errors
 /// It has.
-pub async fn check_not_bootstrapped(cluster: &InitialCluster) -> Result<(), BootError> {
+pub async fn check_not_bootstrapped(cluster: &InitialCluster) -> Result<(), NotWelcome> {
     let timeout = Duration::from_millis(limits::BOOTSTRAP_ASK_MS_MAX);
     let Ok(running) = ask_members(&cluster.remote_urls(), timeout, false).await else { return Ok(()) };
     let id = cluster.local_id;
     let own = running.members.iter().find(|member| member.id == id);
     match own.is_some_and(|member| !member.client_urls.is_empty()) {
-        true => Err(BootError::Founding(format!("member {id:x} has already been bootstrapped"))),
+        true => Err(NotWelcome(format!("member {id:x} has already been bootstrapped"))),
         false => Ok(()),
     }
 }
@@ -57,20 +61,16 @@ pub async fn check_not_bootstrapped(cluster: &InitialCluster) -> Result<(), Boot
 ///
 /// # Errors
 /// It is not there, or this member does not fit in.
-pub async fn join(cluster: InitialCluster, timeout: Duration) -> Result<InitialCluster, BootError> {
+pub async fn join(cluster: InitialCluster, timeout: Duration) -> Result<InitialCluster, NotWelcome> {
     let asked = ask_members(&cluster.remote_urls(), Duration::from_millis(limits::JOIN_ASK_MS_MAX), true).await;
-    let running = asked.map_err(|why| founding(format!("cannot fetch cluster info from peer urls: {why}")))?;
+    let running = asked.map_err(|why| NotWelcome(format!("cannot fetch cluster info from peer urls: {why}")))?;
     let known: Vec<String> = running.members.iter().map(|member| format!("{:x}", member.id)).collect();
     let joined = cluster.join(running.cluster_id, &running.members, resolve);
-    let joined = joined.map_err(|why| founding(format!("error validating peerURLs {}: {why}", known.join(","))))?;
+    let joined = joined.map_err(|why| NotWelcome(format!("error validating peerURLs {}: {why}", known.join(","))))?;
     match is_compatible(&joined, timeout).await {
         true => Ok(joined),
-        false => Err(founding("incompatible with current running cluster".to_owned())),
+        false => Err(NotWelcome("incompatible with current running cluster".to_owned())),
     }
-}
-
-fn founding(text: String) -> BootError {
-    BootError::Founding(text)
 }
 
 /// The members that the first URL which answers knows of.

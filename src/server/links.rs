@@ -28,6 +28,7 @@ pub(super) fn start(
         tick: config.heartbeat,
         election: config.election,
         snap_dir: booted.snap.clone(),
+        meters: Arc::clone(&services.shared().meters),
     };
     let sink = {
         let driver = Rc::clone(driver);

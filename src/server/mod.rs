@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `datadir` | layout and lock of the data directory |
 //! | `bootstrap` | from a data directory to a machine |
+//! | `lone_start` | `--force-new-cluster` |
 //! | `joining` | what a new member asks the others first |
 //! | `links` | the links to the other members |
 //! | `publish` | what a member tells the cluster before it serves |
@@ -27,6 +28,7 @@ mod joining;
 mod links;
 mod listening;
 pub mod log;
+mod lone_start;
 mod publish;
 
 use std::{convert::Infallible, io, rc::Rc, sync::Arc, time::Duration};
@@ -179,7 +181,8 @@ fn serve_clients(
     }
     let mut of_fronts = std::mem::take(&mut doors.of_fronts);
     let server = layout.engine_serves.then(|| fronts::start_front(config, Rc::clone(own), of_fronts.remove(0)));
-    let threads = fronts::start_other_fronts(config, layout, driver, shared, ids, of_fronts)?;
+    let threads = fronts::start_other_fronts(config, layout, driver, shared, ids, of_fronts);
+    let threads = threads.map_err(ServeError::Executor)?;
     doors.log();
     signal::remember();
     tracing::info!("ready to serve client requests");
