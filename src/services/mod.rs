@@ -67,6 +67,7 @@ use crate::{
     base::refusal::Refusal,
     meters::{ClientVersions, CoreMeter, Meters},
     os::{self, notify::Notify, stop},
+    peer::Activity,
     replica::{Answer, CoreId, Request},
     rpc::{Body, Call, Code, Reply, Responder, Status},
     service::kv::ReadStop,
@@ -84,6 +85,8 @@ pub struct Shared {
     pub meters: Arc<Meters>,
     pub watch: WatchShared,
     pub health: Health,
+    /// Which members are connected.
+    pub activity: Arc<Activity>,
 }
 
 /// One core's front.

@@ -13,6 +13,7 @@
 
 mod compression;
 pub mod exposition;
+mod peer_pages;
 mod plain;
 pub mod probes;
 
@@ -20,6 +21,7 @@ use std::rc::Rc;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 
+pub use self::peer_pages::PeerPages;
 use self::plain::{TEXT, error, get};
 use crate::{
     apply::View,

@@ -48,6 +48,7 @@ const TABLE: [(&str, &[&str]); 30] = [
             "drive",
             "web",
             "services",
+            "peer",
             "meters",
             "config",
             "frontend",
@@ -57,6 +58,7 @@ const TABLE: [(&str, &[&str]); 30] = [
             "consensus",
             "apply",
             "lease",
+            "cluster",
             "pagefile",
             "wal",
             "proto",
@@ -66,16 +68,16 @@ const TABLE: [(&str, &[&str]); 30] = [
     (
         "drive",
         &[
-            "services", "meters", "os", "replica", "service", "apply", "watch", "mvcc", "pagefile", "wal", "proto",
-            "metrics", "base",
+            "services", "peer", "meters", "os", "replica", "service", "apply", "watch", "cluster", "mvcc", "pagefile",
+            "wal", "proto", "metrics", "base",
         ],
     ),
     ("web", &["services", "frontend", "os", "service", "apply", "proto", "metrics", "base"]),
     (
         "services",
         &[
-            "meters", "rpc", "os", "replica", "service", "apply", "watch", "lease", "mvcc", "backend", "pagefile",
-            "proto", "metrics", "base",
+            "peer", "meters", "rpc", "os", "replica", "service", "apply", "watch", "lease", "mvcc", "backend",
+            "pagefile", "proto", "metrics", "base",
         ],
     ),
     ("peer", &["meters", "frontend", "rpc", "os", "pagefile", "proto", "metrics", "base"]),

@@ -1,0 +1,46 @@
+//! What a member tells the cluster through the log before it serves clients: its name and client URLs, and, in a new cluster, the
+//! version.
+
+use std::{rc::Rc, time::Duration};
+
+use prost::Message as _;
+
+use crate::{
+    apply::request::Kind,
+    base::{limits, version},
+    config::Config,
+    os,
+    proto::membershippb::{Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest},
+    services::Services,
+};
+
+/// Publishes this member, and waits until the cluster has a version. Tries until it succeeds, as etcd does.
+pub(super) async fn publish(config: &Config, services: &Rc<Services>) {
+    let poll = Duration::from_millis(limits::PUBLISH_POLL_MS);
+    let local_id = services.shared().view.load().membership.local_id;
+    let attributes = Attributes { name: config.name.clone(), client_urls: config.advertise_client_urls.clone() };
+    let set = ClusterMemberAttrSetRequest { member_id: local_id, member_attributes: Some(attributes) };
+    while let Err(error) = services.propose(Kind::ClusterMemberAttrSet, &set.encode_to_vec()).await {
+        tracing::warn!(
+            local_member_id = format!("{local_id:x}"),
+            %error,
+            "failed to publish local member to cluster through raft"
+        );
+        os::sleep(poll).await;
+    }
+    tracing::info!(local_member_id = format!("{local_id:x}"), "published local member to cluster through raft");
+    loop {
+        let view = services.shared().view.load_full();
+        if view.membership.version.is_some() {
+            return;
+        }
+        if view.raft.leader == local_id {
+            tracing::info!(cluster_version = version::CLUSTER, "setting up initial cluster version using v3 API");
+            let set = ClusterVersionSetRequest { ver: version::CLUSTER.to_owned() };
+            if let Err(error) = services.propose(Kind::ClusterVersionSet, &set.encode_to_vec()).await {
+                tracing::warn!(%error, "failed to set the version of the cluster");
+            }
+        }
+        os::sleep(poll).await;
+    }
+}
