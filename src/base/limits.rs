@@ -182,6 +182,13 @@ pub const COMMIT_POLL_MS: u64 = 1;
 pub const SLOW_LOG_WRITE_MS: u64 = 1_000;
 /// Flushes, snapshots and defragmentations that one core may have under way; beyond it `too many requests`.
 pub const CHORES_PER_CORE_MAX: usize = 64;
+/// Waits until the state is applied that one member may have under way, and how long one lasts (etcd's `applyTimeout`).
+pub const SETTLING_MAX: usize = 65_536;
+pub const SETTLING_MS_MAX: u64 = 1_000;
+/// How long a member must have been connected to count for a change of the membership (etcd's `HealthInterval`).
+pub const CONNECTED_MS_MIN: u64 = 5_000;
+/// What is forwarded to the leader is tried again after this.
+pub const FORWARD_PAUSE_MS: u64 = 50;
 /// How often the version of the cluster is looked at.
 pub const VERSION_CHECK_MS: u64 = 4_000;
 

@@ -31,6 +31,7 @@ impl Replica {
                 self.proposals.push(self.now_ms, core, id, Proposed::ConfChange(change));
             }
             Request::TransferLeader { id, to } => self.on_transfer(core, id, to),
+            Request::Settle { id } => self.on_settle(core, id, effects),
             Request::ReadIndex { context } => self.reads.begin(self.now_ms, core, context),
             Request::Chore { id, chore } => self.on_chore(core, id, chore),
             Request::Leases { .. } => self.inbox.push_back((core, request)),
@@ -61,6 +62,7 @@ impl Replica {
         self.commit_slice(effects)?;
         self.restore_slice(effects)?;
         self.end_transfers(effects);
+        self.end_settling(effects);
         if self.has_more() {
             effects.push(Effect::Again);
         }

@@ -139,7 +139,13 @@ pub async fn boot(config: &Config) -> Result<Booted, BootError> {
 
 fn assemble(config: &Config, dir: DataDir, database: Database, log: Log, is_new: bool) -> Result<Booted, BootError> {
     let Metadata { cluster_id, member_id } = log.metadata;
-    let identity = Identity { cluster_id, member_id, terms: lease_terms(config), quota_bytes: config.quota_bytes };
+    let identity = Identity {
+        cluster_id,
+        member_id,
+        terms: lease_terms(config),
+        quota_bytes: config.quota_bytes,
+        learners_max: config.learners_max,
+    };
     let opened = database.opening.finish(&identity)?;
     if opened.dangling > 0 {
         tracing::error!(keys = opened.dangling, "failed to attach keys to their leases: no such leases");

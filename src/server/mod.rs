@@ -40,6 +40,7 @@ use crate::{
         notify::Notify,
         probe, signal,
     },
+    peer::Activity,
     proto::membershippb::{Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest},
     replica::{self, Answer, Identity, OwnIds, Replica, Request, SELF, Stopwatch},
     rpc::{Server, Settings},
@@ -48,7 +49,7 @@ use crate::{
         cores::Layout,
         listening::{Doors, OfFront},
     },
-    services::{self, Health, ServiceHandler, Services, Shared, WatchShared},
+    services::{self, ClusterRules, Health, ServiceHandler, Services, Shared, WatchShared},
 };
 
 /// Why a server does not come up.
@@ -109,6 +110,8 @@ async fn serve_on(config: Arc<Config>, layout: Layout, mut doors: Doors) -> Resu
         meters,
         watch: WatchShared::new(layout.front_count(), config.watch_progress, config.request_bytes_max),
         health: health(&config),
+        activity: Arc::new(Activity::default()),
+        cluster: cluster_rules(&config),
     });
     let driver = Driver::new(replica, booted.files, booted.pages, Arc::clone(&shared));
     driver.start(effects);
@@ -162,6 +165,14 @@ fn log_start(config: &Config) {
 fn health(config: &Config) -> Health {
     let leaves_on_defragment = config.gates.get("StopGRPCServiceOnDefrag").is_some_and(|(_, open)| *open);
     Health::new(3 * config.election, leaves_on_defragment)
+}
+
+fn cluster_rules(config: &Config) -> ClusterRules {
+    let is_open = |gate: &str| config.gates.get(gate).is_some_and(|(_, open)| *open);
+    ClusterRules {
+        strict_reconfiguration: config.strict_reconfiguration,
+        fast_keep_alive: is_open("FastLeaseKeepAlive"),
+    }
 }
 
 fn replica_settings(config: &Config, identity: Identity, own_ids: OwnIds) -> replica::Settings {

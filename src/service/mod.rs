@@ -10,6 +10,7 @@
 //! | `downgrade` | the versions of a cluster |
 //! | `election`, `lock` | who leads, who holds a name: what is asked of the store, and what its answers mean |
 //! | `kv` | Range, read-only Txn: from a view to bytes |
+//! | `members` | changes of the members, before they are proposed |
 //! | `auth` | users and roles of a migrated database |
 //! | `queue` | the queue of keys behind a lock and an election |
 //! | `range_stream` | RangeStream: a range in pieces |
@@ -23,6 +24,7 @@ pub mod downgrade;
 pub mod election;
 pub mod kv;
 pub mod lock;
+pub mod members;
 pub mod queue;
 pub mod range_stream;
 pub mod request_text;

@@ -6,7 +6,7 @@
 //! | HashKV | its own core's slices | 512 records at a time |
 //! | Snapshot | a flush, then the client | one message of 32 kB in memory; see below |
 //! | Defragment | the engine's core | the page file's ordinary commits |
-//! | MoveLeader | nothing: a member alone has nobody to move to | none |
+//! | MoveLeader | the new leader, for an election timeout at most | proposals wait for the new leader |
 //!
 //! A snapshot is the image of one commit, which holds everything acknowledged before the call. It is read from the mapped file as
 //! the client takes it, so a slow client costs one stream's send buffer and nobody's time; but as long as it reads, the pages of
@@ -19,7 +19,6 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    apply::View,
     backend::DatabaseHash,
     base::{human_size::human_size, limits, refusal::Refusal},
     metrics::Name,
@@ -132,17 +131,15 @@ impl Services {
         Ok(())
     }
 
-    /// A transfer to this member itself is done before it begins, and there is no other member.
-    pub(super) fn move_leader(&self, view: &View, message: Bytes) -> Reply {
-        let request = decode::<MoveLeaderRequest>(message)?;
-        let (local, leader) = (view.membership.local_id, view.raft.leader);
-        if leader != local {
-            return Err(refuse(Refusal::NotLeader));
-        }
-        match view.membership.member(request.target_id) {
-            Some(member) if !member.is_learner && member.id == leader => encoded(&MoveLeaderResponse::default()),
-            _ => Err(refuse(Refusal::BadLeaderTransferee)),
-        }
+    /// A transfer to this member itself is done before it begins.
+    pub(super) fn move_leader(self: &Rc<Self>, message: Bytes, responder: Responder) -> Option<Reply> {
+        self.answer_later(message, responder, async |front, request: MoveLeaderRequest, _| {
+            if !front.leads() {
+                return Err(refuse(Refusal::NotLeader));
+            }
+            front.transfer_leadership(request.target_id).await.map_err(refuse)?;
+            encoded(&MoveLeaderResponse::default())
+        })
     }
 
     /// Asks the engine's core for a chore and waits until it is done.

@@ -51,6 +51,7 @@ const TABLE: [(&str, &[&str]); 30] = [
             "meters",
             "config",
             "frontend",
+            "peer",
             "rpc",
             "os",
             "replica",
@@ -74,8 +75,8 @@ const TABLE: [(&str, &[&str]); 30] = [
     (
         "services",
         &[
-            "meters", "rpc", "os", "replica", "service", "apply", "watch", "lease", "mvcc", "backend", "pagefile",
-            "proto", "metrics", "base",
+            "meters", "peer", "rpc", "os", "replica", "service", "apply", "watch", "lease", "cluster", "mvcc",
+            "backend", "pagefile", "proto", "metrics", "base",
         ],
     ),
     ("peer", &["meters", "frontend", "rpc", "os", "pagefile", "proto", "metrics", "base"]),
