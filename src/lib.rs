@@ -45,7 +45,7 @@
 //! client    | service proto base
 //! server    | drive web services meters config frontend peer rpc os replica consensus apply lease pagefile wal proto base
 //! drive     | services meters os replica service apply watch mvcc pagefile wal proto metrics base
-//! web       | services frontend os service apply proto metrics base
+//! web       | services frontend os service apply cluster proto metrics base
 //! services  | meters peer rpc os replica service apply watch lease cluster mvcc backend pagefile proto metrics base
 //! peer      | meters frontend rpc os pagefile proto metrics base
 //! meters    | rpc apply metrics base

@@ -8,12 +8,13 @@
 //! | `log_tasks` | keeper | a task on the log's files | prepares and retires segments, one after the other |
 //! | `page_commits` | committer | a commit of the page file | its steps: grow, pages, sync, meta, sync, cut |
 //! | `notes` | none | | lines for the log, counts for the metrics |
-//! | `auto_compaction`, `version_monitor` | one each | their interval | propose by themselves |
+//! | `auto_compaction`, `corruption`, `version_monitor` | some each | their interval | propose by themselves, on the leader |
 //! | `mailbox` | one per other core | an answer | carries answers to the services of another core |
 //!
 //! A failure of the disk or of the data ends the process (`stop::fatal`): nothing after it could be trusted.
 
 pub mod auto_compaction;
+pub mod corruption;
 pub mod log_files;
 mod log_tasks;
 mod log_writes;
@@ -172,12 +173,11 @@ impl Driver {
             Effect::Count(count) => notes::count(count, &self.shared, &self.pages),
             Effect::Stopped => self.stopped.notify(),
             Effect::Removed => stop::fatal("this member was removed from the cluster"),
+            // There are no links yet: messages are lost.
             Effect::Send(_)
             | Effect::SendSnapshot { .. }
             | Effect::InstallSnapshot { .. }
-            | Effect::DiscardSnapshot { .. } => {
-                unreachable!("the configuration refuses more than one member, so there is nobody to talk to")
-            }
+            | Effect::DiscardSnapshot { .. } => {}
         }
     }
 

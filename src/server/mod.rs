@@ -163,16 +163,16 @@ fn log_start(config: &Config) {
 
 /// etcd ends streams that need a leader after three election timeouts without one.
 fn health(config: &Config) -> Health {
-    let leaves_on_defragment = config.gates.get("StopGRPCServiceOnDefrag").is_some_and(|(_, open)| *open);
-    Health::new(3 * config.election, leaves_on_defragment)
+    Health::new(3 * config.election, is_open(config, "StopGRPCServiceOnDefrag"))
 }
 
 fn cluster_rules(config: &Config) -> ClusterRules {
-    let is_open = |gate: &str| config.gates.get(gate).is_some_and(|(_, open)| *open);
-    ClusterRules {
-        strict_reconfiguration: config.strict_reconfiguration,
-        fast_keep_alive: is_open("FastLeaseKeepAlive"),
-    }
+    let fast_keep_alive = is_open(config, "FastLeaseKeepAlive");
+    ClusterRules { strict_reconfiguration: config.strict_reconfiguration, fast_keep_alive }
+}
+
+fn is_open(config: &Config, gate: &str) -> bool {
+    config.gates.get(gate).is_some_and(|(_, open)| *open)
 }
 
 fn replica_settings(config: &Config, identity: Identity, own_ids: OwnIds) -> replica::Settings {
@@ -249,7 +249,7 @@ fn start_front(config: &Config, front: Rc<Services>, doors: OfFront) -> Rc<Front
     };
     os::spawn_local(drive::expire_calls(Rc::clone(&front), config.heartbeat));
     if front.id() == 0 {
-        os::spawn_local(drive::version_monitor::run(Rc::clone(&front)));
+        watch_over_cluster(config, &front);
     }
     if let (0, Some(policy)) = (front.id(), config.retention) {
         os::spawn_local(drive::auto_compaction::run(Rc::clone(&front), policy));
@@ -259,6 +259,17 @@ fn start_front(config: &Config, front: Rc<Services>, doors: OfFront) -> Rc<Front
     let served = frontend::Front::new(server);
     doors.serve(&served, &front);
     served
+}
+
+/// What the leader does for the cluster; every member is ready for it.
+fn watch_over_cluster(config: &Config, front: &Rc<Services>) {
+    let front = || Rc::clone(front);
+    os::spawn_local(drive::version_monitor::run(front()));
+    os::spawn_local(drive::version_monitor::end_downgrades(front(), config.downgrade_check));
+    os::spawn_local(drive::corruption::check_periodically(front(), config.corrupt_check));
+    if is_open(config, "CompactHashCheck") {
+        os::spawn_local(drive::corruption::check_compactions(front(), config.compact_hash_check));
+    }
 }
 
 type Threads = Vec<std::thread::JoinHandle<io::Result<()>>>;

@@ -7,6 +7,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `check` | static checks of requests, in etcd's order |
+//! | `corruption` | whose data is wrong |
 //! | `downgrade` | the versions of a cluster |
 //! | `election`, `lock` | who leads, who holds a name: what is asked of the store, and what its answers mean |
 //! | `kv` | Range, read-only Txn: from a view to bytes |
@@ -20,6 +21,7 @@
 
 pub mod auth;
 pub mod check;
+pub mod corruption;
 pub mod downgrade;
 pub mod election;
 pub mod kv;

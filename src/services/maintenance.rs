@@ -71,17 +71,29 @@ impl Services {
         self.answer_later(message, responder, async |front, request: HashKvRequest, responder| {
             let view = front.shared.view.load().kv.clone();
             let reader = HashReader::new(view, request.revision).map_err(|why| refuse(why.into()))?;
-            front.hash_history(reader, responder).await
+            let hashed = front.hash_history(reader, || !responder.is_canceled()).await;
+            hashed.ok_or_else(Status::canceled).and_then(|response| encoded(&response))
         })
     }
 
-    async fn hash_history(&self, mut reader: HashReader, responder: &Responder) -> Reply {
+    /// The hash of the history up to a revision, 0 for the newest.
+    ///
+    /// # Errors
+    /// The revision is compacted, or has not come.
+    pub async fn hash_up_to(&self, revision: i64) -> Result<HashKvResponse, Refusal> {
+        let view = self.shared.view.load().kv.clone();
+        let reader = HashReader::new(view, revision).map_err(Refusal::from)?;
+        Ok(self.hash_history(reader, || true).await.expect("wanted to the end"))
+    }
+
+    /// Hashes in slices, for as long as it is wanted.
+    async fn hash_history(&self, mut reader: HashReader, is_wanted: impl Fn() -> bool) -> Option<HashKvResponse> {
         let started = clock::now();
         loop {
             let step = reader.step(limits::HASH_RECORDS_PER_SLICE);
             if let Some(found) = step.unwrap_or_else(|error| stop::fatal(&error.to_string())) {
                 self.meter().sheet.observe(Name::MvccHashRevDurationSeconds, started.elapsed().as_secs_f64());
-                return encoded(&HashKvResponse {
+                return Some(HashKvResponse {
                     header: Some(self.shared.view.load().header(found.current_revision)),
                     hash: found.hash.hash,
                     compact_revision: found.hash.compact_revision,
@@ -89,8 +101,8 @@ impl Services {
                 });
             }
             os::yield_now().await;
-            if responder.is_canceled() {
-                return Err(Status::canceled());
+            if !is_wanted() {
+                return None;
             }
         }
     }

@@ -157,15 +157,19 @@ impl Services {
         let change = change.to_conf_change(id);
         let (kind, node_id) = (change.r#type().as_str_name(), format!("{:x}", change.node_id()));
         self.tell_engine(Request::ChangeMembers { id, change });
-        let outcome = ticket.outcome().await;
-        if !matches!(outcome, Err(Refusal::Timeout | Refusal::TooManyRequests | Refusal::ProposalDropped)) {
+        let began = clock::now();
+        let outcome = match ticket.outcome().await {
+            Err(Refusal::Timeout) => Err(self.timed_out(began)),
+            outcome => outcome.map(drop),
+        };
+        if outcome.is_ok() {
             tracing::info!(
                 raft_conf_change = kind,
                 raft_conf_change_node_id = node_id,
                 "applied a configuration change through raft"
             );
         }
-        outcome.map(drop)
+        outcome
     }
 
     fn check_strictly(&self, change: &Change) -> Result<(), Refusal> {

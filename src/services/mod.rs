@@ -16,7 +16,9 @@
 //! | `quota` | what is refused because the database is full |
 //! | `auth` | what a server without authentication answers |
 //! | `health` | whether clients should use this member |
+//! | `hashes`, `versions` | what other members say of their data and programs |
 //! | `peers` | what this member asks of others over HTTP |
+//! | `lease_forward` | leases between members: what followers ask the leader |
 //! | `kv`, `lease`, `members`, `maintenance`, `downgrade` | the services |
 //!
 //! Every call that waits for consensus is answered within the request timeout. What comes after consensus may take longer: a
@@ -26,9 +28,11 @@ mod auth;
 mod downgrade;
 mod election;
 mod handler;
+pub mod hashes;
 mod health;
 mod kv;
 mod lease;
+pub mod lease_forward;
 mod lock;
 mod maintenance;
 pub mod members;
@@ -39,6 +43,7 @@ pub mod quota;
 mod reads;
 pub mod request_log;
 mod store;
+mod versions;
 mod watch;
 mod watch_gate;
 mod watch_stream;

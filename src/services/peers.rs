@@ -91,6 +91,25 @@ impl Services {
         view.raft.leader == view.membership.local_id
     }
 
+    /// The refusal of what has taken too long since `since`: as etcd words it, a connection that was lost meanwhile is named.
+    pub(super) fn timed_out(&self, since: Instant) -> Refusal {
+        let view = self.shared.view.load();
+        let is_connected = |id| self.connected_since(id).is_some_and(|connected| connected < since);
+        let local_id = view.membership.local_id;
+        let is_lost = match view.raft.leader {
+            0 => false,
+            leader if leader == local_id => {
+                let members = view.membership.members();
+                let (all, connected) = members.fold((0, 0), |(all, connected), member| {
+                    (all + 1, connected + usize::from(member.id == local_id || is_connected(member.id)))
+                });
+                connected < all / 2 + 1
+            }
+            leader => !is_connected(leader),
+        };
+        if is_lost { Refusal::TimeoutConnectionLost } else { Refusal::Timeout }
+    }
+
     /// Since when a member is connected to this one.
     #[must_use]
     pub fn connected_since(&self, id: u64) -> Option<Instant> {

@@ -94,6 +94,7 @@ impl Services {
         self.count_proposal(&proposal, clock::now(), outcome.as_ref().err().copied());
         match outcome {
             Err(Refusal::NoSpace) => self.refuse_full(proposal.waiter),
+            Err(Refusal::Timeout) => proposal.waiter.end(Err(self.timed_out(proposal.since))),
             outcome => proposal.waiter.end(outcome),
         }
     }

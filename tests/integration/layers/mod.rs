@@ -71,7 +71,7 @@ const TABLE: [(&str, &[&str]); 30] = [
             "metrics", "base",
         ],
     ),
-    ("web", &["services", "frontend", "os", "service", "apply", "proto", "metrics", "base"]),
+    ("web", &["services", "frontend", "os", "service", "apply", "cluster", "proto", "metrics", "base"]),
     (
         "services",
         &[
