@@ -43,10 +43,10 @@
 //! utl       | ctl server os consensus apply lease cluster mvcc snapshot backend pagefile wal proto base
 //! ctl       | client service proto base
 //! client    | service proto base
-//! server    | drive web services meters config frontend peer rpc os replica consensus apply lease pagefile wal proto base
-//! drive     | services meters os replica service apply watch mvcc pagefile wal proto metrics base
+//! server    | drive web services peer meters config frontend rpc os replica consensus apply lease cluster pagefile wal proto base
+//! drive     | services peer meters os replica service apply watch cluster mvcc pagefile wal proto metrics base
 //! web       | services frontend os service apply cluster proto metrics base
-//! services  | meters peer rpc os replica service apply watch lease cluster mvcc backend pagefile proto metrics base
+//! services  | peer meters rpc os replica service apply watch lease cluster mvcc backend pagefile proto metrics base
 //! peer      | meters frontend rpc os pagefile proto metrics base
 //! meters    | rpc apply metrics base
 //! config    | os service cluster base

@@ -349,6 +349,13 @@ pub const PULSE_MS: u64 = 50;
 
 /// Calls that run get this long to end when the server stops.
 pub const SHUTDOWN_GRACE_MS: u64 = 7_000;
+/// A member that founds a cluster waits this long for each other member to say that the cluster exists already.
+pub const BOOTSTRAP_ASK_MS_MAX: u64 = 1_000;
+/// A member that joins a cluster waits this long for each other member to say who the members are.
+pub const JOIN_ASK_MS_MAX: u64 = 10_000;
+/// After its start a member looks so long, and so often, for others to be connected before it shortens its first election timeout.
+pub const TICK_ADVANCE_WAIT_MS_MAX: u64 = 5_000;
+pub const TICK_ADVANCE_POLL_MS: u64 = 50;
 /// How often a starting member looks whether it is published.
 pub const PUBLISH_POLL_MS: u64 = 2;
 

@@ -81,8 +81,8 @@ pub(super) const FLAGS: &[Flag] = &[
     without_effect("snapshot-count", Natural, "10000"),
     served("heartbeat-interval", Natural, "100", "Milliseconds between heartbeats"),
     served("election-timeout", Natural, "1000", "Milliseconds without a leader before an election"),
-    fixed("initial-election-tick-advance", Boolean, "true", "a member that is alone always stands for election at once"),
-    served("listen-peer-urls", Urls, "http://localhost:2380", "Where members are to be served (nothing listens there yet)"),
+    served("initial-election-tick-advance", Boolean, "true", "Wait less for the first election after a start"),
+    served("listen-peer-urls", Urls, "http://localhost:2380", "Where other members are served"),
     served("listen-client-urls", Urls, "http://localhost:2379", "Where clients are served"),
     served("listen-client-http-urls", Urls, "", "Where clients are served over HTTP/1 only; the others then serve gRPC only"),
     without_effect("max-snapshots", Natural, "5"),
@@ -196,7 +196,7 @@ pub(super) const FLAGS: &[Flag] = &[
     served("downgrade-check-time", Duration, "5s", "Time between looks whether a downgrade is done; 0 is off"),
     served("snapshot-catchup-entries", Natural, "5000", "Entries kept in memory for slow followers"),
     // Unsafe.
-    fixed("force-new-cluster", Boolean, "false", "this version of ringd runs one-member clusters only: there is no cluster to leave"),
+    served("force-new-cluster", Boolean, "false", "Go on alone with the data of this member; the other members are removed"),
     served("unsafe-no-fsync", Boolean, "false", "Never sync: a power cut loses data"),
     // ringd's own.
     served("wal-buffered", Boolean, "false", "Write the log through the page cache with fdatasync, for file systems without O_DIRECT"),

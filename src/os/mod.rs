@@ -18,6 +18,7 @@
 //! | `signal` | SIGTERM and SIGINT as a value, and signals without effect |
 //! | `process` | what /proc says of this process |
 //! | `notify` | wake-ups between tasks of one executor |
+//! | `offload` | blocking calls on threads of their own: names of hosts |
 //! | `stop` | the ends of the process |
 
 #![allow(unsafe_code)]
@@ -30,6 +31,7 @@ pub mod lock;
 pub mod mapping;
 pub mod net;
 pub mod notify;
+pub mod offload;
 pub mod probe;
 pub mod process;
 pub mod random;

@@ -30,7 +30,7 @@ use std::{
 
 use futures_lite::{AsyncRead, AsyncWrite};
 use glommio::{GlommioError, net as glommio_net};
-use socket2::{Domain, SockRef, Type};
+use socket2::{Domain, SockRef, TcpKeepalive, Type};
 
 /// Connections the kernel keeps for us until we accept them.
 const BACKLOG: i32 = 1024;
@@ -39,6 +39,10 @@ const BACKLOG: i32 = 1024;
 /// between two attempts, a port that is in use is tried again.
 const BIND_ATTEMPTS: usize = 50;
 const BIND_PAUSE: Duration = Duration::from_millis(10);
+
+/// Probes of a silent connection: half a minute without a byte, as Go has it, then three within another half.
+const KEEP_ALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10)).with_retries(3);
 
 /// Where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -253,6 +257,16 @@ impl Socket {
         let descriptor = unsafe { BorrowedFd::borrow_raw(self.inner.as_raw_fd()) };
         match self.peer {
             Peer::Tcp(_) => SockRef::from(&descriptor).set_tcp_user_timeout(Some(timeout)),
+            Peer::Unix => Ok(()),
+        }
+    }
+
+    /// Probes a silent connection, so that a peer that is gone without a word is noticed. A UNIX socket needs none.
+    pub fn keep_alive(&self) -> io::Result<()> {
+        // SAFETY: the descriptor is open as long as `inner`, which outlives the borrow.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(self.inner.as_raw_fd()) };
+        match self.peer {
+            Peer::Tcp(_) => SockRef::from(&descriptor).set_tcp_keepalive(&KEEP_ALIVE),
             Peer::Unix => Ok(()),
         }
     }

@@ -30,6 +30,8 @@ pub enum Input {
     PeerUnreachable { to: u64 },
     /// The state sent to this member has arrived there, or has not.
     SnapshotSent { to: u64, arrived: bool },
+    /// Count so many ticks at once: the first election after a start comes sooner.
+    Advance { ticks: usize },
     /// Stand for election without waiting for the timer (a member alone at its start).
     Campaign,
     /// The process ends: one last commit of the page file, then `Effect::Stopped`.

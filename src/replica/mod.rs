@@ -313,6 +313,9 @@ impl Replica {
                 self.consensus.step(consensus::Input::ReportUnreachable { to }, &mut self.raft_effects);
             }
             Input::SnapshotSent { to, arrived } => self.on_snapshot_sent(to, arrived, effects),
+            Input::Advance { ticks } => {
+                (0..ticks).for_each(|_| self.consensus.step(consensus::Input::Tick, &mut self.raft_effects));
+            }
             Input::Campaign => self.consensus.step(consensus::Input::Campaign, &mut self.raft_effects),
             Input::Stop => self.stop(),
         }

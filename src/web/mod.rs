@@ -21,9 +21,9 @@ pub mod probes;
 
 use std::rc::Rc;
 
-pub use self::peer_pages::PeerPages;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 
+pub use self::peer_pages::PeerPages;
 use self::plain::{TEXT, error, get};
 use crate::{
     apply::View,

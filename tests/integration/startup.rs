@@ -136,7 +136,8 @@ pub fn contradictions() {
 pub fn member_that_exists() {
     let directory = server::directory();
     let joins = ["--initial-cluster-state", "existing"];
-    refused(&expect_refusal(directory.path(), &joins), &["one-member clusters only"]);
+    let nobody = "cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs";
+    refused(&expect_refusal(directory.path(), &joins), &[nobody]);
     let server = Server::start(Program::Ringd, directory.path());
     put(&server, "k", 1);
     server.stop();

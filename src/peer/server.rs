@@ -1,0 +1,362 @@
+//! The peer port: what other members ask of this one.
+//!
+//! | path | method | checks, in this order | answer |
+//! |---|---|---|---|
+//! | `/raft` | POST | method, versions, cluster, body, sender, receiver | 204 |
+//! | `/raft/stream/<kind>/<id>` | GET | method, versions, cluster, path, removed, known, receiver | 200 and an endless body |
+//! | `/raft/snapshot` | POST | as `/raft` | 204 once the database is whole and durable |
+//! | `/raft/probing` | any | | the time |
+//! | others | | | the pages' |
+//!
+//! A newer stream of a kind ends the older one of the same member.
+
+use std::{
+    cell::Cell,
+    convert::Infallible,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures_lite::future;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use hyper::{
+    body::{Body, Frame, Incoming, SizeHint},
+    server::conn::http1::Builder,
+    service::service_fn,
+};
+use prost::Message as _;
+
+use super::{
+    bodies::{Pieces, WholeBody},
+    codec::Framing,
+    headers::{self, CLUSTER_ID, FROM, Misfit, PEER_URLS, SERVER_VERSION, TO, id_text, parse_id},
+    http_io::PeerIo,
+    outgoing::StreamBody,
+    settings::Event,
+    table::Table,
+    wall,
+};
+use crate::{
+    base::{
+        limits::{
+            ACCEPT_PAUSE_MS, HTTP1_BODY_BYTES_MAX, HTTP1_IDLE_MS_MAX, PEER_CONNECTIONS_MAX, PEER_MESSAGE_BYTES_MAX,
+        },
+        version,
+    },
+    frontend::{WebHandler, WebRequest, WebResponse},
+    metrics::Name,
+    os::{
+        self, clock,
+        net::{Listener, Peer as Address, Socket},
+    },
+    proto::raftpb::Message,
+    rpc::{Drain, Membership, Stage},
+};
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// Accepts and serves until the drain begins.
+pub(super) async fn run<W: WebHandler>(table: Rc<Table>, listener: Listener, pages: Rc<W>, drain: Rc<Drain>) {
+    let draining = async || {
+        drain.reached(Stage::Draining).await;
+        None
+    };
+    while let Some(accepted) = future::or(draining(), async { Some(listener.accept().await) }).await {
+        match accepted {
+            Ok(socket) if drain.members() < PEER_CONNECTIONS_MAX => {
+                os::spawn_local(serve(Rc::clone(&table), socket, Rc::clone(&pages), drain.join()));
+            }
+            Ok(socket) => tracing::warn!(remote = %socket.peer(), "too many connections of peers"),
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections of peers; trying again");
+                os::sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
+            }
+        }
+    }
+}
+
+/// Serves one connection to its end.
+async fn serve<W: WebHandler>(table: Rc<Table>, socket: Socket, pages: Rc<W>, membership: Membership) {
+    let remote = socket.peer();
+    // A failure only means that a dead member is noticed later.
+    let _refused = socket.keep_alive();
+    let use_of = Rc::new(Use { last: Cell::new(clock::now()), running: Cell::new(0) });
+    let service = service_fn(|request| {
+        let (table, pages, running) = (Rc::clone(&table), Rc::clone(&pages), use_of.begin());
+        async move {
+            let mut answer = route(&table, remote, request, &*pages).await;
+            if let AnswerBody::Stream { connection_use, .. } = answer.body_mut() {
+                *connection_use = Some(running);
+            }
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    let mut connection = pin!(Builder::new().title_case_headers(true).serve_connection(PeerIo::new(socket), service));
+    let ending = future::or(membership.drain().reached(Stage::Draining), use_of.silence());
+    // How it ends is seen by what it carried.
+    future::or(async { drop(connection.as_mut().await) }, ending).await;
+}
+
+/// When a connection last had a request, and how many run.
+struct Use {
+    last: Cell<Instant>,
+    running: Cell<usize>,
+}
+
+impl Use {
+    fn begin(self: &Rc<Self>) -> Running {
+        self.running.set(self.running.get() + 1);
+        Running(Rc::clone(self))
+    }
+
+    /// Resolves when nothing was asked for long.
+    async fn silence(&self) {
+        loop {
+            let due = self.last.get() + Duration::from_millis(HTTP1_IDLE_MS_MAX);
+            let left = due.saturating_duration_since(clock::now());
+            if left.is_zero() && self.running.get() == 0 {
+                return;
+            }
+            os::sleep(left.max(Duration::from_secs(1))).await;
+        }
+    }
+}
+
+/// One request, until it is answered; a stream until it ends.
+struct Running(Rc<Use>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.set(self.0.running.get() - 1);
+        self.0.last.set(clock::now());
+    }
+}
+
+type Answer = Response<AnswerBody>;
+
+/// The body of an answer.
+enum AnswerBody {
+    Whole(WholeBody),
+    /// A stream uses its connection for as long as it lasts.
+    Stream {
+        body: StreamBody,
+        connection_use: Option<Running>,
+    },
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            Self::Whole(body) => Pin::new(body).poll_frame(context),
+            Self::Stream { body, .. } => Pin::new(body).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(body) => body.is_end_stream(),
+            Self::Stream { body, .. } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(body) => body.size_hint(),
+            Self::Stream { body, .. } => body.size_hint(),
+        }
+    }
+}
+
+async fn route<W: WebHandler>(table: &Table, remote: Address, request: Request<Incoming>, pages: &W) -> Answer {
+    let (parts, body) = request.into_parts();
+    match parts.uri.path() {
+        "/raft" => post(table, remote, &parts, body).await,
+        "/raft/probing" => probing(),
+        path if path.starts_with("/raft/stream/") => stream(table, &parts),
+        path if path.starts_with("/raft/") => refuse(StatusCode::NOT_FOUND, "404 page not found", HeaderMap::new()),
+        _ => page(parts, body, pages).await,
+    }
+}
+
+/// A refusal as Go's `http.Error` writes it.
+fn refuse(status: StatusCode, text: &str, mut fields: HeaderMap) -> Answer {
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(TEXT));
+    fields.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer(status, format!("{text}\n"), fields)
+}
+
+fn answer(status: StatusCode, body: impl Into<Bytes>, fields: HeaderMap) -> Answer {
+    let mut answer = Response::new(AnswerBody::Whole(WholeBody(Some(body.into()))));
+    *answer.status_mut() = status;
+    *answer.headers_mut() = fields;
+    answer
+}
+
+fn wrong_method(allowed: &'static str) -> Answer {
+    let fields = HeaderMap::from_iter([(header::ALLOW, HeaderValue::from_static(allowed))]);
+    refuse(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed", fields)
+}
+
+/// Fields of every answer after the method was found right.
+fn own_fields(table: &Table) -> HeaderMap {
+    let id = HeaderValue::from_str(&id_text(table.settings.cluster_id)).expect("hexadecimal digits");
+    HeaderMap::from_iter([(CLUSTER_ID, id)])
+}
+
+/// Whether the sender's versions and cluster are ours; if not, what it is answered.
+fn check(table: &Table, asked: &HeaderMap, fields: &HeaderMap) -> Result<(), Answer> {
+    let Err(misfit) = headers::check(asked, table.settings.cluster_id) else { return Ok(()) };
+    let (local, cluster) = (id_text(table.settings.member_id), id_text(table.settings.cluster_id));
+    let (server, version) = (headers::text(asked, &FROM), headers::text(asked, &SERVER_VERSION));
+    match &misfit {
+        Misfit::Version(error) => tracing::warn!(
+            local_member_id = local,
+            local_member_cluster_id = cluster,
+            local_member_server_version = version::SERVER,
+            remote_peer_server_name = server,
+            remote_peer_server_version = version,
+            error,
+            "failed version compatibility check"
+        ),
+        Misfit::ClusterId(id) => tracing::warn!(
+            local_member_id = local,
+            local_member_cluster_id = cluster,
+            local_member_server_version = version::SERVER,
+            remote_peer_server_name = server,
+            remote_peer_server_version = version,
+            remote_peer_cluster_id = id,
+            "request cluster ID mismatch"
+        ),
+    }
+    Err(refuse(StatusCode::PRECONDITION_FAILED, misfit.answer(), fields.clone()))
+}
+
+/// The sender of a request says where it can be reached.
+fn add_remote(table: &Table, id: Option<u64>, asked: &HeaderMap) {
+    let urls = headers::text(asked, &PEER_URLS);
+    if let (Some(id), false) = (id, urls.is_empty()) {
+        table.add_remote(id, &urls.split(',').map(str::to_owned).collect::<Vec<_>>());
+    }
+}
+
+async fn post(table: &Table, remote: Address, parts: &Parts, body: Incoming) -> Answer {
+    if parts.method != Method::POST {
+        return wrong_method("POST");
+    }
+    let fields = own_fields(table);
+    if let Err(answer) = check(table, &parts.headers, &fields) {
+        return answer;
+    }
+    add_remote(table, parse_id(headers::text(&parts.headers, &FROM)), &parts.headers);
+    let sheet = &table.settings.meters.engine.sheet;
+    let fault = |text: &str, error: &dyn std::fmt::Display| {
+        tracing::warn!(local_member_id = id_text(table.settings.member_id), %error, "failed to read Raft message");
+        sheet.series(Name::NetworkPeerReceivedFailuresTotal, &[&remote.to_string()]).add(1);
+        refuse(StatusCode::BAD_REQUEST, text, fields.clone())
+    };
+    let bytes = match Pieces::new(body).whole(PEER_MESSAGE_BYTES_MAX as usize).await {
+        Ok(bytes) => bytes,
+        Err(error) => return fault("error reading raft message", &error),
+    };
+    let length = bytes.len() as u64;
+    let message = match Message::decode(bytes) {
+        Ok(message) => message,
+        Err(error) => return fault("error unmarshalling raft message", &error),
+    };
+    if let Some(peer) = table.peer(message.from()) {
+        peer.link.meter.received_bytes.add(length);
+    }
+    if let Err(refused) = table.reports.check(&message) {
+        return forbid(&refused.to_string(), fields);
+    }
+    table.reports.say(Event::Message(message));
+    answer(StatusCode::NO_CONTENT, "", fields)
+}
+
+/// A refusal of the member itself.
+fn forbid(text: &str, mut fields: HeaderMap) -> Answer {
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer(StatusCode::FORBIDDEN, format!("{{\"message\":\"{text}\"}}"), fields)
+}
+
+fn stream(table: &Table, parts: &Parts) -> Answer {
+    if parts.method != Method::GET {
+        return wrong_method("GET");
+    }
+    let mut fields = own_fields(table);
+    fields.insert(SERVER_VERSION, HeaderValue::from_static(version::SERVER));
+    if let Err(answer) = check(table, &parts.headers, &fields) {
+        return answer;
+    }
+    let local = id_text(table.settings.member_id);
+    let (folder, from) = parts.uri.path().rsplit_once('/').unwrap_or_default();
+    let framings = [Framing::Appends, Framing::Messages];
+    let Some(framing) = framings.into_iter().find(|framing| framing.path() == folder) else {
+        tracing::debug!(local_member_id = local, path = parts.uri.path(), "ignored unexpected streaming request path");
+        return refuse(StatusCode::NOT_FOUND, "invalid path", fields);
+    };
+    let Some(id) = parse_id(from) else {
+        tracing::warn!(local_member_id = local, path = from, "failed to parse path into ID");
+        return refuse(StatusCode::NOT_FOUND, "invalid from", fields);
+    };
+    if table.reports.is_removed(id) {
+        tracing::warn!(
+            local_member_id = local,
+            remote_peer_id_from = from,
+            "rejected stream from remote peer because it was removed"
+        );
+        return refuse(StatusCode::GONE, "removed member", fields);
+    }
+    let Some(peer) = table.peer(id) else {
+        add_remote(table, Some(id), &parts.headers);
+        tracing::warn!(
+            local_member_id = local,
+            remote_peer_id_from = from,
+            cluster_id = id_text(table.settings.cluster_id),
+            "failed to find remote peer in cluster"
+        );
+        return refuse(StatusCode::NOT_FOUND, "error sender not found", fields);
+    };
+    let to = headers::text(&parts.headers, &TO);
+    if to != local {
+        tracing::warn!(
+            local_member_id = local,
+            remote_peer_id_header = to,
+            remote_peer_id_from = from,
+            cluster_id = id_text(table.settings.cluster_id),
+            "ignored streaming request; ID mismatch"
+        );
+        return refuse(StatusCode::PRECONDITION_FAILED, "to field mismatch", fields);
+    }
+    let mut answer = Response::new(AnswerBody::Stream { body: peer.outgoing(framing).attach(), connection_use: None });
+    *answer.headers_mut() = fields;
+    answer
+}
+
+/// The time here, for the round trip and the difference of clocks.
+fn probing() -> Answer {
+    let fields = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(TEXT))]);
+    answer(StatusCode::OK, format!("{{\"OK\":true,\"Now\":\"{}\"}}\n", wall::text(wall::now())), fields)
+}
+
+/// A page that is not of Raft.
+async fn page<W: WebHandler>(parts: Parts, body: Incoming, pages: &W) -> Answer {
+    let Ok(body) = Pieces::new(body).whole(HTTP1_BODY_BYTES_MAX).await else {
+        return refuse(StatusCode::PAYLOAD_TOO_LARGE, "request body too large", HeaderMap::new());
+    };
+    let request = WebRequest {
+        method: parts.method,
+        path: parts.uri.path().to_owned(),
+        query: parts.uri.query().unwrap_or_default().to_owned(),
+        headers: parts.headers,
+        body,
+    };
+    let WebResponse { status, headers, body } = pages.http(request).await;
+    answer(status, body, headers)
+}
