@@ -45,8 +45,8 @@
 //! client    | service proto base
 //! server    | drive web services peer meters config frontend rpc os replica consensus apply lease cluster pagefile wal proto base
 //! drive     | services peer meters os replica service apply watch cluster mvcc pagefile wal proto metrics base
-//! web       | services frontend os service apply proto metrics base
-//! services  | peer meters rpc os replica service apply watch lease mvcc backend pagefile proto metrics base
+//! web       | services frontend os service apply cluster proto metrics base
+//! services  | peer meters rpc os replica service apply watch lease cluster mvcc backend pagefile proto metrics base
 //! peer      | meters frontend rpc os pagefile proto metrics base
 //! meters    | rpc apply metrics base
 //! config    | os service cluster base

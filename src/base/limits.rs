@@ -141,6 +141,9 @@ const _: () = assert!(WATCH_CHUNK_BYTES < WATCH_QUEUE_BYTES_MAX);
 pub const RAFT_MESSAGE_BYTES_MAX: u64 = 1 << 20;
 /// Raft messages with entries sent to one member and not yet answered.
 pub const RAFT_MESSAGES_IN_FLIGHT_MAX: usize = 512;
+/// Proposals of other members that wait for a leader which can take them, and their bytes.
+pub const PROPOSALS_HELD_MAX: usize = 4096;
+pub const PROPOSALS_HELD_BYTES_MAX: usize = 16 << 20;
 /// Read requests that wait for a new leader's first commit.
 pub const RAFT_READS_WAITING_MAX: usize = 4096;
 
@@ -182,8 +185,19 @@ pub const COMMIT_POLL_MS: u64 = 1;
 pub const SLOW_LOG_WRITE_MS: u64 = 1_000;
 /// Flushes, snapshots and defragmentations that one core may have under way; beyond it `too many requests`.
 pub const CHORES_PER_CORE_MAX: usize = 64;
+/// Waits until the state is applied that one member may have under way, and how long one lasts (etcd's `applyTimeout`).
+pub const SETTLING_MAX: usize = 65_536;
+pub const SETTLING_MS_MAX: u64 = 1_000;
+/// How long a member must have been connected to count for a change of the membership (etcd's `HealthInterval`).
+pub const CONNECTED_MS_MIN: u64 = 5_000;
+/// Body of a request for a lease between members, as in etcd.
+pub const PEER_LEASE_REQUEST_BYTES_MAX: usize = 64 * 1024;
+/// What is forwarded to the leader is tried again after this.
+pub const FORWARD_PAUSE_MS: u64 = 50;
 /// How often the version of the cluster is looked at.
 pub const VERSION_CHECK_MS: u64 = 4_000;
+/// The same until it is decided.
+pub const VERSION_FIRST_CHECK_MS: u64 = 5;
 
 // services: slices of long answers.
 

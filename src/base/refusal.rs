@@ -51,6 +51,7 @@ refusals! {
     MemberExists = FailedPrecondition, "etcdserver: member ID already exist";
     PeerUrlExists = FailedPrecondition, "etcdserver: Peer URLs already exists";
     MemberNotEnoughStarted = Unknown, "etcdserver: re-configuration failed due to not enough started members";
+    NotSupportedForLearner = FailedPrecondition, "etcdserver: rpc not supported for learner";
     MemberNotLearner = FailedPrecondition, "etcdserver: can only promote a learner member";
     LearnerNotReady = FailedPrecondition, "etcdserver: can only promote a learner member which is in sync with leader";
     TooManyLearners = FailedPrecondition, "etcdserver: too many learner members in cluster";
@@ -66,6 +67,8 @@ refusals! {
     TimeoutLeaderFail = Unavailable, "etcdserver: request timed out, possibly due to previous leader failure";
     TimeoutLeaderTransfer = Unavailable, "etcdserver: request timed out, leader transfer took too long";
     TimeoutConnectionLost = Unavailable, "etcdserver: request timed out, possibly due to connection lost";
+    TimeoutWaitAppliedIndex = Unavailable,
+        "etcdserver: request timed out, waiting for the applied index took too long";
     Corrupt = DataLoss, "etcdserver: corrupt cluster";
     BadLeaderTransferee = FailedPrecondition, "etcdserver: bad leader transferee";
     WrongDowngradeVersionFormat = InvalidArgument, "etcdserver: wrong downgrade target version format";

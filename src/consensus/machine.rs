@@ -11,6 +11,7 @@ use raft::eraftpb::{self, ConfChangeType, EntryType, MessageType};
 use raft::{RawNode, StateRole};
 
 use super::election_timer::{ElectionTimer, Era};
+use super::held::Held;
 use super::in_flight::{InFlight, InFlightAppends};
 use super::input::{Append, DropReason, Effect, Effects, Input, Role};
 use super::memory_log::MemoryLog;
@@ -28,6 +29,7 @@ pub struct Consensus {
     timer: ElectionTimer,
     reads: Reads,
     proposals: Proposals,
+    held: Held,
     appends: InFlightAppends,
     /// The hard state last put into an append.
     written: HardState,
@@ -95,6 +97,7 @@ impl Consensus {
             timer: ElectionTimer::new(config.election_ticks, config.seed, config.member_id),
             reads: Reads::new(config.member_id, config.seed),
             proposals: Proposals::default(),
+            held: Held::default(),
             appends: InFlightAppends::default(),
             told: (0, written.term),
             written,
@@ -139,6 +142,7 @@ impl Consensus {
     /// Carries the inputs since the last turn through Raft and hands out everything there is to do.
     pub fn turn(&mut self, effects: &mut Effects) {
         self.flush_proposals(effects);
+        self.release_held();
         self.release_reads(effects);
         loop {
             while self.raw.has_ready() {
@@ -255,6 +259,7 @@ impl Consensus {
     fn tick(&mut self) {
         // On a leader: heartbeats and the quorum check. Elsewhere only the count of ticks, see `election_timer`.
         self.raw.tick();
+        self.held.tick(2 * self.election_ticks);
         if self.is_farewell() {
             self.tick_farewell();
         }
@@ -455,6 +460,7 @@ impl Consensus {
         let message = convert::message_to_crate(message);
         match message.msg_type {
             MessageType::MsgPropose | MessageType::MsgReadIndex if self.is_farewell() => {}
+            MessageType::MsgPropose if !self.takes_forwarded() => self.held.push(message),
             MessageType::MsgReadIndex => self.step_read(message, effects),
             MessageType::MsgSnapshot => self.receive_snapshot(message, effects),
             // Forwarding it once more is a thing the crate panics over.
@@ -468,6 +474,24 @@ impl Consensus {
                     effects.push(Effect::MessageRefused { from, refusal });
                 }
             }
+        }
+    }
+
+    /// Whether a proposal of another member can go somewhere: into the log, or on to the leader.
+    fn takes_forwarded(&self) -> bool {
+        self.leader() != 0 && !(self.is_leader() && self.transferee().is_some())
+    }
+
+    fn release_held(&mut self) {
+        if self.held.is_empty() || !self.takes_forwarded() || self.is_farewell() {
+            return;
+        }
+        for mut message in self.held.take() {
+            if !self.is_leader() {
+                message.from = self.raw.raft.id;
+            }
+            // One that cannot be taken after all is lost, as any message may be.
+            let _ = self.raw.step(message);
         }
     }
 

@@ -41,6 +41,7 @@
 
 mod convert;
 mod election_timer;
+mod held;
 mod in_flight;
 mod input;
 mod logger;

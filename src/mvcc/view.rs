@@ -34,6 +34,12 @@ impl View {
         self.revision
     }
 
+    /// The hashes of the last compactions, by their revisions.
+    #[must_use]
+    pub fn compaction_hashes(&self) -> &[KeyValueHash] {
+        &self.hashes
+    }
+
     /// The revision of the last compaction asked for; -1 if there was none.
     #[must_use]
     pub fn compact_revision(&self) -> i64 {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::lease_questions::{LeaseAnswer, LeaseQuestion};
-use crate::{base::refusal::Refusal, proto::raftpb, watch::Batch};
+use crate::{base::refusal::Refusal, consensus::Follower, proto::raftpb, watch::Batch};
 
 /// Where an answer goes: the number of a core that serves connections.
 pub type CoreId = u16;
@@ -24,6 +24,8 @@ pub enum Request {
     ChangeMembers { id: u64, change: raftpb::ConfChange },
     /// Hand leadership to this member; the outcome comes back under `id`.
     TransferLeader { id: u64, to: u64 },
+    /// Wait until everything that is committed now is applied; comes back under `id`.
+    Settle { id: u64 },
     /// Confirm that this member may serve reads; comes back under `context`.
     ReadIndex { context: u64 },
     /// Work on the page file; its end comes back under `id`.
@@ -54,6 +56,8 @@ pub enum Answer {
     Changes(Arc<Batch>),
     /// Changes are in the view published last that were not sent, because too many are on their way.
     ChangesLost,
+    /// Everything that was committed is applied: the members as their leader sees them, none on another member.
+    Settled { id: u64, outcome: Result<Vec<Follower>, Refusal> },
     /// The chore is done.
     ChoreDone { id: u64 },
     /// In the order of the questions.

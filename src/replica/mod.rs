@@ -19,6 +19,7 @@
 //! | `log` | appends in flight, and what waits for them |
 //! | `proposals`, `reads` | what waits for consensus, and for how long |
 //! | `members` | changes of membership and leadership |
+//! | `settling` | waits until what is committed is applied |
 //! | `commits` | commits of the page file, flushes, defragmentation |
 //! | `compaction`, `expiry` | old revisions, leases that have run out |
 //! | `snapshots`, `opening` | whole states from and to other members, and from the page file |
@@ -52,6 +53,7 @@ mod opening;
 mod proposals;
 mod reads;
 mod retained;
+mod settling;
 mod snapshots;
 mod turn;
 
@@ -59,7 +61,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use self::{
     commits::PageCommits, compaction::Compaction, expiry::Expiry, log::Log, members::Transfer, proposals::Proposals,
-    reads::ReadRounds, retained::Retained, snapshots::Snapshots,
+    reads::ReadRounds, retained::Retained, settling::Settling, snapshots::Snapshots,
 };
 pub use self::{
     effect::{AppliedEntry, Count, Effect, Effects, Note, Sizes, SlowApply},
@@ -67,6 +69,7 @@ pub use self::{
     message::{Answer, Chore, CoreId, Request, SELF},
     opening::{Identity, Opened, Opening, OpeningError},
 };
+pub use crate::consensus::Follower;
 use crate::{
     apply::{Applier, ApplyFailure, RaftStatus, View},
     base::{limits, log_entry::LogEntry},
@@ -91,6 +94,7 @@ pub struct Replica {
     proposals: Proposals,
     reads: ReadRounds,
     transfers: Vec<Transfer>,
+    settling: Vec<Settling>,
     /// Committed and not applied yet.
     committed: VecDeque<LogEntry>,
     /// Applied in part.
@@ -262,6 +266,7 @@ impl Replica {
             proposals: Proposals::new(),
             reads: ReadRounds::default(),
             transfers: Vec::new(),
+            settling: Vec::new(),
             committed: VecDeque::new(),
             unfinished: None,
             commit_index: applier.index(),

@@ -43,6 +43,7 @@ pub struct Identity {
     pub terms: Terms,
     /// Negative: none.
     pub quota_bytes: i64,
+    pub learners_max: usize,
 }
 
 /// A state that can be applied to.
@@ -84,7 +85,8 @@ impl Opening {
     /// The file is damaged.
     pub fn finish(mut self, identity: &Identity) -> Result<Opened, OpeningError> {
         let (store, attachments) = self.restore.finish(&mut self.backend)?;
-        let membership = self.state.membership(identity.cluster_id, identity.member_id);
+        let mut membership = self.state.membership(identity.cluster_id, identity.member_id);
+        membership.learners_max = identity.learners_max;
         let mut lessor = Lessor::new(identity.terms);
         let dangling = lessor.restore(&self.state.leases, &attachments);
         let applier =

@@ -31,6 +31,7 @@ impl Replica {
                 self.proposals.push(self.now_ms, core, id, Proposed::ConfChange(change));
             }
             Request::TransferLeader { id, to } => self.on_transfer(core, id, to),
+            Request::Settle { id } => self.on_settle(core, id, effects),
             Request::ReadIndex { context } => self.reads.begin(self.now_ms, core, context),
             Request::Chore { id, chore } => self.on_chore(core, id, chore),
             Request::Leases { .. } => self.inbox.push_back((core, request)),
@@ -61,6 +62,7 @@ impl Replica {
         self.commit_slice(effects)?;
         self.restore_slice(effects)?;
         self.end_transfers(effects);
+        self.end_settling(effects);
         if self.has_more() {
             effects.push(Effect::Again);
         }
@@ -89,10 +91,9 @@ impl Replica {
 
     fn has_more(&self) -> bool {
         let can_apply = !self.is_installing() && (!self.committed.is_empty() || self.is_midway());
-        let can_propose = self.proposals.has_queued() && self.log.has_room() && self.leader != 0;
         let can_ask = self.reads.has_unasked() && self.leader != 0;
         can_apply
-            || can_propose
+            || self.can_propose()
             || can_ask
             || self.has_compaction_work()
             || self.has_commit_work()
@@ -100,11 +101,17 @@ impl Replica {
             || !self.raft_effects.is_empty()
     }
 
+    /// Whether a proposal waits that consensus can take: none while leadership is handed over.
+    fn can_propose(&self) -> bool {
+        let is_led = self.leader != 0 && self.consensus.transferee().is_none();
+        is_led && self.log.has_room() && self.proposals.has_queued()
+    }
+
     // Into Raft.
 
     /// Proposals wait while no leader is known, as etcd's do, and while the log has no room, so that the next batch grows.
     fn propose(&mut self) {
-        if self.leader == 0 || !self.log.has_room() || !self.proposals.has_queued() {
+        if !self.can_propose() {
             return;
         }
         for (id, proposed) in self.proposals.take_batch() {

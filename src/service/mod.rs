@@ -7,9 +7,11 @@
 //! | file | holds |
 //! |---|---|
 //! | `check` | static checks of requests, in etcd's order |
+//! | `corruption` | whose data is wrong |
 //! | `downgrade` | the versions of a cluster |
 //! | `election`, `lock` | who leads, who holds a name: what is asked of the store, and what its answers mean |
 //! | `kv` | Range, read-only Txn: from a view to bytes |
+//! | `members` | changes of the members, before they are proposed |
 //! | `auth` | users and roles of a migrated database |
 //! | `queue` | the queue of keys behind a lock and an election |
 //! | `range_stream` | RangeStream: a range in pieces |
@@ -19,10 +21,12 @@
 
 pub mod auth;
 pub mod check;
+pub mod corruption;
 pub mod downgrade;
 pub mod election;
 pub mod kv;
 pub mod lock;
+pub mod members;
 pub mod queue;
 pub mod range_stream;
 pub mod request_text;

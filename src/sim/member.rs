@@ -27,7 +27,7 @@ use crate::{
         log_entry::{ConfState, EntryKind, LogEntry},
         received_state::received_name,
     },
-    cluster::membership::Member as ClusterMember,
+    cluster::membership::{LEARNERS_MAX_DEFAULT, Member as ClusterMember},
     consensus,
     lease::Terms,
     pagefile::{Commit, MemoryImage, PageFile, PageWrite},
@@ -145,8 +145,13 @@ impl Member {
     pub fn boot(&mut self, seed: u64, founders: &[u64]) -> Result<Effects, Stop> {
         self.epoch += 1;
         self.make_database()?;
-        let identity =
-            Identity { cluster_id: CLUSTER_ID, member_id: self.id, terms: Terms::default(), quota_bytes: -1 };
+        let identity = Identity {
+            cluster_id: CLUSTER_ID,
+            member_id: self.id,
+            terms: Terms::default(),
+            quota_bytes: -1,
+            learners_max: LEARNERS_MAX_DEFAULT,
+        };
         let (mut database, mut image, mut opening) = self.open_database()?;
         let config = wal_config(seed);
         let keep_after = opening.state().index.saturating_sub(self.knobs.catchup_entries + 1);

@@ -547,7 +547,7 @@ impl World {
         let number = match &answer {
             Answer::Proposal { id, .. } | Answer::ChoreDone { id } => *id,
             Answer::ReadConfirmed { context } | Answer::ReadFailed { context, .. } => *context,
-            Answer::Changes(_) | Answer::ChangesLost | Answer::Leases { .. } => return Ok(()),
+            Answer::Changes(_) | Answer::ChangesLost | Answer::Leases { .. } | Answer::Settled { .. } => return Ok(()),
         };
         let epoch = self.members[&member].epoch;
         let is_its = |pending: &Pending| pending.id == number && pending.member == member && pending.epoch == epoch;

@@ -72,12 +72,12 @@ const TABLE: [(&str, &[&str]); 30] = [
             "wal", "proto", "metrics", "base",
         ],
     ),
-    ("web", &["services", "frontend", "os", "service", "apply", "proto", "metrics", "base"]),
+    ("web", &["services", "frontend", "os", "service", "apply", "cluster", "proto", "metrics", "base"]),
     (
         "services",
         &[
-            "peer", "meters", "rpc", "os", "replica", "service", "apply", "watch", "lease", "mvcc", "backend",
-            "pagefile", "proto", "metrics", "base",
+            "peer", "meters", "rpc", "os", "replica", "service", "apply", "watch", "lease", "cluster", "mvcc",
+            "backend", "pagefile", "proto", "metrics", "base",
         ],
     ),
     ("peer", &["meters", "frontend", "rpc", "os", "pagefile", "proto", "metrics", "base"]),
