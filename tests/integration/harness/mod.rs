@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   test ──┬── server     starts ringd or etcd in a directory, waits for its log line, stops or kills it
+//!          ├── child      a child process and its log
 //!          ├── grpc       any request, also a wrong one, and everything the answer is made of
 //!          ├── frames     HTTP/2 without a library, frame by frame
 //!          ├── stream     a gRPC call that goes on in both directions
@@ -18,6 +19,7 @@
 //! 3. Time limits are guards against hanging for ever; no test asserts how long something took.
 //! 4. Randomness starts from a printed seed; `RINGD_SEED` replays it.
 
+pub mod child;
 pub mod etcdctl;
 pub mod frames;
 pub mod grpc;
