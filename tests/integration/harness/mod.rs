@@ -7,6 +7,10 @@
 //!          ├── frames     HTTP/2 without a library, frame by frame
 //!          ├── stream     a gRPC call that goes on in both directions
 //!          ├── pair       ringd and etcd side by side, asked the same
+//!          ├── cluster    several members, ringd and etcd in any mix
+//!          ├── proxy      the network between them, with faults
+//!          ├── load       clients that keep a history while a test breaks things
+//!          ├── history    could one machine have shown them that?
 //!          ├── watching   a watch stream, and what its watchers were told
 //!          ├── etcdctl    a stock client that no one here wrote, for one command or for as long as it is wanted
 //!          ├── printed    what such clients print, without what differs between servers
@@ -20,12 +24,16 @@
 //! 4. Randomness starts from a printed seed; `RINGD_SEED` replays it.
 
 pub mod child;
+pub mod cluster;
 pub mod etcdctl;
 pub mod frames;
 pub mod grpc;
+pub mod history;
+pub mod load;
 pub mod masked;
 pub mod pair;
 pub mod printed;
+pub mod proxy;
 pub mod reference;
 pub mod server;
 pub mod stream;

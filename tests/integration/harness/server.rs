@@ -24,10 +24,10 @@ use super::{
     reference,
 };
 
-const READY: &str = "ready to serve client requests";
-const PORT_TAKEN: &str = "address already in use";
+pub const READY: &str = "ready to serve client requests";
+pub const PORT_TAKEN: &str = "address already in use";
 /// Between choosing a port and binding it another process may take it.
-const PORT_ATTEMPTS: usize = 5;
+pub const PORT_ATTEMPTS: usize = 5;
 
 /// Who plays the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,9 +189,7 @@ impl Server {
     pub fn stop(mut self) {
         self.process.signal(Signal::TERM);
         let status = self.process.wait();
-        // etcd raises the signal again once it is done.
-        let obeyed = status.success() || status.signal() == Some(Signal::TERM.as_raw());
-        assert!(obeyed, "{:?} stopped with {status}\n{}", self.program, self.process.log());
+        assert!(obeyed(status), "{:?} stopped with {status}\n{}", self.program, self.process.log());
     }
 
     /// SIGKILL: what was not on its way to the disk is lost.
@@ -231,6 +229,11 @@ pub fn run_to_end(program: Program, flags: &[&str], environment: &[(&str, &str)]
         Err(ended) if ended.status.is_some() => ended,
         _ => panic!("{program:?} {flags:?} goes on\n{}", process.log()),
     }
+}
+
+/// Is this how a server ends after SIGTERM? etcd raises the signal again once it is done.
+pub fn obeyed(status: ExitStatus) -> bool {
+    status.success() || status.signal() == Some(Signal::TERM.as_raw())
 }
 
 /// A port that nobody listens on now.
