@@ -18,7 +18,7 @@ const SLOW: Duration = Duration::from_millis(15);
 const SNAPSHOTS: [&str; 4] = ["--snapshot-count", "100", "--snapshot-catchup-entries", "10"];
 
 /// Who plays the three members.
-fn cast() -> [Program; 3] {
+pub fn cast() -> [Program; 3] {
     use Program::{Etcd, Ringd};
     match env::var("RINGD_CLUSTER").as_deref() {
         Ok("ringd") => [Ringd; 3],

@@ -16,6 +16,7 @@
 //!   metrics       /metrics beside etcd's                    pages      the other pages beside etcd's
 //!   health        gRPC health beside etcd's                 auth       users and roles without authentication
 //!   cluster       three members, ringd and etcd in any mix, and what happens to them under load
+//!   cluster_clients   our client library and ringctl on three members
 //!   fuzz          seeded programs against parsers
 //! ```
 //!
@@ -30,6 +31,7 @@ mod client_crate;
 mod client_views;
 mod clients;
 mod cluster;
+mod cluster_clients;
 mod crash;
 mod damage;
 mod differential;
@@ -256,6 +258,12 @@ fn main() {
         with_reference_3_7("cluster::lost_disk_is_replaced", cluster::lost_disk_is_replaced),
         with_reference_3_7("cluster::lagging_member_gets_a_snapshot", cluster::lagging_member_gets_a_snapshot),
         with_reference_3_7("cluster::members_move_to_another_program", cluster::members_move_to_another_program),
+        with_reference_3_7(
+            "cluster_clients::calls_go_around_lost_endpoints",
+            cluster_clients::calls_go_around_lost_endpoints,
+        ),
+        with_reference_3_7("cluster_clients::questions_print_the_same", cluster_clients::questions_print_the_same),
+        with_reference_3_7("cluster_clients::changes_print_the_same", cluster_clients::changes_print_the_same),
         test("crash::acknowledged_writes_survive", crash::acknowledged_writes_survive),
     ];
     announce_what_is_missing();

@@ -284,10 +284,6 @@ impl Cluster {
         self.members[at].id
     }
 
-    pub fn name(&self, at: usize) -> &str {
-        &self.members[at].name
-    }
-
     /// The ids of all that run but for this one.
     pub fn others(&self, at: usize) -> Vec<u64> {
         self.running().into_iter().filter(|&other| other != at).map(|other| self.members[other].id).collect()
