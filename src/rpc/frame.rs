@@ -23,7 +23,7 @@ pub(super) const PREFIX_BYTES: usize = 5;
 pub(super) const PLAIN: u8 = 0;
 pub(super) const COMPRESSED: u8 = 1;
 
-/// The most that is set aside for a message on its prefix's word alone.
+/// The most memory that is reserved for a message before any of it has arrived. The rest is reserved once this much is here.
 const TRUST_BYTES: usize = 64 * 1024;
 
 /// A piece of outgoing DATA: an optional prefix, then bytes.
@@ -142,12 +142,15 @@ impl Assembler {
         decoded.map(Some)
     }
 
-    /// Moves a torn message to memory of its own, so that the rest can follow.
+    /// Moves a torn message to memory of its own, with room for the rest.
     fn expect_more(&mut self, length: usize) {
         if self.torn.is_empty() {
             self.torn.reserve(PREFIX_BYTES + length.min(TRUST_BYTES));
             self.torn.extend_from_slice(&self.whole);
             self.whole = Bytes::new();
+        } else if self.torn.len() >= TRUST_BYTES {
+            // The client has sent enough to be trusted: growing step by step would copy a long message once more.
+            self.torn.reserve((PREFIX_BYTES + length).saturating_sub(self.torn.len()));
         }
     }
 
@@ -200,6 +203,23 @@ mod tests {
             assert_eq!(got, messages);
             assert_eq!(assembler.held(), 0);
         }
+    }
+
+    #[test]
+    fn a_long_message_grows_once() {
+        let wire = framed(&[vec![7; 20 * TRUST_BYTES]]);
+        let mut assembler = Assembler::default();
+        let mut capacities = Vec::new();
+        for piece in wire.chunks(16 * 1024) {
+            assembler.push(Bytes::copy_from_slice(piece));
+            if let Some(message) = assembler.next(wire.len()).unwrap() {
+                assert_eq!(message.len(), 20 * TRUST_BYTES);
+                break;
+            }
+            capacities.push(assembler.torn.capacity());
+        }
+        capacities.dedup();
+        assert!(capacities.len() <= 3, "{capacities:?}");
     }
 
     #[test]
