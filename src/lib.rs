@@ -91,8 +91,20 @@
 //! replica/turn          publish the new view
 //! watch/hub             each front core finds the watchers of what changed, and queues for them
 //! replica/turn          deliver the answers, one wake per connection
-//! drive                 later, off the path: the batch becomes pages, sync, meta page, sync; the log lets go of it
+//! drive                 later, off the path: the batch becomes pages, sync, meta page, sync; the log releases the entry
 //! ```
+//!
+//! Copies of a put's value on this way (`apply/copy_tests` holds the second and the fourth to it; everything else is shared):
+//!
+//! | | from | to | why |
+//! |---|---|---|---|
+//! | 1 | the core's receive buffer | h2's buffer (`rpc/intake`) | h2 reads through a buffer of its own. A message longer than a frame is joined once more (`rpc/frame`) |
+//! | 2 | the message | the entry (`apply/request`) | an entry is retained for followers, and must not keep a receive buffer alive |
+//! | 3 | the entry | the block of the log (`wal/append`) | direct writes need aligned memory |
+//! | 4 | the entry | the record (`mvcc/record`) | its bytes are known when it is applied; read buffer, watchers and page file share it |
+//! | 5 | the record | the page (`pagefile`) | pages are written whole |
+//!
+//! A copy into fresh memory takes 19 ns for 256 bytes, 191 ns for 10 KiB and 49 us for 1 MiB (2 virtual cores, 2026).
 //!
 //! # A watch
 //!

@@ -20,6 +20,8 @@
 //! On the write path: between consensus and the answer.
 
 pub mod alarms;
+#[cfg(test)]
+mod copy_tests;
 mod lease;
 #[cfg(test)]
 mod lease_tests;
