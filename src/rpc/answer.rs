@@ -1,4 +1,4 @@
-//! Writing responses: heads, trailers, whole messages and messages in pieces.
+//! Answers, and writing them: heads, trailers, whole messages and messages in pieces.
 
 use std::{
     mem,
@@ -12,7 +12,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use super::{
     encoding::Encoding,
     frame::{COMPRESSED, PLAIN, Payload, prefix},
-    handler::{Body, Producer, Reply},
     head::Form,
     packing::{Packer, SLICE_BYTES, pack, packs},
     status::{Code, Status, encode_code, encode_message},
@@ -25,6 +24,37 @@ const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
 /// Pieces of a large answer per turn; then the other streams and tasks come first.
 const PIECES_PER_TURN: usize = 2;
+
+/// The outcome of a unary call.
+pub type Reply = Result<Body, Status>;
+
+/// A response message.
+pub enum Body {
+    /// Encoded already.
+    Message(Bytes),
+    /// Encoded piece by piece while the client reads.
+    Large(Box<dyn Producer>),
+}
+
+impl Body {
+    /// Bytes of the message.
+    pub fn length(&self) -> u64 {
+        match self {
+            Body::Message(bytes) => bytes.len() as u64,
+            Body::Large(producer) => producer.length(),
+        }
+    }
+}
+
+/// Encodes one large message in pieces. Between two calls other tasks run, and as long as the client does not read,
+/// `fill` is not called: the message never exists as a whole.
+pub trait Producer {
+    /// Exact length of the message; must not change.
+    fn length(&self) -> u64;
+
+    /// Appends the next at most `room` bytes of the message, at least one as long as any are left.
+    fn fill(&mut self, out: &mut BytesMut, room: usize);
+}
 
 /// The head of a response whose messages follow.
 pub(super) fn head(form: &Form) -> Response<()> {

@@ -27,15 +27,14 @@ use http::StatusCode;
 use slab::Slab;
 
 use super::{
-    answer::{self, Sending},
-    call::Call,
+    answer::{self, Body, Reply, Sending},
+    call::{Call, CallReport, Traffic},
     deadlines::{Deadlines, Expiring},
     drain::{Membership, Stage},
     frame::Payload,
-    handler::{Body, Handler, Reply},
+    handler::Handler,
     head::{Abort, Form, Head, Rejected},
     inbox::{CallKey, Inbox, KeptCall, unanswered},
-    interceptors::{CallReport, Traffic},
     method::MethodKind,
     packing,
     pings::{PingPolicy, too_many_pings},

@@ -1,13 +1,12 @@
 //! What a server implements: sync for unary calls, a pair of stream ends for the others.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::{
-    call::Call,
+    answer::Reply,
+    call::{Call, CallReport},
     inbox::Responder,
-    interceptors::CallReport,
     method::MethodId,
-    status::Status,
     streams::{Inbound, Outbound},
 };
 
@@ -41,35 +40,4 @@ impl Default for Description {
     fn default() -> Description {
         Description { request_count: -1, response_count: -1, request_content: String::new() }
     }
-}
-
-/// The outcome of a unary call.
-pub type Reply = Result<Body, Status>;
-
-/// A response message.
-pub enum Body {
-    /// Encoded already.
-    Message(Bytes),
-    /// Encoded piece by piece while the client reads.
-    Large(Box<dyn Producer>),
-}
-
-impl Body {
-    /// Bytes of the message.
-    pub fn length(&self) -> u64 {
-        match self {
-            Body::Message(bytes) => bytes.len() as u64,
-            Body::Large(producer) => producer.length(),
-        }
-    }
-}
-
-/// Encodes one large message in pieces. Between two calls other tasks run, and as long as the client does not read,
-/// `fill` is not called: the message never exists as a whole.
-pub trait Producer {
-    /// Exact length of the message; must not change.
-    fn length(&self) -> u64;
-
-    /// Appends the next at most `room` bytes of the message, at least one as long as any are left.
-    fn fill(&mut self, out: &mut BytesMut, room: usize);
 }

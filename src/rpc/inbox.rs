@@ -21,7 +21,7 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use slab::Slab;
 
-use super::{call::Call, frame::Payload, handler::Reply, head::Form, status::Code, status::Status};
+use super::{answer::Reply, call::Call, frame::Payload, head::Form, status::Code, status::Status};
 
 /// A call for the lifetime of its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,56 +18,18 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
 
 use super::{
-    handler::{Handler, Reply},
+    answer::Reply,
+    call::CallReport,
+    handler::Handler,
     method::{MethodId, MethodTable},
     status::Code,
 };
-use crate::os::net::Peer;
-
-/// A finished call.
-#[derive(Debug)]
-pub struct CallReport<'a> {
-    pub method: MethodId,
-    pub path: &'a str,
-    pub peer: Peer,
-    pub code: Code,
-    pub started: Instant,
-    pub finished: Instant,
-    /// Messages and their bytes (unary: one request, at most one response).
-    pub received: Traffic,
-    pub sent: Traffic,
-}
-
-impl CallReport<'_> {
-    pub fn duration(&self) -> Duration {
-        self.finished.saturating_duration_since(self.started)
-    }
-}
-
-/// Messages in one direction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
-    pub messages: u64,
-    pub bytes: u64,
-}
-
-impl Traffic {
-    /// One message.
-    pub fn one(bytes: u64) -> Traffic {
-        Traffic { messages: 1, bytes }
-    }
-
-    pub(super) fn add(&mut self, bytes: usize) {
-        self.messages += 1;
-        self.bytes += bytes as u64;
-    }
-}
 
 /// The steps, with what they need.
 pub(super) struct Interceptors {
@@ -208,8 +170,11 @@ mod tests {
         sync::{Mutex, PoisonError},
     };
 
+    use std::time::Instant;
+
     use super::*;
-    use crate::rpc::{Body, Call, Description, Inbound, Method, MethodKind, Outbound, Responder};
+    use crate::os::net::Peer;
+    use crate::rpc::{Body, Call, Description, Inbound, Method, MethodKind, Outbound, Responder, Traffic};
 
     struct Describing;
 

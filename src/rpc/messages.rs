@@ -6,8 +6,8 @@
 use bytes::{Bytes, BytesMut};
 
 use super::{
+    call::Traffic,
     frame::{PLAIN, prefix},
-    interceptors::Traffic,
     status::{Code, Status},
 };
 use crate::base::limits::{SEND_BYTES_MAX, SHARED_BODY_BYTES_MIN};

@@ -50,12 +50,13 @@ mod status;
 mod streams;
 mod turn_io;
 
-pub use call::Call;
+pub use answer::{Body, Producer, Reply};
+pub use call::{Call, CallReport, Traffic};
 pub use connection::Connection;
 pub use drain::{Drain, Membership, Stage};
-pub use handler::{Body, Description, Handler, Producer, Reply};
+pub use handler::{Description, Handler};
 pub use inbox::Responder;
-pub use interceptors::{CallCounters, CallReport, MethodCounts, Traffic};
+pub use interceptors::{CallCounters, MethodCounts};
 pub use messages::Messages;
 pub use method::{Method, MethodId, MethodKind, MethodTable};
 pub use server::{Server, Settings};

@@ -20,11 +20,11 @@ use h2::{RecvStream, SendStream, server::SendResponse};
 
 use super::{
     answer,
+    call::Traffic,
     encoding::Encoding,
     frame::{Assembler, COMPRESSED, PLAIN, PREFIX_BYTES, Payload, prefix},
     head::Form,
     inbox::unanswered,
-    interceptors::Traffic,
     messages::Messages,
     packing::{pack_in_slices, packs},
     status::{Code, Status},
