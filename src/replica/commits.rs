@@ -9,100 +9,11 @@
 //! A commit is due when the interval has passed, when enough changes wait, when the file is shrinking, or when somebody waits for a
 //! flush. A flush is done by the first commit that began after it was asked for, or at once when nothing is to be committed.
 
-use super::{Answer, Chore, CoreId, Count, Effect, Effects, Failure, Note, Replica, Sizes, Timer};
-use crate::{base::limits, consensus::SnapshotMark};
-
-#[derive(Debug)]
-pub(super) struct PageCommits {
-    state: State,
-    /// Begin as soon as possible.
-    is_due: bool,
-    /// Even if there is no change but the applied index.
-    is_forced: bool,
-    /// Commits begun so far.
-    begun: u64,
-    /// What the page file has.
-    pub committed: SnapshotMark,
-    flushes: Vec<Flush>,
-    defragment: Defragment,
-}
-
-#[derive(Debug)]
-enum State {
-    Idle,
-    Building { mark: SnapshotMark, took_ns: u64 },
-    Writing { mark: SnapshotMark, truncate_to: Option<u64> },
-}
-
-#[derive(Debug)]
-struct Flush {
-    /// The number of the commit that is enough.
-    commit: u64,
-    purpose: FlushPurpose,
-}
-
-/// Who waits for a flush.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum FlushPurpose {
-    Chore {
-        core: CoreId,
-        id: u64,
-    },
-    Defragment,
-    /// A compaction goes on.
-    Compaction,
-    /// A compaction is over, and its answers are due.
-    Compacted {
-        revision: i64,
-    },
-    /// A state is to be sent.
-    Image,
-    Stop,
-}
-
-/// Requests to defragment; those that come while one is under way share the next.
-#[derive(Debug, Default)]
-struct Defragment {
-    asked: Vec<(CoreId, u64)>,
-    served: Vec<(CoreId, u64)>,
-    progress: Option<Progress>,
-}
-
-#[derive(Debug)]
-struct Progress {
-    started_ms: u64,
-    /// Set when the file has begun to shrink.
-    before: Option<Sizes>,
-}
-
-impl PageCommits {
-    pub fn new(committed: SnapshotMark) -> Self {
-        Self {
-            state: State::Idle,
-            is_due: false,
-            is_forced: false,
-            begun: 0,
-            committed,
-            flushes: Vec::new(),
-            defragment: Defragment::default(),
-        }
-    }
-
-    pub fn is_building(&self) -> bool {
-        matches!(self.state, State::Building { .. })
-    }
-
-    pub fn is_writing(&self) -> bool {
-        matches!(self.state, State::Writing { .. })
-    }
-
-    /// A commit that was not handed out yet is given up, because its state is about to be replaced.
-    pub fn abandon(&mut self) {
-        if self.is_building() {
-            self.state = State::Idle;
-        }
-    }
-}
+use super::{
+    Answer, Chore, CoreId, Count, Effect, Effects, Failure, Note, Replica, Sizes, Timer,
+    progress::{CommitState as State, Defragmenting, Flush, FlushPurpose},
+};
+use crate::base::limits;
 
 impl Replica {
     pub(super) fn on_chore(&mut self, core: CoreId, id: u64, chore: Chore) {
@@ -250,7 +161,7 @@ impl Replica {
             return;
         }
         defragment.served = std::mem::take(&mut defragment.asked);
-        defragment.progress = Some(Progress { started_ms: self.now_ms, before: None });
+        defragment.progress = Some(Defragmenting { started_ms: self.now_ms, before: None });
         effects.push(Effect::Count(Count::DefragmentStarted));
         self.flush(FlushPurpose::Defragment);
     }
@@ -266,7 +177,7 @@ impl Replica {
     }
 
     fn end_defragment(&mut self, effects: &mut Effects) {
-        let Some(Progress { started_ms, before: Some(before) }) = self.commits.defragment.progress else { return };
+        let Some(Defragmenting { started_ms, before: Some(before) }) = self.commits.defragment.progress else { return };
         if self.applier.backend().is_shrinking() {
             return;
         }

@@ -9,24 +9,11 @@
 //!
 //! When all is deleted, the answers that waited for it follow after one more flush.
 
-use super::{Answer, Count, Effect, Effects, Failure, Note, Replica, Timer, commits::FlushPurpose};
+use super::{
+    Answer, Count, Effect, Effects, Failure, Note, Replica, Timer,
+    progress::{Compaction, CompactionState as State, FlushPurpose},
+};
 use crate::mvcc::{CompactStep, CompactionReport};
-
-#[derive(Debug, Default)]
-pub(super) struct Compaction {
-    state: State,
-    /// When the first slice was done.
-    started_ms: Option<u64>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum State {
-    #[default]
-    Idle,
-    Due,
-    Pausing,
-    Awaiting,
-}
 
 impl Replica {
     /// Whether a slice can be done at once.

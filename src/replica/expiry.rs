@@ -3,32 +3,14 @@
 //! A revocation is proposed only while this member leads, and is never forwarded: a leader that was deposed during a pause of
 //! its process must not end leases that clients have renewed at its successor (etcd #15247).
 
-use std::collections::BTreeMap;
-
 use prost::Message;
 
-use super::{Count, Effect, Effects, Note, Replica, Timer, proposals::Proposed};
+use super::{Count, Effect, Effects, Note, Replica, Timer, progress::EXPIRY, proposals::Proposed};
 use crate::{
     apply::request::{self, Kind},
     base::{limits, refusal::Refusal},
     proto::etcdserverpb::{LeaseCheckpoint, LeaseCheckpointRequest, LeaseRevokeRequest},
 };
-
-/// Where revocations of expired leases come from: the outcome is counted, nobody waits for it.
-pub(super) const EXPIRY: super::CoreId = super::CoreId::MAX - 1;
-
-#[derive(Debug, Default)]
-pub(super) struct Expiry {
-    /// Lease by proposal, oldest first: bounded, because an outcome may never come.
-    waiting: BTreeMap<u64, i64>,
-}
-
-impl Expiry {
-    /// Whether a proposal revokes an expired lease.
-    pub fn is_own(&self, id: u64) -> bool {
-        self.waiting.contains_key(&id)
-    }
-}
 
 impl Replica {
     pub(super) fn on_expire_timer(&mut self, effects: &mut Effects) {

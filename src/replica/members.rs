@@ -1,20 +1,11 @@
 //! Changes of the membership and of leadership, from their request to their answer.
 
-use super::{Answer, CoreId, Effect, Effects, Failure, Note, Replica};
+use super::{Answer, CoreId, Effect, Effects, Failure, Note, Replica, progress::Transfer};
 use crate::{
     base::{log_entry::LogEntry, refusal::Refusal},
     consensus::{ConfChangeError, Input as RaftInput},
     proto::raftpb,
 };
-
-/// A hand-over of leadership that somebody waits for.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Transfer {
-    core: CoreId,
-    id: u64,
-    to: u64,
-    since_ms: u64,
-}
 
 impl Replica {
     /// Makes a committed membership change effective and answers it. A change that the state has refused names

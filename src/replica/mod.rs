@@ -21,6 +21,7 @@
 //! | `members` | changes of membership and leadership |
 //! | `commits` | commits of the page file, flushes, defragmentation |
 //! | `compaction`, `expiry` | old revisions, leases that have run out |
+//! | `progress` | how far each of these works is, between two inputs |
 //! | `snapshots`, `opening` | whole states from and to other members, and from the page file |
 //! | `retained` | entries kept in memory for followers that lag |
 //! | `lease_questions` | what the services ask about leases |
@@ -49,6 +50,7 @@ mod log;
 mod members;
 mod message;
 mod opening;
+mod progress;
 mod proposals;
 mod reads;
 mod retained;
@@ -57,15 +59,18 @@ mod turn;
 
 use std::{collections::VecDeque, sync::Arc};
 
-use self::{
-    commits::PageCommits, compaction::Compaction, expiry::Expiry, log::Log, members::Transfer, proposals::Proposals,
-    reads::ReadRounds, retained::Retained, snapshots::Snapshots,
-};
 pub use self::{
     effect::{AppliedEntry, Count, Effect, Effects, Note, Sizes, SlowApply},
     input::{Input, Timer},
     message::{Answer, Chore, CoreId, Request, SELF},
     opening::{Identity, Opened, Opening, OpeningError},
+};
+use self::{
+    log::Log,
+    progress::{Compaction, Expiry, PageCommits, Snapshots, Transfer},
+    proposals::Proposals,
+    reads::ReadRounds,
+    retained::Retained,
 };
 use crate::{
     apply::{Applier, ApplyFailure, RaftStatus, View},

@@ -16,47 +16,17 @@
 //! Meanwhile nothing is applied and readers keep the old view. A member that dies finds at its start either no marker, and goes
 //! on with the old state, or the marker and the received file beside an older page file, and installs it then.
 
-use std::collections::BTreeMap;
-
-use super::{Answer, Effect, Effects, Failure, Note, Replica, commits::FlushPurpose, opening::Opening};
+use super::{
+    Answer, Effect, Effects, Failure, Note, Replica,
+    opening::Opening,
+    progress::{FlushPurpose, Install},
+};
 use crate::{
     base::refusal::Refusal,
     consensus::Input as RaftInput,
     pagefile::PageFile,
     proto::raftpb::{self, ConfState},
 };
-
-#[derive(Default)]
-pub(super) struct Snapshots {
-    /// Messages that wait for an image which reaches as far as they say.
-    wanted: Vec<raftpb::Message>,
-    /// Member, and index of the state that is being sent to it.
-    sent: BTreeMap<u64, u64>,
-    install: Install,
-}
-
-#[derive(Default)]
-enum Install {
-    #[default]
-    None,
-    Marking {
-        index: u64,
-    },
-    Installing {
-        index: u64,
-    },
-    Restoring {
-        index: u64,
-        opening: Box<Opening>,
-    },
-}
-
-impl Snapshots {
-    /// The lowest index of a state on its way.
-    pub fn oldest_sent(&self) -> Option<u64> {
-        self.sent.values().min().copied()
-    }
-}
 
 impl Replica {
     // Sending.

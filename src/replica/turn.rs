@@ -5,7 +5,7 @@
 
 use super::{
     Answer, AppliedEntry, CoreId, Count, Effect, Effects, Failure, Note, Replica, Request, SlowApply, Timer,
-    expiry::EXPIRY, lease_questions, proposals::Proposed, reads::Ended,
+    lease_questions, progress::EXPIRY, proposals::Proposed, reads::Ended,
 };
 use crate::{
     apply::{Applied, request},
