@@ -11,9 +11,9 @@
 
 use std::io::Write;
 
-use super::command::{Command, Flag, Kind, Path, find, flags};
+use super::exit::{ERROR, Exit};
 use super::flags::Flags;
-use super::session::{ERROR, Exit};
+use super::tree::{Command, Flag, Kind, Path, find, flags};
 
 /// The names under which the scripts ask, and whether they want descriptions.
 const REQUESTS: [(&[u8], bool); 2] = [(b"__complete", true), (b"__completeNoDesc", false)];
@@ -80,7 +80,7 @@ struct Found {
 }
 
 fn complete<R>(program: Program<R>, before: &[Vec<u8>], last: &str) -> Found {
-    let super::command::Found { path, mut rest } = find(program.root, before);
+    let super::tree::Found { path, mut rest } = find(program.root, before);
     let command = path[path.len() - 1];
     if path.len() == 1 && Flags::parse(&path, &rest).is_ok_and(|parsed| !parsed.arguments.is_empty()) {
         let words: Vec<_> = before.iter().map(|word| String::from_utf8_lossy(word)).collect();
@@ -157,7 +157,7 @@ fn flag_names<R>(path: &Path<R>, hides_root_flags: bool, parsed: &Flags, last: &
     let mut below: Vec<&Flag> = path[own].flags.iter().collect();
     if own > 0 || !hides_root_flags {
         below.extend(path[own].shared_flags);
-        below.push(&super::command::HELP_FLAG);
+        below.push(&super::tree::HELP_FLAG);
     }
     let mut names = Vec::new();
     for mut group in [above, below] {
@@ -184,7 +184,7 @@ fn first_words<R>(root: &'static Command<R>, command: &'static Command<R>, parse
     let mut is_first = parsed.arguments.is_empty();
     if command.name == "help" {
         // It takes the names of commands.
-        let super::command::Found { path, rest } = find(root, &parsed.arguments);
+        let super::tree::Found { path, rest } = find(root, &parsed.arguments);
         parent = path[path.len() - 1];
         is_first = rest.is_empty();
         found.lists_all = true;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::command::{Command, Flag, Kind, flags};
 use super::go_format::{self, quote};
+use super::tree::{Command, Flag, Kind, flags};
 
 /// The flags of one command line with their values, and what is left.
 pub struct Flags {

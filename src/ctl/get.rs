@@ -6,10 +6,11 @@ use super::command::{Command, Flag, Group};
 use super::flags::Flags;
 use super::go_format::quote;
 use super::printer::{Format, Reply};
-use super::session::{BAD_FEATURE, Exit, Session, prefix_end};
+use super::session::{BAD_FEATURE, Exit, Session};
 use crate::client::{Call, Client, Error, method};
 use crate::proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use crate::proto::etcdserverpb::{RangeRequest, RangeResponse};
+use crate::service::queue::prefix_end;
 
 pub static COMMAND: Command = Command {
     name: "get",
@@ -121,7 +122,7 @@ pub fn range(key: &[u8], end: Option<&Vec<u8>>, prefix: bool, from_key: bool) ->
     match end {
         _ if (prefix || from_key) && key.is_empty() => (no_end.clone(), no_end),
         _ if from_key => (key_bytes, no_end),
-        _ if prefix => (key_bytes, prefix_end(key).into()),
+        _ if prefix => (key_bytes, prefix_end(key)),
         Some(end) => (key_bytes, Bytes::copy_from_slice(end)),
         None => (key_bytes, Bytes::new()),
     }

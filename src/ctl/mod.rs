@@ -2,7 +2,7 @@
 //! and people know that output, and two tools side by side judge both servers.
 //!
 //! ```text
-//! words -> command::find -> flags::Flags -> get, put, ... (one file per command) -> printer (one file per format)
+//! words -> tree::find    -> flags::Flags -> get, put, ... (one file per command) -> printer (one file per format)
 //!              |                |                     |
 //!            help           go_format          client, by session
 //! ```
@@ -28,13 +28,13 @@ mod del;
 mod downgrade;
 mod elect;
 mod endpoint;
+pub(crate) mod exit;
 pub(crate) mod flags;
 mod get;
 mod global;
 pub(crate) mod go_format;
 pub(crate) mod go_json;
 pub(crate) mod help;
-mod interactive;
 mod lease;
 mod lock;
 mod make_mirror;
@@ -49,6 +49,7 @@ mod security;
 pub(crate) mod session;
 mod snapshot;
 mod terminal;
+pub(crate) mod tree;
 mod txn;
 mod user;
 mod version;

@@ -12,9 +12,9 @@
 
 use std::fs::File;
 
+use super::exit::{ERROR, Exit};
 use super::flags::Flags;
 use super::go_format::io_error;
-use super::session::{ERROR, Exit};
 
 /// The flags that give certificates, of one connection.
 pub struct Names {

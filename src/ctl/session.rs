@@ -9,57 +9,14 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::command::Path;
+pub use super::exit::{BAD_CONNECTION, BAD_FEATURE, ERROR, Exit, INTERRUPTED, INTERRUPTED_PROMPT, INVALID_INPUT};
 use super::flags::Flags;
 use super::go_json;
 use super::printer::{self, Format, Reply};
+use super::tree::Path;
 use super::{security, terminal};
 use crate::base::limits::{CLIENT_REQUEST_BYTES_MAX, CLIENT_RESPONSE_BYTES_MAX};
 use crate::client::{Call, Client, Error, Method, Options};
-
-pub const ERROR: i32 = 1;
-pub const BAD_CONNECTION: i32 = 2;
-pub const INVALID_INPUT: i32 = 3;
-pub const BAD_FEATURE: i32 = 4;
-pub const INTERRUPTED: i32 = 5;
-pub const BAD_ARGUMENTS: i32 = 128;
-/// etcdctl's `os.Exit(-1)`, where a password was not typed to its end.
-const INTERRUPTED_PROMPT: i32 = 255;
-
-/// The end of a command: its status, and what to print as `Error: ...`.
-#[derive(Debug)]
-pub struct Exit {
-    pub code: i32,
-    pub message: Option<String>,
-}
-
-impl Exit {
-    pub fn new(code: i32, message: impl ToString) -> Self {
-        Self { code, message: Some(message.to_string()) }
-    }
-
-    /// An end that has said everything already.
-    pub fn silent(code: i32) -> Self {
-        Self { code, message: None }
-    }
-
-    pub fn arguments(message: impl ToString) -> Self {
-        Self::new(BAD_ARGUMENTS, message)
-    }
-}
-
-impl From<io::Error> for Exit {
-    /// The reader of our output went away: nobody is left to tell.
-    fn from(_: io::Error) -> Self {
-        Self::silent(ERROR)
-    }
-}
-
-impl From<Error> for Exit {
-    fn from(error: Error) -> Self {
-        Self::new(ERROR, error)
-    }
-}
 
 /// The streams of the process, or buffers of a test.
 pub struct Io<'a> {
@@ -92,9 +49,12 @@ const PREFIX: &str = "ETCDCTL_";
 /// Name and password, or a token.
 type Credentials = (Option<(String, String)>, Option<String>);
 
+/// Carries a command out.
+pub type Run = fn(&mut Session) -> Result<(), Exit>;
+
 /// A command being carried out.
 pub struct Session<'a> {
-    pub path: Path,
+    pub path: Path<Run>,
     pub flags: Flags,
     pub io: Io<'a>,
     environment: Vec<(String, String)>,
@@ -105,7 +65,13 @@ pub struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    pub fn new(path: Path, flags: Flags, io: Io<'a>, environment: Vec<(String, String)>, runtime: Runtime) -> Self {
+    pub fn new(
+        path: Path<Run>,
+        flags: Flags,
+        io: Io<'a>,
+        environment: Vec<(String, String)>,
+        runtime: Runtime,
+    ) -> Self {
         let format = Format::Simple { hex: false, value_only: false };
         Self { path, flags, io, environment, runtime, format, credentials: None }
     }
@@ -375,17 +341,6 @@ pub fn parse_lease(text: &[u8]) -> Result<i64, Exit> {
 pub fn parse_member(text: &[u8]) -> Result<u64, Exit> {
     super::go_format::parse_uint(text, 16)
         .map_err(|error| Exit::arguments(format!("bad member ID arg ({error}), expecting ID in Hex")))
-}
-
-/// The end of the range of keys that start with `prefix`; `\0` (no end) if there is none.
-pub fn prefix_end(prefix: &[u8]) -> Vec<u8> {
-    let kept = prefix.iter().rposition(|byte| *byte < 0xff).map_or(0, |at| at + 1);
-    let mut end = prefix[..kept].to_vec();
-    match end.last_mut() {
-        Some(last) => *last += 1,
-        None => end.push(0),
-    }
-    end
 }
 
 /// A short wait that a user may interrupt.

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Cursor;
 
-use super::command::{Command, Path, find, flags};
+use super::command::{Command, Path, find};
+use super::tree::flags;
 use super::{Io, ROOT, run};
 
 /// What no script shows, and where it is tested: what goes on until it is ended, lasts, or differs in every run.

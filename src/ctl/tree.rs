@@ -2,8 +2,6 @@
 //! etcdctl and etcdutl are built with. clap cannot be taught them: unique prefixes, its wording of every mistake, flags
 //! between arguments, usage text on stderr.
 
-use super::session::{Exit, Session};
-
 /// Where a command is listed in the help of the whole program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
@@ -14,9 +12,8 @@ pub enum Group {
     Utility,
 }
 
-/// One command, with the commands below it. `R` carries it out: for `ringctl` a function of a [`Session`], other programs
-/// have their own.
-pub struct Command<R: 'static = Run> {
+/// One command, with the commands below it. `R` is the function that carries it out; each program has its own.
+pub struct Command<R: 'static> {
     pub name: &'static str,
     /// What follows the name in the usage line.
     pub arguments: &'static str,
@@ -37,9 +34,6 @@ pub struct Command<R: 'static = Run> {
     /// Nothing to run: the help is shown.
     pub run: Option<R>,
 }
-
-/// Carries a command out.
-pub type Run = fn(&mut Session) -> Result<(), Exit>;
 
 impl<R> Command<R> {
     /// A command with nothing in it, to be filled with `..Command::EMPTY`.
@@ -114,10 +108,10 @@ impl Flag {
 pub const HELP_FLAG: Flag = Flag::bool("help", "").letter('h');
 
 /// The commands from the root to the one that a command line names.
-pub type Path<R = Run> = Vec<&'static Command<R>>;
+pub type Path<R> = Vec<&'static Command<R>>;
 
 /// A command line apart: the commands it names and what is left for the last of them.
-pub struct Found<R: 'static = Run> {
+pub struct Found<R: 'static> {
     pub path: Path<R>,
     pub rest: Vec<Vec<u8>>,
 }
@@ -188,7 +182,7 @@ fn below<R>(parent: &'static Command<R>, word: &[u8]) -> Option<&'static Command
 }
 
 /// Commands that `word` may have been meant for: few edits away, or starting so.
-pub fn suggestions(parent: &Command, word: &str) -> Vec<&'static str> {
+pub fn suggestions<R>(parent: &Command<R>, word: &str) -> Vec<&'static str> {
     const DISTANCE_MAX: usize = 2;
     let word = word.to_lowercase();
     let close = |name: &str| name.starts_with(&word) || distance(&word, name) <= DISTANCE_MAX;

@@ -16,8 +16,8 @@ use crate::{
     backend::Backend,
     base::limits::{LOCK_POLL_MS, PAGE_FILE_RESERVE_BYTES},
     ctl::{
+        exit::{ERROR, Exit},
         go_format::{duration, io_error},
-        session::{ERROR, Exit},
     },
     mvcc::{self, Attachment, Restore, Store},
     os::{

@@ -20,9 +20,9 @@ use super::{
 use crate::{
     base::{human_size::human_size, limits},
     ctl::{
-        command::Flag,
+        exit::{ERROR, Exit},
         go_format::{duration, io_error},
-        session::{ERROR, Exit},
+        tree::Flag,
     },
     os::{clock, file::FileError, file::sync_directory},
     pagefile::PageFile,

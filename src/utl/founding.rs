@@ -32,8 +32,8 @@ use crate::{
     cluster::{initial::InitialCluster, membership::Member},
     consensus::Initial,
     ctl::{
+        exit::{ERROR, Exit},
         go_format::io_error,
-        session::{ERROR, Exit},
     },
     os::{
         file::{FileError, sync_directory},

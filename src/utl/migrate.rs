@@ -24,9 +24,9 @@ use crate::{
     base::log_entry::HardState,
     cluster::{initial::InitialCluster, membership::Member},
     ctl::{
-        command::Flag,
+        exit::{ERROR, Exit},
         go_format::{io_error, parse_int, quote},
-        session::{ERROR, Exit},
+        tree::Flag,
     },
     server::datadir,
     wal::Metadata,

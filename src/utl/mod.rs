@@ -2,7 +2,7 @@
 //! files and on etcd's, which have the same database in them.
 //!
 //! ```text
-//!   words ─▶ ctl::command, ctl::flags ─▶ snapshot_status, hashkv ──────▶ database (shared lock, read only) ─▶ printer
+//!   words ─▶ ctl::tree, ctl::flags    ─▶ snapshot_status, hashkv ──────▶ database (shared lock, read only) ─▶ printer
 //!                                     ├▶ defrag ───────────────────────▶ database (lock) ─▶ snapshot::StateCopy ─▶ new file, rename
 //!                                     ├▶ snapshot_restore ─▶ founding: copy ─▶ page file changed ─▶ log founded
 //!                                     └▶ migrate ─▶ etcd_dir ─▶ etcd_wal ─▶ tail, applied by apply::Applier ──▶ founding
@@ -40,20 +40,15 @@ mod snapshot_status;
 mod tail;
 mod version;
 
-use std::io::Write;
-
 use crate::ctl::{
-    command::{self, Flag, Kind},
     complete::{self, Program, Streams},
+    exit::{ERROR, Exit},
     flags::Flags,
     go_format::quote,
-    session::{ERROR, Exit},
+    tree::{self, Flag, Kind},
 };
 pub use session::Io;
-use session::{Run, Session};
-
-type Command = command::Command<Run>;
-type Path = command::Path<Run>;
+use session::{Command, Session, misuse};
 
 static ROOT: Command = Command {
     name: "etcdutl",
@@ -109,7 +104,7 @@ fn carry_out(words: &[Vec<u8>], io: &mut Io) -> Result<(), Exit> {
     if let Some(outcome) = complete::answer(Program { root: &ROOT, hides_root_flags: false }, words, streams) {
         return outcome;
     }
-    let command::Found { path, rest } = command::find(&ROOT, words);
+    let tree::Found { path, rest } = tree::find(&ROOT, words);
     let last = path[path.len() - 1];
     if path.len() == 1
         && let Some(word) = rest.iter().find(|word| !word.starts_with(b"-"))
@@ -133,17 +128,8 @@ fn carry_out(words: &[Vec<u8>], io: &mut Io) -> Result<(), Exit> {
     run(&mut Session { path, flags, io })
 }
 
-/// A mistake in flags or arguments: the message, the usage, and the message once more.
-fn misuse(path: &Path, errors: &mut dyn Write, message: &str) -> Exit {
-    let written = writeln!(errors, "Error: {message}\n{}", help::usage(path));
-    match written {
-        Ok(()) => Exit::new(ERROR, message),
-        Err(error) => error.into(),
-    }
-}
-
 fn show_help(session: &mut Session) -> Result<(), Exit> {
-    let command::Found { path, rest } = command::find(&ROOT, &session.flags.arguments);
+    let tree::Found { path, rest } = tree::find(&ROOT, &session.flags.arguments);
     if path.len() == 1 && !rest.is_empty() {
         let words: Vec<String> = rest.iter().map(|word| format!("`{}`", String::from_utf8_lossy(word))).collect();
         write!(session.io.errors, "Unknown help topic [{}]\n{}", words.join(" "), help::usage_before_parsing(&path))?;

@@ -1,13 +1,14 @@
 //! What a running command has at hand: its flags and arguments, its streams, and log lines as etcdutl writes them.
 
-use std::{borrow::Cow, io::Write, path::Path, time::Duration};
+use std::{borrow::Cow, io::Write, path, time::Duration};
 
-use super::misuse;
+use super::help;
 use crate::{
     ctl::{
+        exit::{ERROR, Exit},
         flags::Flags,
         go_format::{io_error, quote},
-        session::{ERROR, Exit},
+        tree,
     },
     os::clock,
 };
@@ -21,9 +22,12 @@ pub struct Io<'a> {
 /// Carries a command out.
 pub type Run = fn(&mut Session) -> Result<(), Exit>;
 
+pub type Command = tree::Command<Run>;
+pub type Path = tree::Path<Run>;
+
 /// A command being carried out.
 pub struct Session<'a> {
-    pub path: super::Path,
+    pub path: Path,
     pub flags: Flags,
     pub io: Io<'a>,
 }
@@ -73,8 +77,17 @@ impl Session<'_> {
     }
 }
 
+/// A mistake in flags or arguments: the message, the usage, and the message once more.
+pub fn misuse(path: &Path, errors: &mut dyn Write, message: &str) -> Exit {
+    let written = writeln!(errors, "Error: {message}\n{}", help::usage(path));
+    match written {
+        Ok(()) => Exit::new(ERROR, message),
+        Err(error) => error.into(),
+    }
+}
+
 /// A file that has to be there.
-pub fn must_exist(path: &Path) -> Result<(), Exit> {
+pub fn must_exist(path: &path::Path) -> Result<(), Exit> {
     match path.metadata() {
         Ok(_) => Ok(()),
         Err(error) => Err(Exit::new(ERROR, format!("stat {}: {}", path.display(), io_error(&error)))),

@@ -14,9 +14,9 @@ use crate::{
     backend::Backend,
     cluster::initial::InitialCluster,
     ctl::{
-        command::{Flag, Kind},
+        exit::{ERROR, Exit},
         go_format::io_error,
-        session::{ERROR, Exit},
+        tree::{Flag, Kind},
     },
     mvcc::bump_revision,
     os::net::resolve,

@@ -13,8 +13,8 @@ use crate::{
     backend::Bucket,
     base::checksum::crc32c,
     ctl::{
+        exit::{ERROR, Exit},
         go_format::quote,
-        session::{ERROR, Exit},
     },
     mvcc::{BadRecord, BadRevisionKey, RecordFields, RecordKey},
     pagefile::{Corrupt, ReadTxn, Violation, check},
