@@ -3,7 +3,7 @@
 use prost::Message;
 
 use super::{request::Kind, *};
-use crate::{lease::Terms, mvcc::Revision, pagefile::PageFile, pagefile::MemoryImage};
+use crate::{lease::Terms, mvcc::Revision, pagefile::MemoryImage, pagefile::PageFile};
 
 fn lies_within(part: &[u8], whole: &[u8]) -> bool {
     let (part, whole) = (part.as_ptr_range(), whole.as_ptr_range());
