@@ -250,7 +250,7 @@ impl Replica {
         let proposals = &self.proposals;
         let waits = |id| proposals.is_waiting(id);
         let applied = match self.applier.is_midway() {
-            true => self.applier.go_on(status, waits)?,
+            true => self.applier.resume(status, waits)?,
             false => self.applier.apply(entry, status, waits)?,
         };
         Ok(Some(applied).filter(|_| !self.is_midway()))

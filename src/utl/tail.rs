@@ -184,7 +184,7 @@ fn apply_one(applier: &mut Applier, entry: &LogEntry) -> Result<(), TailError> {
     };
     let mut applied = applier.apply(entry, RaftStatus::default(), |_| false).map_err(failed)?;
     while matches!(applied, Applied::Unfinished) {
-        applied = applier.go_on(RaftStatus::default(), |_| false).map_err(failed)?;
+        applied = applier.resume(RaftStatus::default(), |_| false).map_err(failed)?;
     }
     Ok(())
 }
