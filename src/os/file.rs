@@ -137,7 +137,7 @@ impl LogFile {
         }
     }
 
-    /// Closes without waiting for anything but the kernel.
+    /// Closes the file. Writes under way are not waited for.
     ///
     /// # Errors
     /// The kernel's.
@@ -277,7 +277,7 @@ pub fn grow(file: &std::fs::File, length: u64) -> io::Result<()> {
     if error.raw_os_error() == Some(libc::EOPNOTSUPP) {
         return file.set_len(length);
     }
-    // What it got before the room ended; the failure to report is the first.
+    // Gives back the blocks that were allocated before the room ended. The failure to report is that of the allocation.
     let _cut = file.set_len(before);
     Err(error)
 }
