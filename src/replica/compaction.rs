@@ -7,7 +7,7 @@
 //! | pausing | `Timer::Compact` | due |
 //! | awaiting | the flush of the page file is done | due |
 //!
-//! When all is deleted, the answers that waited for it follow after one more flush.
+//! When all records are deleted, the waiting answers follow after one more flush.
 
 use super::{
     Answer, Count, Effect, Effects, Failure, Note, Replica, Timer,
@@ -61,7 +61,7 @@ impl Replica {
         self.flush(FlushPurpose::Compacted { revision: report.revision });
     }
 
-    /// The pause is over, or what was awaited is in the page file.
+    /// The pause or the flush has ended.
     pub(super) fn resume_compaction(&mut self) {
         if matches!(self.compaction.state, State::Pausing | State::Awaiting) {
             self.compaction.state = State::Due;

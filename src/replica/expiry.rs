@@ -1,4 +1,4 @@
-//! Leases that have run out: the leader proposes to revoke them, and to clear checkpoints that renewals have outdated.
+//! Expired leases: the leader proposes to revoke them, and to clear checkpoints that renewals have outdated.
 //!
 //! A revocation is proposed only while this member leads, and is never forwarded: a leader that was deposed during a pause of
 //! its process must not end leases that clients have renewed at its successor (etcd #15247).
@@ -40,7 +40,7 @@ impl Replica {
         id
     }
 
-    /// A proposal of this file is over.
+    /// A proposal of this file has ended.
     pub(super) fn on_own_outcome(&mut self, id: u64, refusal: Option<Refusal>, effects: &mut Effects) {
         match (self.expiry.waiting.remove(&id), refusal) {
             (Some(_), None) => effects.push(Effect::Count(Count::LeasesExpired(1))),

@@ -1,4 +1,4 @@
-//! The replica's log: which append of Raft became which batch, and what waits for it.
+//! The replica's log: the batches of each append of Raft, and the messages that wait for them.
 //!
 //! | held | until |
 //! |---|---|
@@ -127,7 +127,7 @@ impl Log {
         last
     }
 
-    /// Hands out the messages whose append has been acknowledged.
+    /// Sends the messages whose append has been acknowledged.
     pub fn release_messages(&mut self, effects: &mut Effects) {
         let acknowledged = self.acknowledged;
         while let Some((_, message)) = self.messages.pop_front_if(|(after, _)| *after <= acknowledged) {
@@ -151,7 +151,7 @@ impl Log {
         self.wal.reuse(prepare)
     }
 
-    /// Writes that everything in the log is durable, if it is quiet and does not say so yet.
+    /// Records in the log that all of it is durable, if no batch is in flight and the log has no such record at its end.
     pub fn confirm(&mut self, effects: &mut Effects) {
         if let Some(append) = self.wal.confirm() {
             self.issue(append, effects);

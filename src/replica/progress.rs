@@ -10,13 +10,13 @@ use crate::{consensus::SnapshotMark, proto::raftpb};
 #[derive(Debug)]
 pub(super) struct PageCommits {
     pub state: CommitState,
-    /// Begin as soon as possible.
+    /// A commit begins as soon as possible.
     pub is_due: bool,
-    /// Even if there is no change but the applied index.
+    /// It begins even if only the applied index has changed.
     pub is_forced: bool,
     /// Commits begun so far.
     pub begun: u64,
-    /// What the page file has.
+    /// The last entry that the page file has.
     pub committed: SnapshotMark,
     pub flushes: Vec<Flush>,
     pub defragment: Defragment,
@@ -32,7 +32,7 @@ pub(super) enum CommitState {
 /// A request that ends with a commit of the page file.
 #[derive(Debug)]
 pub(super) struct Flush {
-    /// The number of the commit that is enough.
+    /// The number of the commit that ends the flush.
     pub commit: u64,
     pub purpose: FlushPurpose,
 }
