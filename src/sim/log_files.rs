@@ -13,7 +13,7 @@ use crate::wal::{
 /// Where the log's files are on the disk.
 pub const DIRECTORY: &str = "member/wal/";
 
-/// Why the log cannot go on.
+/// Why the log cannot continue.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub enum HostError {
     #[error(transparent)]
