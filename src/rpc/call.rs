@@ -1,4 +1,4 @@
-//! What is known of a call: before its first message, and when it is over.
+//! A call before its first message, and the report of a finished one.
 
 use std::{
     rc::Rc,
@@ -8,7 +8,7 @@ use std::{
 use super::{head::Head, method::MethodId, status::Code};
 use crate::os::net::Peer;
 
-/// One call: who asks for what, until when.
+/// One call: its method, peer and deadline.
 #[derive(Debug)]
 pub struct Call {
     pub method: MethodId,

@@ -7,7 +7,7 @@
 //! | 5 | length | the message |
 //!
 //! Outgoing, [`Payload`] puts the prefix in front of a message without copying it. Incoming, an [`Assembler`] cuts
-//! messages out of DATA pieces: a message that lies in one piece is a slice of it, others are put together.
+//! messages out of DATA pieces: a message that lies in one piece is a slice of it, others are joined.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -109,7 +109,7 @@ impl Assembler {
         self.whole.len() + self.torn.len()
     }
 
-    /// The stream ended here: is that inside a message? grpc-go does not notice a torn prefix.
+    /// Whether the stream ends inside a message here. As in grpc-go, an end inside a prefix does not count.
     pub(super) fn is_torn(&self) -> bool {
         self.held() >= PREFIX_BYTES
     }
@@ -119,7 +119,7 @@ impl Assembler {
         self.decompressed
     }
 
-    /// The next complete message, if it is all there. Errors are grpc-go's.
+    /// The next message, if it is complete. Errors are grpc-go's.
     pub(super) fn next(&mut self, limit: usize) -> Result<Option<Bytes>, Status> {
         let unread: &[u8] = if self.torn.is_empty() { &self.whole } else { &self.torn };
         let Some((&[flag, a, b, c, d], rest)) = unread.split_first_chunk::<PREFIX_BYTES>() else {

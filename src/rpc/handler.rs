@@ -1,4 +1,4 @@
-//! What a server implements: sync for unary calls, a pair of stream ends for the others.
+//! The interface that a server implements: a function for unary calls, a pair of stream ends for the others.
 
 use bytes::Bytes;
 
@@ -10,7 +10,7 @@ use super::{
     streams::{Inbound, Outbound},
 };
 
-/// The meaning of the methods in a table. All of it runs on the connection's core.
+/// The methods of a server. All run on the connection's core.
 pub trait Handler: 'static {
     /// Answers a unary call. `Some` is the answer; `None` means that `responder` was kept and will be used later.
     /// Must not block: the other requests of this turn wait.
@@ -19,16 +19,16 @@ pub trait Handler: 'static {
     /// Starts a streaming call; usually spawns a task that ends with [`Outbound::finish`].
     fn streaming(&self, call: Call, inbound: Inbound, outbound: Outbound);
 
-    /// Sees the end of every call that reached the handler: handling seconds, sizes per user and the like.
+    /// Called at the end of every call that reached the handler, for metrics.
     fn handled(&self, _report: &CallReport<'_>) {}
 
-    /// What the slow-request log says about a unary call beyond sizes and times.
+    /// The description of a unary call in the slow-request log, beside sizes and times.
     fn describe(&self, _method: MethodId, _request: &Bytes, _reply: &Reply) -> Description {
         Description::default()
     }
 }
 
-/// etcd's `request stats`: how many things were asked for and found, and the request in words (without values).
+/// etcd's `request stats`: numbers of items requested and found, and the request as text (without values).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
     pub request_count: i64,

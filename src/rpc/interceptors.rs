@@ -1,4 +1,4 @@
-//! What happens around every call that reaches a handler.
+//! Steps before and after every call that reaches a handler.
 //!
 //! | step | before the handler | after it |
 //! |---|---|---|
@@ -10,8 +10,8 @@
 //!
 //! As in grpc-go's chain, calls to unknown methods, oversized or undecodable messages never get here.
 //!
-//! Counting costs a few unlocked stores: every core has its own [`CallCounters`], written by that core alone and read
-//! by whoever prints `/metrics`.
+//! Counting costs a few unlocked stores: every core has its own [`CallCounters`], which only that core writes, and every core may
+//! read for `/metrics`.
 
 use std::{
     sync::{
@@ -31,7 +31,7 @@ use super::{
     status::Code,
 };
 
-/// The steps, with what they need.
+/// The steps, with their state.
 pub(super) struct Interceptors {
     pub counters: Arc<CallCounters>,
     /// `--warning-unary-request-duration`.
@@ -132,7 +132,7 @@ impl CallCounters {
         CallCounters { methods: table.methods().iter().map(|_| MethodCounters::default()).collect() }
     }
 
-    /// A consistent-enough copy: each number is exact at some moment during the call.
+    /// A copy in which each number is exact at some moment during the call.
     pub fn snapshot(&self) -> Vec<MethodCounts> {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         self.methods
@@ -158,7 +158,7 @@ impl CallCounters {
     }
 }
 
-/// One writer, so a load and a store will do.
+/// There is one writer, so a load and a store suffice.
 fn bump(counter: &AtomicU64, by: u64) {
     counter.store(counter.load(Ordering::Relaxed) + by, Ordering::Relaxed);
 }
@@ -204,7 +204,7 @@ mod tests {
         }
     }
 
-    /// Finishes one call of this duration and gives back what was logged.
+    /// Finishes one call of this duration and returns the log lines.
     fn log_of(took: Duration) -> String {
         let table = MethodTable::new(&[Method { service: "etcdserverpb.KV", name: "Put", kind: MethodKind::Unary }]);
         let interceptors =

@@ -1,4 +1,4 @@
-//! A header block, field by field. What the blocks say is in the module head.
+//! Decoding of a header block, field by field. The format is in the module head.
 
 use super::{Malformed, huffman, table::Table};
 use crate::base::limits::HEADER_LITERAL_BYTES_MAX;
@@ -11,7 +11,7 @@ pub struct Decoder {
     table: Table,
     /// Nothing of the current block was decoded yet.
     at_start: bool,
-    // The field under way, kept for their memory.
+    // Buffers for the field under way.
     name: Vec<u8>,
     value: Vec<u8>,
 }
@@ -36,12 +36,12 @@ impl Decoder {
         Decoder::default()
     }
 
-    /// As long as this stays, equal blocks that leave it alone have equal fields.
+    /// Grows with every change of the table. As long as it stays the same, equal blocks have equal fields.
     pub fn changes(&self) -> u64 {
         self.table.changes
     }
 
-    /// Decodes the fields that are whole in `bytes` and says how many bytes they took. The rest comes again, with more behind it.
+    /// Decodes the complete fields in `bytes` and returns their length. The caller passes the rest again, with more bytes after it.
     pub fn decode(&mut self, bytes: &[u8], mut on_field: impl FnMut(&[u8], &[u8])) -> Result<usize, Malformed> {
         let mut reader = Reader { bytes, at: 0 };
         while reader.at < bytes.len() {
@@ -59,7 +59,7 @@ impl Decoder {
         self.at_start = true;
     }
 
-    /// One field; `None` if it is not all there.
+    /// One field; `None` if it is incomplete.
     fn field(
         &mut self,
         reader: &mut Reader<'_>,
@@ -80,7 +80,7 @@ impl Decoder {
             Kind::Resize if !self.at_start && !self.table.is_empty() => return Err(Malformed),
             Kind::Resize => self.table.resize(number)?,
             Kind::Added | Kind::NotAdded => {
-                // Both are found before either is decoded: half a field is looked at again with every frame that adds to it.
+                // Both are found before either is decoded, because an incomplete field is scanned again with every frame that adds to it.
                 let name = match number {
                     0 => reader.string()?,
                     index => Some(Text::Plain(self.table.field(index)?.0)),
@@ -127,7 +127,7 @@ impl<'a> Reader<'a> {
         Err(Malformed)
     }
 
-    /// A string (section 5.2), where it lies.
+    /// A string (section 5.2), borrowed.
     fn string(&mut self) -> Result<Option<Text<'a>>, Malformed> {
         let Some(first) = self.bytes.get(self.at) else { return Ok(None) };
         let Some(length) = self.integer(7)? else { return Ok(None) };

@@ -8,12 +8,12 @@
 //! | `0000`, `0001` | a field that is not added: name from the tables or as text, value as text |
 //!
 //! Invariants
-//! 1. The table is in step with the other side's after every field, whether somebody wants the field or not.
+//! 1. After every field the table equals the other side's, whether the field is used or not.
 //! 2. A decoder holds the table, at most 4 KiB, and room for one field.
 //!
 //! The integration tests read both servers' answers with it.
 //!
-//! Sizes are the other side's business: the caller counts what it gets, and may stop. A literal longer than
+//! The total size is not limited here: the caller counts the fields, and may stop. A literal longer than
 //! HEADER_LITERAL_BYTES_MAX is an error, because it could not be skipped without holding it.
 
 mod decoder;
