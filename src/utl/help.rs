@@ -1,11 +1,11 @@
-//! Usage texts, laid out as cobra's default template does: etcdutl's help is just that.
+//! Usage texts in the layout of cobra's default template, which etcdutl uses.
 
 use crate::ctl::{
     help::{Line, flag_lines, full_name},
     tree::{Command, HELP_FLAG, Path},
 };
 
-/// What `--help` prints, and what follows a mistake.
+/// The text of `--help`, also printed after a mistake.
 pub fn usage<R>(path: &Path<R>) -> String {
     let help_of = format!("help for {}", path[path.len() - 1].name);
     write_usage(path, Some(&help_of))

@@ -1,4 +1,4 @@
-//! What a running command has at hand: its flags and arguments, its streams, and log lines as etcdutl writes them.
+//! The state of a running command: its flags and arguments, its streams, and log lines as etcdutl writes them.
 
 use std::{borrow::Cow, io::Write, path, time::Duration};
 
@@ -60,12 +60,12 @@ impl Session<'_> {
         misuse(&self.path, self.io.errors, message)
     }
 
-    /// How long to wait for somebody else's lock; `None`: for ever.
+    /// How long to wait for the lock of another process; `None`: without limit.
     pub fn patience(&self) -> Option<Duration> {
         Some(self.flags.duration("timeout")).filter(|timeout| !timeout.is_zero())
     }
 
-    /// A line about what is being done: time, level, text and fields, on stderr.
+    /// A log line on stderr: time, level, text and fields.
     pub fn log(&mut self, level: &str, text: &str, fields: &[(&str, &str)]) -> Result<(), Exit> {
         let fields: Vec<String> = fields
             .iter()
@@ -86,7 +86,7 @@ pub fn misuse(path: &Path, errors: &mut dyn Write, message: &str) -> Exit {
     }
 }
 
-/// A file that has to be there.
+/// Checks that a file exists.
 pub fn must_exist(path: &path::Path) -> Result<(), Exit> {
     match path.metadata() {
         Ok(_) => Ok(()),

@@ -1,4 +1,4 @@
-//! Results on their way to the user, one file per format.
+//! Printed results, one file per format.
 
 mod fields;
 mod json;
@@ -23,7 +23,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The one that was asked for.
+    /// The format of the flag.
     pub fn of(session: &Session) -> Result<Self, Exit> {
         Ok(match session.flags.text("write-out") {
             "simple" => Self::Simple,

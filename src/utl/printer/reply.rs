@@ -1,8 +1,8 @@
-//! What a command has to show.
+//! The results of commands.
 
 use crate::base::human_size::human_size;
 
-/// What `snapshot status` tells.
+/// The result of `snapshot status`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
     pub hash: u32,
@@ -13,7 +13,7 @@ pub struct Status {
     pub version: String,
 }
 
-/// What `hashkv` tells.
+/// The result of `hashkv`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hash {
     pub hash: u32,
@@ -21,7 +21,7 @@ pub struct Hash {
     pub compact_revision: i64,
 }
 
-/// What there is to show.
+/// The result of a command.
 pub enum Reply {
     Status(Status),
     Hash(Hash),
