@@ -1,4 +1,5 @@
-//! `__complete`: what may follow on a command line, asked by the shells' scripts. Rules and format are those of Go's cobra library.
+//! `__complete`: candidates for the next word of a command line, for the shells' scripts. Rules and format are those of Go's cobra
+//! library.
 //!
 //! ```text
 //!   words of the line, the last one unfinished
@@ -7,7 +8,7 @@
 //!   ──▶ else:             commands below, values of the first argument         directive 4, or 0 if there is no such list
 //! ```
 //!
-//! One candidate per line, a tab before its description, then `:directive`: 4 nothing else may stand here, 0 files may.
+//! One candidate per line, a tab before its description, then `:directive`: 4 for candidates only, 0 for files too.
 
 use std::io::Write;
 
@@ -15,7 +16,7 @@ use super::exit::{ERROR, Exit};
 use super::flags::Flags;
 use super::tree::{Command, Flag, Kind, Path, find, flags};
 
-/// The names under which the scripts ask, and whether they want descriptions.
+/// The commands that the scripts call, and whether they want descriptions.
 const REQUESTS: [(&[u8], bool); 2] = [(b"__complete", true), (b"__completeNoDesc", false)];
 
 const USAGE: &str = "__complete [command-line]
@@ -27,16 +28,16 @@ Flags:
   -h, --help   help for __complete
 ";
 
-/// Where the answer and what it is about go.
+/// The streams for candidates and for errors.
 pub struct Streams<'a> {
     pub output: &'a mut dyn Write,
     pub errors: &'a mut dyn Write,
 }
 
-/// Whose lines are completed.
+/// The program whose lines are completed.
 pub struct Program<R: 'static> {
     pub root: &'static Command<R>,
-    /// The flags of the root are not worth mentioning below it.
+    /// The flags of the root are no candidates below it.
     pub hides_root_flags: bool,
 }
 
@@ -74,7 +75,7 @@ fn write_answer<R>(program: Program<R>, line: &[Vec<u8>], describes: bool, io: S
 #[derive(Default)]
 struct Found {
     candidates: Vec<(String, String)>,
-    /// Nothing but the candidates may stand here.
+    /// No other word may follow.
     lists_all: bool,
     mistake: Option<String>,
 }
@@ -89,7 +90,7 @@ fn complete<R>(program: Program<R>, before: &[Vec<u8>], last: &str) -> Found {
     let separated = rest.iter().any(|word| word == b"--");
     let flag = value_flag(&path, &rest, last);
     if matches!(flag, Ok(Some(_))) && !last.contains('=') {
-        // The flag waits for the word that is not there yet.
+        // The last word is a flag whose value is being completed.
         rest.pop();
     }
     let parsed = match Flags::parse(&path, &rest) {
@@ -145,7 +146,7 @@ fn value_flag<R>(path: &Path<R>, rest: &[Vec<u8>], last: &str) -> Result<Option<
         let command = path[path.len() - 1].name;
         return Err(format!("Subcommand '{command}' does not support flag '{name}'"));
     };
-    // A switch takes no value but by =.
+    // A boolean flag takes a value only after =.
     Ok(Some(flag).filter(|flag| has_value || flag.kind != Kind::Bool))
 }
 
@@ -183,7 +184,7 @@ fn first_words<R>(root: &'static Command<R>, command: &'static Command<R>, parse
     let mut parent = command;
     let mut is_first = parsed.arguments.is_empty();
     if command.name == "help" {
-        // It takes the names of commands.
+        // `help` takes the names of commands.
         let super::tree::Found { path, rest } = find(root, &parsed.arguments);
         parent = path[path.len() - 1];
         is_first = rest.is_empty();

@@ -10,7 +10,7 @@ pub const INVALID_INPUT: i32 = 3;
 pub const BAD_FEATURE: i32 = 4;
 pub const INTERRUPTED: i32 = 5;
 pub const BAD_ARGUMENTS: i32 = 128;
-/// etcdctl's `os.Exit(-1)`, where a password was not typed to its end.
+/// etcdctl's `os.Exit(-1)`, when the input of a password was interrupted.
 pub const INTERRUPTED_PROMPT: i32 = 255;
 
 /// The end of a command: its status, and what to print as `Error: ...`.
@@ -25,7 +25,7 @@ impl Exit {
         Self { code, message: Some(message.to_string()) }
     }
 
-    /// An end that has said everything already.
+    /// An end without a further message.
     pub fn silent(code: i32) -> Self {
         Self { code, message: None }
     }
@@ -36,7 +36,7 @@ impl Exit {
 }
 
 impl From<io::Error> for Exit {
-    /// The reader of our output went away: nobody is left to tell.
+    /// The reader of the output has closed it, so no message is printed.
     fn from(_: io::Error) -> Self {
         Self::silent(ERROR)
     }

@@ -15,14 +15,14 @@ const GROUPS: [(Group, &str); 5] = [
 const OPTIONS_PROMPT: &str =
     "Use \"etcdctl options\" for a list of global command-line options (applies to all commands).\n";
 
-/// What `--help` prints.
+/// The text of `--help`.
 pub fn help<R>(path: &[&'static Command<R>]) -> String {
     let last = path[path.len() - 1];
     let text = if last.long.is_empty() { last.short } else { last.long };
     format!("{}\n\n{}{OPTIONS_PROMPT}", text.trim_end(), usage(path))
 }
 
-/// What follows a mistake in the flags.
+/// The usage, also printed after a mistake in the flags.
 pub fn usage<R>(path: &[&'static Command<R>]) -> String {
     let mut text = "Usage:".to_owned();
     write_usage(&mut text, path).expect("a String takes everything");
@@ -88,7 +88,7 @@ fn write_commands<R>(text: &mut String, path: &[&'static Command<R>]) -> std::fm
     Ok(())
 }
 
-/// The words that call a command.
+/// The words of a command on the command line.
 pub fn full_name<R>(path: &[&'static Command<R>]) -> String {
     path.iter().map(|command| command.name).collect::<Vec<_>>().join(" ")
 }

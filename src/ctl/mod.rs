@@ -1,5 +1,5 @@
-//! `ringctl`: the command line client. What it prints is what etcdctl 3.7.1 prints, byte for byte: scripts
-//! and people know that output, and two tools side by side judge both servers.
+//! `ringctl`: the command line client. It prints what etcdctl 3.7.1 prints, byte for byte, because scripts
+//! and people depend on that output, and because tests compare the two tools.
 //!
 //! ```text
 //! words -> tree::find    -> flags::Flags -> get, put, ... (one file per command) -> printer (one file per format)
@@ -116,7 +116,7 @@ pub fn run(words: &[Vec<u8>], environment: Vec<(String, String)>, mut io: Io) ->
         Ok(()) => ERROR,
         Err(exit) => {
             if let Some(message) = exit.message {
-                // There is no one else to tell that stderr is closed.
+                // A closed stderr cannot be reported.
                 let _closed = writeln!(io.errors, "Error: {message}");
             }
             exit.code

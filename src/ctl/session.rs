@@ -1,4 +1,4 @@
-//! What a running command has at hand: its flags and arguments, its streams, the client and the printer.
+//! The state of a running command: its flags and arguments, its streams, the client and the printer.
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -34,7 +34,7 @@ pub async fn signals() {
     let listen = |kind| signal(kind).ok();
     let (Some(mut interrupt), Some(mut terminate)) = (listen(SignalKind::interrupt()), listen(SignalKind::terminate()))
     else {
-        // Without handlers the signals end the process, which the lease survives for its TTL.
+        // Without handlers the signals end the process, and a lease ends after its TTL.
         return std::future::pending().await;
     };
     tokio::select! {
@@ -43,7 +43,7 @@ pub async fn signals() {
     }
 }
 
-/// What variables of the environment that stand for flags begin with.
+/// The prefix of variables of the environment that set flags.
 const PREFIX: &str = "ETCDCTL_";
 
 /// Name and password, or a token.
@@ -60,7 +60,7 @@ pub struct Session<'a> {
     environment: Vec<(String, String)>,
     runtime: Runtime,
     format: Format,
-    /// Found out once: a password is not asked for twice.
+    /// Cached, so that a password is asked for once.
     credentials: Option<Credentials>,
 }
 
@@ -101,7 +101,7 @@ impl<'a> Session<'a> {
         self.wait(Client::connect(options)).map_err(|error| Exit::new(BAD_CONNECTION, error))
     }
 
-    /// Takes in the environment, chooses the output format, and returns the client's options.
+    /// Reads the environment, chooses the output format, and returns the client's options.
     pub fn settle(&mut self) -> Result<Options, Exit> {
         self.read_environment()?;
         self.show_flags()?;
@@ -112,7 +112,7 @@ impl<'a> Session<'a> {
         Ok(options)
     }
 
-    /// `ETCDCTL_X` stands for `--x`. Giving both is fatal; an unknown one is worth a warning.
+    /// Sets `--x` from `ETCDCTL_X`. To give both is an error; an unknown variable is a warning.
     fn read_environment(&mut self) -> Result<(), Exit> {
         let shared: Vec<&str> = self.path[..self.path.len() - 1]
             .iter()
@@ -152,7 +152,7 @@ impl<'a> Session<'a> {
         self.environment.iter().find(|(other, _)| other == name).map_or("", |(_, value)| value)
     }
 
-    /// `--debug`: the flags as variables of the environment. What etcdctl's gRPC library tells besides is its own.
+    /// `--debug`: prints the flags as variables of the environment, without the lines of etcdctl's gRPC library.
     fn show_flags(&mut self) -> Result<(), Exit> {
         if !self.flags.bool("debug") {
             return Ok(());
@@ -262,9 +262,9 @@ impl<'a> Session<'a> {
         self.wait(client.call(method, request, call))
     }
 
-    /// Starts `work`, which goes on whenever something is waited for.
+    /// Starts `work`, which runs whenever the session waits.
     pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        // It ends with the runtime; nobody waits for it alone.
+        // It ends with the runtime, and no one awaits it.
         drop(self.runtime.spawn(work));
     }
 
@@ -273,7 +273,7 @@ impl<'a> Session<'a> {
         let interrupt = &mut self.io.interrupt;
         self.runtime.block_on(async {
             tokio::select! {
-                // First, so that a signal is heard from the beginning of the work on.
+                // Polled first, so that a signal is handled from the beginning.
                 biased;
                 () = interrupt => None,
                 outcome = work => Some(outcome),
@@ -299,8 +299,8 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Shows what a command did. A format that cannot is refused only now, as etcdctl refuses it, so it is said that the command was
-    /// carried out all the same.
+    /// Prints the result of a command. As in etcdctl a format that cannot show it is refused only now, so a log line states that the
+    /// command was carried out.
     pub fn print(&mut self, reply: &Reply) -> Result<(), Exit> {
         let printed = printer::print(&self.format, reply, self.io.output, self.io.errors);
         if let Err(exit) = printed {
@@ -331,13 +331,13 @@ impl<'a> Session<'a> {
     }
 }
 
-/// What `etcdctl` calls a bad lease id.
+/// Parses a lease id, with etcdctl's error.
 pub fn parse_lease(text: &[u8]) -> Result<i64, Exit> {
     super::go_format::parse_int(text, 16)
         .map_err(|error| Exit::arguments(format!("bad lease ID arg ({error}), expecting ID in Hex")))
 }
 
-/// What `etcdctl` calls a bad member id.
+/// Parses a member id, with etcdctl's error.
 pub fn parse_member(text: &[u8]) -> Result<u64, Exit> {
     super::go_format::parse_uint(text, 16)
         .map_err(|error| Exit::arguments(format!("bad member ID arg ({error}), expecting ID in Hex")))

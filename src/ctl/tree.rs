@@ -1,8 +1,8 @@
-//! Commands and flags as data, and how a command line picks one: the rules of Go's cobra library, which
-//! etcdctl and etcdutl are built with. clap cannot be taught them: unique prefixes, its wording of every mistake, flags
-//! between arguments, usage text on stderr.
+//! Commands and flags as data, and the selection of a command by a command line: the rules of Go's cobra library, which
+//! etcdctl and etcdutl are built with. clap has other rules: no unique prefixes, other texts for mistakes, other places for flags,
+//! usage text on stdout.
 
-/// Where a command is listed in the help of the whole program.
+/// The group of a command in the help of the whole program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
     KeyValue,
@@ -15,11 +15,11 @@ pub enum Group {
 /// One command, with the commands below it. `R` is the function that carries it out; each program has its own.
 pub struct Command<R: 'static> {
     pub name: &'static str,
-    /// What follows the name in the usage line.
+    /// The text after the name in the usage line.
     pub arguments: &'static str,
-    /// The usage line does not say that flags may follow.
+    /// The usage line does not mention flags.
     pub hides_flags: bool,
-    /// What the first argument may be, for completion.
+    /// Values of the first argument, for completion.
     pub values: &'static [&'static str],
     pub short: &'static str,
     /// Text of the help; the short one if empty.
@@ -31,7 +31,7 @@ pub struct Command<R: 'static> {
     /// Flags of this command and of those below it.
     pub shared_flags: &'static [Flag],
     pub commands: &'static [&'static Command<R>],
-    /// Nothing to run: the help is shown.
+    /// `None`: the help is shown.
     pub run: Option<R>,
 }
 
@@ -59,14 +59,14 @@ pub struct Flag {
     pub name: &'static str,
     pub letter: Option<char>,
     pub kind: Kind,
-    /// As it would be typed.
+    /// As on the command line.
     pub default: &'static str,
     pub help: &'static str,
-    /// What it may be, for completion.
+    /// Its values, for completion.
     pub values: &'static [&'static str],
 }
 
-/// What a flag holds.
+/// The type of a flag's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Bool,
@@ -110,7 +110,7 @@ pub const HELP_FLAG: Flag = Flag::bool("help", "").letter('h');
 /// The commands from the root to the one that a command line names.
 pub type Path<R> = Vec<&'static Command<R>>;
 
-/// A command line apart: the commands it names and what is left for the last of them.
+/// A parsed command line: the commands it names, and the words left for the last of them.
 pub struct Found<R: 'static> {
     pub path: Path<R>,
     pub rest: Vec<Vec<u8>>,
@@ -181,7 +181,7 @@ fn below<R>(parent: &'static Command<R>, word: &[u8]) -> Option<&'static Command
     }
 }
 
-/// Commands that `word` may have been meant for: few edits away, or starting so.
+/// Commands similar to `word`: few edits away, or starting with it.
 pub fn suggestions<R>(parent: &Command<R>, word: &str) -> Vec<&'static str> {
     const DISTANCE_MAX: usize = 2;
     let word = word.to_lowercase();

@@ -81,7 +81,7 @@ fn run(session: &mut Session) -> Result<(), Exit> {
 /// Keys to watch, and the command for each event.
 type Arguments = (Vec<Vec<u8>>, Vec<String>);
 
-/// Takes `watch a b -- command` apart; the environment may stand for the keys.
+/// Splits `watch a b -- command`; the environment may have the keys.
 fn split_arguments(session: &Session, flags: &Flags) -> Result<Arguments, Exit> {
     let (key, end) = (session.variable(KEY_VARIABLE), session.variable(END_VARIABLE));
     let (keys, command) = flags.arguments.split_at(flags.separator.unwrap_or(flags.arguments.len()));
@@ -129,17 +129,17 @@ fn show(session: &mut Session, response: WatchResponse, command: &[String]) -> R
     }
     let events = if command.is_empty() { Vec::new() } else { response.events.clone() };
     session.print(&Reply::Watch(response))?;
-    events.iter().try_for_each(|event| hand_over(session, revision, event, command))
+    events.iter().try_for_each(|event| run_command(session, revision, event, command))
 }
 
-/// A watch that ends with an error looks like one canceled for that reason.
+/// Shows a watch that ended with an error as one that was canceled for that reason.
 fn show_end(session: &mut Session, error: &Error) -> Result<(), Exit> {
     writeln!(session.io.errors, "watch was canceled ({error})")?;
     session.print(&Reply::Watch(WatchResponse { canceled: true, ..Default::default() }))
 }
 
-/// Runs the command with the event in its environment; its failure ends the watch.
-fn hand_over(session: &mut Session, revision: i64, event: &Event, command: &[String]) -> Result<(), Exit> {
+/// Runs the command with the event in its environment. Its failure ends the watch.
+fn run_command(session: &mut Session, revision: i64, event: &Event, command: &[String]) -> Result<(), Exit> {
     let pair = event.kv.clone().unwrap_or_default();
     let kind = if event.r#type == EventType::Put as i32 { "PUT" } else { "DELETE" };
     let variables = [
@@ -158,13 +158,13 @@ fn hand_over(session: &mut Session, revision: i64, event: &Event, command: &[Str
 
 // Interactive.
 
-/// What the loop wakes for.
+/// The event that the loop handles next.
 enum Next {
     Line(Option<Vec<u8>>),
     Response(usize, Result<WatchResponse, Error>),
 }
 
-/// A watch that was started: who asks it for progress, and what is done with its events.
+/// A started watch: the channel for progress requests, and the command for its events.
 struct Started {
     progress: mpsc::Sender<()>,
     command: Rc<[String]>,
@@ -203,7 +203,7 @@ fn read_lines(input: Box<dyn Read + Send>) -> mpsc::Receiver<Vec<u8>> {
             let mut line = Vec::new();
             match input.read_until(b'\n', &mut line) {
                 Ok(_) if line.pop_if(|last| *last == b'\n').is_some() => {}
-                // A line without an end is none.
+                // A last line without an end is ignored.
                 _ => return,
             }
             if sender.blocking_send(line).is_err() {
@@ -250,7 +250,7 @@ fn obey_line(
         }
         b"progress" => {
             for one in started {
-                // A watch that has ended, or was asked already, has nothing to say.
+                // A watch that has ended, or has a request already, is skipped.
                 let _silent = one.progress.try_send(());
             }
         }

@@ -1,4 +1,4 @@
-//! What both checks do with the cluster besides their load: the flags they share, clients, and clearing up.
+//! Shared parts of the checks: flags, clients, and cleaning up.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ pub fn clients(session: &mut Session, count: usize) -> Result<Vec<Client>, Exit>
     (0..count).map(connect).collect()
 }
 
-/// The check deletes everything under its prefix, so nothing of others may be there.
+/// Checks that no key is under the prefix, because the check deletes all of them.
 pub fn expect_nothing(session: &mut Session, client: &Client, hint_quotes: &str) -> Result<(), Exit> {
     let prefix = session.flags.text("prefix").to_owned();
     let key = bytes::Bytes::copy_from_slice(prefix.as_bytes());
@@ -49,7 +49,7 @@ pub fn expect_nothing(session: &mut Session, client: &Client, hint_quotes: &str)
     Err(Exit::new(INVALID_INPUT, text))
 }
 
-/// Deletes what the check has written; the revision of the deletion.
+/// Deletes the keys of the check; returns the revision of the deletion.
 pub fn delete(session: &mut Session, client: &Client, call: Call) -> Result<i64, crate::client::Error> {
     let key = bytes::Bytes::copy_from_slice(session.flags.text("prefix").as_bytes());
     let request = DeleteRangeRequest { range_end: prefix_end(&key), key, ..DeleteRangeRequest::default() };
@@ -76,7 +76,7 @@ pub fn defragment(session: &mut Session) -> Result<(), Exit> {
     Ok(())
 }
 
-/// Lines for the errors of the calls, if there were any.
+/// Prints the errors of the calls. True if there were any.
 pub fn show_errors(session: &mut Session, outcome: &Outcome) -> Result<bool, Exit> {
     if outcome.errors.is_empty() {
         return Ok(false);

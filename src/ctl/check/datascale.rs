@@ -1,4 +1,4 @@
-//! `check datascale`: how much memory a server takes for so many keys, by its own `/metrics`.
+//! `check datascale`: the memory that a server takes for a number of keys, by its own `/metrics`.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

@@ -1,4 +1,4 @@
-//! `check perf|datascale`: whether a cluster keeps up with a workload.
+//! `check perf|datascale`: checks that a cluster sustains a workload.
 
 mod cluster;
 mod datascale;

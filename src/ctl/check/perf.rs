@@ -1,4 +1,4 @@
-//! `check perf`: a minute of puts at a fixed rate; throughput, slowest request and spread have to be good enough.
+//! `check perf`: a minute of puts at a fixed rate; checks throughput, slowest request and standard deviation.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ const DURATION: Duration = Duration::from_secs(60);
 const KEY_BYTES: usize = 256;
 const VALUE_BYTES: usize = 1_024;
 
-/// What a good cluster keeps: of the rate, and in seconds.
+/// Limits of a good cluster: the part of the rate, and seconds.
 const RATE_SHARE_MIN: f64 = 0.9;
 const SLOWEST_MAX: f64 = 0.5;
 const DEVIATION_MAX: f64 = 0.1;
@@ -67,7 +67,7 @@ fn run(session: &mut Session) -> Result<(), Exit> {
     judge(session, &outcome, rate)
 }
 
-/// A cleanup that fails is told, but the result of the check counts.
+/// Cleans up. A failure is reported, and does not change the result of the check.
 fn clean_up(session: &mut Session, client: &Client, compacts: bool) -> Result<(), Exit> {
     match cluster::delete(session, client, Call::within(cluster::CLEANUP_TIMEOUT)) {
         Ok(revision) if compacts => cluster::compact(session, client, revision),

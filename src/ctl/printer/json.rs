@@ -75,7 +75,7 @@ fn write(reply: &Reply, hex: bool, object: &mut Object) {
     }
 }
 
-/// The header of the replies that have nothing else.
+/// The header of replies without other fields.
 fn only_header(reply: &Reply) -> Option<ResponseHeader> {
     match reply {
         Reply::LeaseRevoke { response, .. } => response.header,

@@ -1,4 +1,4 @@
-//! Replies on their way to the user: every command hands over a [`Reply`], the chosen [`Format`] writes it.
+//! Printing: every command returns a [`Reply`], and the chosen [`Format`] writes it.
 
 mod fields;
 mod json;

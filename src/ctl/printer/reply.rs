@@ -1,10 +1,10 @@
-//! What a command has to show, and the parts that several formats share.
+//! Replies of commands, and parts that several formats share.
 
 use super::super::exit::{BAD_FEATURE, Exit};
 use crate::base::human_size::human_size;
 use crate::proto::etcdserverpb::*;
 
-/// What a command has to show.
+/// The result of a command.
 pub enum Reply {
     Get(RangeResponse),
     Put(PutResponse),
@@ -78,7 +78,7 @@ pub(super) fn alarm_name(alarm: i32) -> String {
     AlarmType::try_from(alarm).map_or_else(|_| alarm.to_string(), |alarm| alarm.as_str_name().to_owned())
 }
 
-/// Head and rows of the replies that are tables by nature.
+/// Head and rows of replies that are tables.
 pub(super) fn rows(reply: &Reply) -> Option<(Vec<&'static str>, Vec<Vec<String>>)> {
     Some(match reply {
         Reply::MemberList(response) => member_rows(response),
