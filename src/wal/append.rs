@@ -10,7 +10,7 @@
 //! | full | `release` |
 //! | spare, or gone | `prepare` reuses a spare |
 //!
-//! A current segment that is not ready yet is legal: the shell holds its writes until `is_ready`.
+//! A current segment that is not ready yet is legal: its batches are held until `is_ready` (`held`).
 
 use std::collections::VecDeque;
 

@@ -93,6 +93,7 @@
 
 mod append;
 mod batch;
+mod held;
 mod little_endian;
 mod record;
 mod repair;
@@ -103,6 +104,7 @@ mod tests;
 
 pub use append::{Append, AppendError, IssuedBatch, Wal};
 pub use batch::Damage;
+pub use held::HeldBatches;
 pub use record::SnapshotMarker;
 pub use repair::{Contents, Cut, Recovered, Repair};
 pub use replay::{Read, Replay, ReplayError};
