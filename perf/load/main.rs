@@ -56,7 +56,7 @@ enum What {
     Grant(calls::Grant),
     /// One call. Prints: seconds, bytes of the answer.
     Operate(operate::Operate),
-    /// Watchers of keys that nobody writes, until killed. Prints when all exist: seconds.
+    /// Watchers of keys that are never written, until killed. Prints when all exist: seconds.
     Idle(watch::Idle),
     /// Watchers of a prefix that do not read, until killed. Prints when all exist: seconds.
     Stalled(watch::Stalled),

@@ -305,7 +305,7 @@ struct Deliveries {
     /// Of puts that some stream has not seen, oldest first: when it was sent and how many streams have seen one more.
     outstanding: VecDeque<(Instant, u32)>,
     seen: AHashMap<(usize, u32), u64>,
-    /// The revision before the first put: nobody else writes, so put N makes this plus N + 1.
+    /// The revision before the first put. There is no other writer, so put N makes this plus N + 1.
     revision: Option<i64>,
     /// Responses that had events.
     messages: u64,

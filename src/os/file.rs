@@ -218,7 +218,7 @@ impl PagedFile {
         self.file.pre_allocate(length, false).await.map_err(|error| failure("allocate", &self.path, error))
     }
 
-    /// Cuts the file to `length`, `step` bytes at a time: the kernel lets nobody touch the file meanwhile.
+    /// Cuts the file to `length`, `step` bytes at a time: the kernel blocks all other access to the file meanwhile.
     ///
     /// # Errors
     /// The kernel's.

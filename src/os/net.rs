@@ -102,7 +102,7 @@ pub fn resolve(address: &str) -> Option<String> {
     Some(address.to_socket_addrs().ok()?.next()?.to_string())
 }
 
-/// Takes `address` for this process: `count` listening sockets, to be handed to one core each.
+/// Takes `address` for this process: `count` listening sockets, one for each core.
 /// With port 0 the kernel chooses a free port, the same for all of them.
 ///
 /// Errors: the kernel's, `AddrInUse` also when the other listener shares its port. Blocks for up to half a second
@@ -211,7 +211,7 @@ impl Listener {
     /// Must be called on the executor that will accept.
     pub fn new(socket: BoundSocket) -> Listener {
         let is_unix = socket.0.domain().is_ok_and(|domain| domain == Domain::UNIX);
-        // SAFETY: the descriptor is open, listening and owned by nobody else after `into_raw_fd`.
+        // SAFETY: the descriptor is open, listening and has no other owner after `into_raw_fd`.
         let inner = unsafe { glommio_net::TcpListener::from_raw_fd(socket.0.into_raw_fd()) };
         Listener { inner, is_unix }
     }

@@ -101,7 +101,7 @@ fn ring_setup() -> io::Result<()> {
     if descriptor < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the descriptor was just returned to us and nobody else has it.
+    // SAFETY: the descriptor was just returned and has no other owner.
     unsafe { libc::close(i32::try_from(descriptor).unwrap_or(-1)) };
     Ok(())
 }

@@ -39,7 +39,7 @@ pub(super) const FLAG_BUCKET: u32 = 0x01;
 
 /// A read-only range of addresses under which the file appears, reserved once and larger than the file will become.
 ///
-/// Bytes past the end of the file are mapped but must not be touched; only a window hands out slices, and it stops at the
+/// Bytes past the end of the file are mapped but must not be touched; only a window returns slices, and it stops at the
 /// high-water mark of a committed root, below which the file always has bytes.
 #[derive(Clone)]
 pub struct PageMap {
@@ -93,7 +93,7 @@ impl PageMap {
 
     fn slice(&self, offset: u64, len: usize) -> &[u8] {
         // SAFETY: the callers below stay inside a window, which is inside the file, and look only at pages that the window's
-        // root reaches; those are pinned, so nobody writes them while the root lives.
+        // root reaches; those are pinned, so no commit writes them while the root lives.
         unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(offset as usize), len) }
     }
 }
@@ -129,7 +129,7 @@ impl MemoryImage {
     pub fn map(&self) -> PageMap {
         let cells = &self.bytes.0;
         let base = NonNull::from(&cells[..]).cast::<u8>();
-        // SAFETY: the box does not move and lives as long as the Arc that is handed over.
+        // SAFETY: the box does not move and lives as long as the Arc that is passed.
         unsafe { PageMap::from_raw(base, cells.len() as u64, self.bytes.clone()) }
     }
 

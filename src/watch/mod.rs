@@ -26,7 +26,7 @@
 //! 4. Progress at a revision is queued after every event up to it.
 //!
 //! Costs. An event: one hash, one walk down the tree, and per group of like watchers one copy of the record; per watcher a response
-//! of [`WATCH_RESPONSE_COST`] bytes that refers to the shared ones. An idle watcher: about 240 bytes, and if nobody else
+//! of [`WATCH_RESPONSE_COST`] bytes that refers to the shared ones. An idle watcher: about 240 bytes, and if no other watcher
 //! watches its span, about 300 more and the span itself; an idle stream about 250.
 //!
 //! Deliberately absent: tasks, sockets, time (ticks are calls), permissions (the caller asks before it creates).

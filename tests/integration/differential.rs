@@ -343,7 +343,7 @@ fn agree_response(operation: &RequestOp, left: &mut ResponseOp, right: &Response
     }
 }
 
-/// The revision that a response tells.
+/// The revision of a response.
 pub fn header_revision(operation: &Operation, message: &Bytes) -> i64 {
     #[derive(Clone, PartialEq, Message)]
     struct AnyResponse {

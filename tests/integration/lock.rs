@@ -132,7 +132,8 @@ pub fn order_of_twenty() {
     });
 }
 
-/// A holder that is gone hands over: its lease revoked or run out. A waiter that lost its own lease is told in its turn.
+/// The next waiter gets the lock when the holder's lease is revoked or expires. A waiter that lost its own lease gets an error in its
+/// turn.
 pub fn lost_sessions() {
     with_server(Program::Ringd, async |client| {
         let lease = async |ttl: i64| client.grant(ttl, Call::default()).await.unwrap().id;

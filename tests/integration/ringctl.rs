@@ -319,7 +319,7 @@ impl Names {
     }
 }
 
-/// The key of a lock or candidate ends with a lease that nobody named, without leading zeros: 15 bits of the member's id, which may
+/// The key of a lock or candidate ends with a lease that the server chose, without leading zeros: 15 bits of the member's id, which may
 /// all be 0, above 48 bits of time and counter, of which the first is 1 until the year 2039.
 fn without_queue_keys(line: &str) -> String {
     const LEAST_LEASE_DIGITS: usize = 12;

@@ -213,7 +213,7 @@ async fn start_snapshot(connection: &Connection) -> Stream {
 pub struct Snapshot {
     /// The database and, once all is read, its hash.
     pub image: Vec<u8>,
-    /// As the first message tells.
+    /// By the first message.
     total_bytes: usize,
     hashed: bool,
 }

@@ -68,7 +68,7 @@ pub fn directory_of_etcd() {
 }
 
 /// An etcd that is started on ringd's data directory, alone or with `--force-new-cluster`, ends with an error that names the guard, and
-/// ringd finds everything it acknowledged. So too with the log in a directory of its own, whether etcd is told of that or not.
+/// ringd finds everything it acknowledged. So too with the log in a directory of its own, whether etcd is started with that directory or not.
 pub fn directory_not_for_etcd() {
     for wal_dir in [false, true] {
         let (directory, log) = (server::directory(), server::directory());

@@ -156,7 +156,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // One that has ended already need not be told.
+        // Fails if it has ended already.
         let _gone = self.child.kill();
         let _reaped = self.child.wait();
     }

@@ -127,7 +127,7 @@ impl Traffic {
     fn range_stream(&mut self) -> RangeRequest {
         let mut request = self.range();
         if self.chance(20) {
-            // A target without an order passes etcd's check and goes on, piece by piece, behind the last key of a sort that is not
+            // A target without an order passes etcd's check and continues, piece by piece, after the last key of a sort that is not
             // stable: what comes then is unspecified where keys are equal.
             if request.sort_target != 0 && request.sort_order == 0 {
                 request.sort_order = 1;

@@ -31,7 +31,7 @@ use crate::{
     utl::{ringutl, ringutl_path, text},
 };
 
-/// Room for the database of a test, the log beside it, and a server that goes on with both.
+/// Room for the database of a test, the log beside it, and a server that continues on both.
 const DISK: &str = "256M";
 const CAUSE: &str = "no space left on device";
 const TXNS: usize = 16;
@@ -135,7 +135,7 @@ fn kill_in_place(random: &mut SmallRng, data: &Path) {
     serves_everything(data);
 }
 
-/// A half-made directory may be refused, or be a whole member; or nobody's, if it has no database yet.
+/// An incomplete directory is refused or is a whole member; without a database it is treated as empty.
 fn serves_everything_or_nothing(data: &Path) {
     if !data.join("member/snap/db").exists() {
         return;

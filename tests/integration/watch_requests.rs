@@ -178,7 +178,7 @@ pub fn progress_is_told_when_it_is_true() {
                 let response: PutResponse = connection.unary(PUT, &put("a")).await.unwrap();
                 told.push(response.header.expect("every response has a header").revision);
             }
-            // What is told first was asked after the revision that the watcher waited for.
+            // The first progress response answers the request after the revision that the watcher waited for.
             let settled = watching.settle(connection).await;
             assert!(
                 watching.progress.iter().all(|&revision| (4..=settled).contains(&revision)),

@@ -144,7 +144,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // One that has ended already need not be told.
+        // Fails if it has ended already.
         let _gone = self.child.kill();
         let _reaped = self.child.wait();
     }
