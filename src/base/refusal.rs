@@ -1,7 +1,7 @@
 //! The one table of refusals: constant, gRPC code and exact text, as etcd 3.7 puts them on the wire.
 //!
-//! Client libraries turn the text back into a typed error by exact comparison, so a text is interface. Some errors carry code
-//! Unknown although etcd's own constants say otherwise; etcd sends Unknown for them and so do we.
+//! Client libraries turn the text back into a typed error by exact comparison, so the texts are part of the interface. Some errors
+//! carry code Unknown although etcd's own constants name another code: etcd sends Unknown for them, and so do we.
 
 use super::code::Code;
 
@@ -29,7 +29,7 @@ macro_rules! refusals {
     };
 }
 
-// A macro, because the table is the point: one line per error keeps code and text side by side.
+// A macro, so that each error is one line of a table, with code and text side by side.
 refusals! {
     EmptyKey = InvalidArgument, "etcdserver: key is not provided";
     KeyNotFound = InvalidArgument, "etcdserver: key not found";

@@ -1,4 +1,4 @@
-//! From a page file to the state that it holds: at the start of a member, and after a received state has taken the file's place.
+//! From a page file to the state that it holds: at the start of a member, and after a received state has replaced the file.
 //!
 //! | state | in a slice | next |
 //! |---|---|---|
@@ -46,10 +46,10 @@ pub struct Identity {
     pub learners_max: usize,
 }
 
-/// A state that can be applied to.
+/// A state, ready for entries.
 pub struct Opened {
     pub applier: Applier,
-    /// Keys that name a lease which does not exist.
+    /// Number of keys that name a lease which does not exist.
     pub dangling: usize,
 }
 
@@ -65,7 +65,7 @@ impl Opening {
         Ok(Self { backend, state, restore })
     }
 
-    /// What the small buckets hold.
+    /// The content of the small buckets.
     #[must_use]
     pub fn state(&self) -> &Restored {
         &self.state

@@ -1,4 +1,4 @@
-//! The versions of a cluster: which one comes next, and what Downgrade may ask for.
+//! The version of a cluster: its next value, and the targets that Downgrade allows.
 //!
 //! ```text
 //!   cluster version ──────────── below the servers' ──────────▶ the servers' (an upgrade, at once)
@@ -7,8 +7,7 @@
 //!         └──────────── Downgrade.CANCEL, servers unchanged ◀────────┘
 //! ```
 //!
-//! A member that is alone lowers the version of its cluster and its data; the older program that may then be started on them is
-//! whoever reads a snapshot of it.
+//! A single member lowers the version of its cluster and of its data. An older program can then be started on a snapshot of it.
 
 use std::fmt;
 
@@ -17,7 +16,7 @@ use crate::{
     cluster::membership::Membership,
 };
 
-/// `3.7` of a version: what clusters and schemas have.
+/// `3.7` of a version, the part that cluster and schema versions differ in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Minor {
     pub major: i64,
@@ -32,7 +31,7 @@ impl fmt::Display for Minor {
 }
 
 impl Minor {
-    /// `X.Y.Z`, with whatever a semantic version may have behind it.
+    /// From `X.Y.Z`, with any suffix of a semantic version.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.split('+').next()?;
@@ -59,7 +58,7 @@ impl Minor {
     }
 }
 
-/// The version a request names: `X.Y` or `X.Y.Z`.
+/// The version in a request: `X.Y` or `X.Y.Z`.
 ///
 /// # Errors
 /// It is neither.
@@ -93,7 +92,7 @@ pub fn check(membership: &Membership, target: Minor) -> Result<(), Refusal> {
 /// while a member does not tell its own.
 ///
 /// # Errors
-/// A downgrade is asked for that cannot be: why.
+/// The reason why the requested downgrade is impossible.
 pub fn next_cluster_version(membership: &Membership, oldest: Option<Minor>) -> Result<Option<Minor>, &'static str> {
     let Ok(cluster) = cluster_version(membership) else {
         return Ok(oldest.or_else(|| Minor::parse(version::CLUSTER_MIN)));

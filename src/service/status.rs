@@ -9,7 +9,7 @@ use crate::{
     },
 };
 
-/// Maintenance.Status of this member. `disk_complaint`: why it cannot write, if so.
+/// Maintenance.Status of this member. `disk_complaint` is the reason why it cannot write, if it cannot.
 #[must_use]
 pub fn status(view: &View, quota_bytes: i64, disk_complaint: Option<&str>) -> StatusResponse {
     let records = view.kv.records();
