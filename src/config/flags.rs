@@ -199,6 +199,8 @@ pub(super) const FLAGS: &[Flag] = &[
     served("force-new-cluster", Boolean, "false", "Go on alone with the data of this member; the other members are removed"),
     served("unsafe-no-fsync", Boolean, "false", "Never sync: a power cut loses data"),
     // ringd's own.
+    served("read-mode", Choice(&["index", "lease", "log"]), "index", "How linearizable reads are confirmed: by a quorum round, by the \
+         leader's lease (clocks must run at the same speed within a tenth, on every member), or by an entry of the log"),
     served("wal-buffered", Boolean, "false", "Write the log through the page cache with fdatasync, for file systems without O_DIRECT"),
     served("cores", Text, "", "Number of executors, or a list of CPUs like 0,2,3 [default: by the machine]"),
     // Of early releases.

@@ -65,6 +65,7 @@ pub struct Config {
     pub heartbeat: Duration,
     pub election: Duration,
     pub pre_vote: bool,
+    pub read_mode: ReadMode,
     pub quota_bytes: i64,
     pub request_bytes_max: usize,
     pub txn_ops_max: usize,
@@ -101,6 +102,14 @@ pub struct Config {
     pub gates: Gates,
     /// What is to be said about the configuration once there is a log.
     pub notices: Vec<Notice>,
+}
+
+/// How linearizable reads are confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadMode {
+    Index,
+    Lease,
+    Log,
 }
 
 /// Where log lines go.

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
-use super::{Config, Cores, Founding, LogOutput, Notice, Refused, flags::DEPRECATED, gates, refuse, values::Values};
+use super::{
+    Config, Cores, Founding, LogOutput, Notice, ReadMode, Refused, flags::DEPRECATED, gates, refuse, values::Values,
+};
 use crate::{
     base::{go_duration, limits},
     service::retention::Policy,
@@ -40,6 +42,11 @@ impl Values {
             heartbeat,
             election,
             pre_vote: self.boolean("pre-vote")?,
+            read_mode: match self.text("read-mode") {
+                "lease" => ReadMode::Lease,
+                "log" => ReadMode::Log,
+                _ => ReadMode::Index,
+            },
             quota_bytes: or(self.number("quota-backend-bytes")?, limits::QUOTA_BYTES_DEFAULT),
             request_bytes_max: self.number("max-request-bytes")?,
             txn_ops_max: self.number("max-txn-ops")?,

@@ -65,8 +65,6 @@ pub struct Driver {
     log_tasks: LogTasks,
     pages: PageTasks,
     links: Links,
-    /// What the replica counts time from.
-    started: Instant,
     /// The replica's turn has asked for another one.
     is_turn_due: Cell<bool>,
     is_stopping: Cell<bool>,
@@ -101,7 +99,6 @@ impl Driver {
             log_tasks: LogTasks::default(),
             pages: PageTasks::new(pages),
             links: Links::default(),
-            started: clock::now(),
             is_turn_due: Cell::new(false),
             is_stopping: Cell::new(false),
             stopped: Notify::default(),
@@ -145,7 +142,7 @@ impl Driver {
     }
 
     fn step_alone(self: &Rc<Self>, input: Input) {
-        let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let now_ms = clock::boot_ms();
         let mut effects = self.effects.take();
         or_stop(self.replica.borrow_mut().step(now_ms, input, &mut effects));
         effects.drain(..).for_each(|effect| self.carry_out(effect));

@@ -3,6 +3,7 @@
 //! A revocation is proposed only while this member leads, and is never forwarded: a leader that was deposed during a pause of
 //! its process must not end leases that clients have renewed at its successor (etcd #15247).
 
+use bytes::Bytes;
 use prost::Message;
 
 use super::{Count, Effect, Effects, Note, Replica, Timer, progress::EXPIRY, proposals::Proposed};
@@ -35,17 +36,24 @@ impl Replica {
 
     fn propose_own(&mut self, kind: Kind, message: &impl Message) -> u64 {
         let id = self.own_ids.take();
-        let data = request::wrap(id, kind, &message.encode_to_vec());
-        self.proposals.push(self.now_ms, EXPIRY, id, Proposed::Entry(data));
+        self.proposals.push(self.now_ms, EXPIRY, id, Proposed::Entry(own_entry(id, kind, message)));
         id
     }
 
     /// A proposal of this file has ended.
     pub(super) fn on_own_outcome(&mut self, id: u64, refusal: Option<Refusal>, effects: &mut Effects) {
+        if self.reads.on_logged(id, refusal.is_none()) {
+            return;
+        }
         match (self.expiry.waiting.remove(&id), refusal) {
             (Some(_), None) => effects.push(Effect::Count(Count::LeasesExpired(1))),
             (Some(lease), Some(refusal)) => effects.push(Effect::Note(Note::RevokeFailed { lease, refusal })),
             (None, _) => {}
         }
     }
+}
+
+/// An entry of the member itself.
+pub(super) fn own_entry(id: u64, kind: Kind, message: &impl Message) -> Bytes {
+    request::wrap(id, kind, &message.encode_to_vec())
 }

@@ -17,6 +17,7 @@
 //! | `input`, `effect`, `message` | inputs, effects, and messages of the services |
 //! | `turn` | the order of a turn; from committed entries to answers |
 //! | `log` | appends in flight, and the messages that wait for them |
+//! | `read_modes` | quorum rounds, leases, reads through the log |
 //! | `proposals`, `reads` | requests that wait for consensus, and their time-outs |
 //! | `members` | changes of membership and leadership |
 //! | `settling` | waits until what is committed is applied |
@@ -53,6 +54,7 @@ mod message;
 mod opening;
 mod progress;
 mod proposals;
+mod read_modes;
 mod reads;
 mod retained;
 mod settling;
@@ -61,21 +63,23 @@ mod turn;
 
 use std::{collections::VecDeque, sync::Arc};
 
+pub use self::read_modes::ReadMode;
 pub use self::{
     effect::{AppliedEntry, Count, Effect, Effects, Note, Sizes, SlowApply},
     input::{Input, Timer},
     message::{Answer, Chore, CoreId, Request, SELF},
     opening::{Identity, Opened, Opening, OpeningError},
 };
-pub use crate::consensus::Follower;
 use self::{
     log::Log,
     progress::{Compaction, Expiry, PageCommits, Snapshots, Transfer},
     proposals::Proposals,
+    read_modes::Lease,
     reads::ReadRounds,
     retained::Retained,
     settling::Settling,
 };
+pub use crate::consensus::Follower;
 use crate::{
     apply::{Applier, ApplyFailure, RaftStatus, View},
     base::{limits, log_entry::LogEntry},
@@ -99,6 +103,9 @@ pub struct Replica {
     inbox: VecDeque<(CoreId, Request)>,
     proposals: Proposals,
     reads: ReadRounds,
+    lease: Lease,
+    /// Time of the first message.
+    started_ms: Option<u64>,
     transfers: Vec<Transfer>,
     settling: Vec<Settling>,
     /// Committed and not applied yet.
@@ -140,6 +147,8 @@ pub struct Settings {
     pub catchup_entries: u64,
     /// Applying an entry for longer than this is logged.
     pub slow_apply_ns: u64,
+    /// How linearizable reads are confirmed.
+    pub read_mode: ReadMode,
     /// The ids of proposals of the member itself.
     pub own_ids: OwnIds,
 }
@@ -271,6 +280,8 @@ impl Replica {
             inbox: VecDeque::new(),
             proposals: Proposals::new(),
             reads: ReadRounds::default(),
+            lease: Lease::default(),
+            started_ms: None,
             transfers: Vec::new(),
             settling: Vec::new(),
             committed: VecDeque::new(),
@@ -312,7 +323,9 @@ impl Replica {
             Input::SegmentPrepared { segment } => self.log.on_prepared(segment, effects),
             Input::PagesCommitted => self.on_pages_committed(effects)?,
             Input::Message(message) | Input::SnapshotReceived(message) => {
-                self.consensus.step(consensus::Input::Message(message), &mut self.raft_effects);
+                if let Some(message) = self.filter_message(message, effects) {
+                    self.consensus.step(consensus::Input::Message(message), &mut self.raft_effects);
+                }
             }
             Input::SnapshotInstalled(file) => self.on_snapshot_installed(file)?,
             Input::PeerUnreachable { to } => {

@@ -13,6 +13,7 @@
 //!    late answer to one attempt is never counted for another (etcd #20418); every attempt of a round began after the round did.
 //! 2. Every round ends by exactly one answer within the request timeout.
 
+use ahash::HashMap;
 use smallvec::SmallVec;
 
 use super::CoreId;
@@ -33,6 +34,8 @@ struct Round {
 pub(super) struct ReadRounds {
     last_attempt: u64,
     rounds: Vec<Round>,
+    /// Proposals that stand for attempts, in mode `log`.
+    logged: HashMap<u64, u64>,
 }
 
 /// A round that has ended.
@@ -92,6 +95,37 @@ impl ReadRounds {
     pub fn on_dropped(&mut self, attempt: u64) {
         for round in &mut self.rounds {
             round.attempts.retain(|other| *other != attempt);
+        }
+    }
+
+    /// When the round of this attempt was asked for last.
+    pub fn asked_ms(&self, attempt: u64) -> Option<u64> {
+        let round = self.rounds.iter().find(|round| round.attempts.last() == Some(&attempt))?;
+        Some(round.asked_ms)
+    }
+
+    /// The proposal of this id stands for an attempt.
+    pub fn log(&mut self, id: u64, attempt: u64) {
+        self.logged.insert(id, attempt);
+    }
+
+    /// A proposal has ended; if it stood for an attempt, that is answered.
+    pub fn on_logged(&mut self, id: u64, is_applied: bool) -> bool {
+        let Some(attempt) = self.logged.remove(&id) else { return false };
+        match is_applied {
+            // Whoever sees this entry applied has a state that is new enough.
+            true => self.on_index(attempt, 0),
+            false => self.on_dropped(attempt),
+        }
+        true
+    }
+
+    /// Gives every round that was not asked for this index.
+    pub fn answer_unasked(&mut self, index: u64) {
+        for round in &mut self.rounds {
+            if round.attempts.is_empty() {
+                round.index.get_or_insert(index);
+            }
         }
     }
 

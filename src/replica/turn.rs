@@ -44,6 +44,7 @@ impl Replica {
     }
 
     pub(super) fn turn(&mut self, effects: &mut Effects) -> Result<(), Failure> {
+        self.confirm_by_mode();
         self.propose();
         self.ask_for_reads(effects);
         self.consensus.turn(&mut self.raft_effects);
@@ -176,7 +177,7 @@ impl Replica {
                 // The image is of a later commit of the page file, which follows every append before it.
                 consensus::Effect::SendSnapshot { after: _, message } => self.want_snapshot(message),
                 consensus::Effect::SnapshotIgnored { index } => effects.push(Effect::DiscardSnapshot { index }),
-                consensus::Effect::ReadReady { context, index } => self.reads.on_index(context, index),
+                consensus::Effect::ReadReady { context, index } => self.on_read_index(context, index),
                 // The attempt stays open, so that the next one follows after the retry time.
                 consensus::Effect::ReadDropped { reason: DropReason::TooMany, .. } => {}
                 consensus::Effect::ReadDropped { context, .. } => self.reads.on_dropped(context),

@@ -5,7 +5,7 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 use super::{bootstrap::Booted, listening::PeerDoors};
 use crate::{
     base::limits,
-    config::Config,
+    config::{Config, ReadMode},
     drive::Driver,
     os::{self, clock},
     peer::{self, Peers},
@@ -48,7 +48,8 @@ pub(super) async fn hasten_election(config: &Config, driver: &Rc<Driver>, servic
         driver.campaign();
         return;
     }
-    if !config.advance_ticks {
+    // With leases a member keeps still for a whole timeout after its start.
+    if !config.advance_ticks || config.read_mode == ReadMode::Lease {
         return;
     }
     let ticks = usize::try_from(config.election.as_millis() / config.heartbeat.as_millis().max(1)).unwrap_or(0);

@@ -37,7 +37,7 @@ use arc_swap::ArcSwap;
 
 use crate::{
     base::{limits, version},
-    config::Config,
+    config::{self, Config},
     drive::{self, CoreLink, Driver, End},
     meters::Meters,
     os::{
@@ -46,7 +46,7 @@ use crate::{
         probe, signal,
     },
     peer::Activity,
-    replica::{self, Identity, OwnIds, Replica, Stopwatch},
+    replica::{self, Identity, OwnIds, ReadMode, Replica, Stopwatch},
     server::{
         bootstrap::boot,
         cores::Layout,
@@ -150,6 +150,9 @@ async fn serve_on(
     });
     let clients = clients.await?;
     let end = driver.end().await;
+    if let End::Signal(signal) = end {
+        tracing::info!(signal = signal::name(signal), "received signal; shutting down");
+    }
     if clients.is_some() && matches!(end, End::Signal(_)) {
         hand_over(&own).await;
     }
@@ -258,6 +261,11 @@ fn replica_settings(config: &Config, identity: Identity, own_ids: OwnIds) -> rep
         catchup_entries: config.snapshot_catchup_entries,
         slow_apply_ns: u64::try_from(config.warning_apply.as_nanos()).unwrap_or(u64::MAX),
         own_ids,
+        read_mode: match config.read_mode {
+            config::ReadMode::Index => ReadMode::Index,
+            config::ReadMode::Lease => ReadMode::Lease,
+            config::ReadMode::Log => ReadMode::Log,
+        },
     }
 }
 

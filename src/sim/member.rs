@@ -32,7 +32,7 @@ use crate::{
     lease::Terms,
     pagefile::{Commit, MemoryImage, PageFile, PageWrite},
     proto::raftpb,
-    replica::{self, Effect, Effects, Identity, Input, Opening, OwnIds, Replica, Settings, Stopwatch},
+    replica::{self, Effect, Effects, Identity, Input, Opening, OwnIds, ReadMode, Replica, Settings, Stopwatch},
     wal::{self, Action, Metadata, ReplayError, Wal},
 };
 
@@ -48,6 +48,7 @@ pub struct Knobs {
     pub commit_changes_max: usize,
     pub compaction_batch: usize,
     pub pre_vote: bool,
+    pub read_mode: ReadMode,
 }
 
 /// A machine that may be running.
@@ -217,6 +218,7 @@ impl Member {
             compaction_pause_ms: 10,
             catchup_entries: self.knobs.catchup_entries,
             slow_apply_ns: u64::MAX,
+            read_mode: self.knobs.read_mode,
             own_ids: OwnIds { next: (self.id << 48) | (self.epoch << 32) | (1 << 31), step: 1 },
         }
     }

@@ -39,7 +39,7 @@ use crate::{
         mvccpb::KeyValue,
         raftpb,
     },
-    replica::{Answer, Chore, Effect, Effects, Input, Request, Timer},
+    replica::{Answer, Chore, Effect, Effects, Input, ReadMode, Request, Timer},
 };
 
 const KEYS: u64 = 8;
@@ -158,6 +158,7 @@ impl World {
             commit_changes_max: [1, 50, 10_000][random.random_range(0..3)],
             compaction_batch: [1, 10, 1000][random.random_range(0..3)],
             pre_vote: random.random_range(0..4) > 0,
+            read_mode: [ReadMode::Index, ReadMode::Lease, ReadMode::Log][random.random_range(0..3)],
         };
         let founders: Vec<u64> = (1..=size).collect();
         let members = founders.iter().map(|id| (*id, Member::new(*id, random.random(), knobs))).collect();

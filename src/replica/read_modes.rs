@@ -1,0 +1,162 @@
+//! How a linearizable read learns that this member's state is new enough (`--read-mode`).
+//!
+//! | mode | a batch of reads costs | holds as long as |
+//! |---|---|---|
+//! | index | one quorum round of the leader (Raft thesis, 6.4) | always |
+//! | lease | nothing while the leader's lease runs, else one quorum round, which renews it | clocks run at the same speed within a tenth, and every member is a ringd in this mode |
+//! | log | one entry of the log, as in etcd 3.0 | always |
+//!
+//! The lease. A quorum that answers a round has heard of the leader after the round began, and does not elect another one until an
+//! election timeout has passed, counted in its own ticks. So the leader is the only one for `(election - tick) * 9/10` after the
+//! beginning of the round: one tick, because a follower's first tick may come at once, and a tenth, because its clock may be
+//! faster. Three things end that promise early and are excluded:
+//!
+//! 1. A member forgets at its restart whom it has heard of. In this mode it takes no part in elections for an election timeout.
+//! 2. A transfer of leadership asks for votes in spite of the promise, and its message may be late. A term in which one was begun
+//!    has no lease any more.
+//! 3. A machine that sleeps stops the monotonic clock. Time is taken from the clock that goes on (`CLOCK_BOOTTIME`).
+
+use super::{Effect, Effects, Replica, expiry::own_entry, progress::EXPIRY, proposals::Proposed};
+use crate::{
+    apply::request::Kind,
+    proto::{
+        etcdserverpb::TxnRequest,
+        raftpb::{self, MessageType},
+    },
+};
+
+/// How linearizable reads are confirmed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReadMode {
+    #[default]
+    Index,
+    Lease,
+    Log,
+}
+
+/// The leader's lease.
+#[derive(Debug, Default)]
+pub(super) struct Lease {
+    until_ms: u64,
+    /// The term of the round that it comes from.
+    term: u64,
+    /// A term in which a transfer of leadership was begun.
+    spoiled_term: u64,
+}
+
+impl Lease {
+    /// A round that began at `asked_ms` was confirmed by a quorum.
+    pub fn renew(&mut self, term: u64, asked_ms: u64, length_ms: u64) {
+        if self.term != term {
+            (self.term, self.until_ms) = (term, 0);
+        }
+        self.until_ms = self.until_ms.max(asked_ms + length_ms);
+    }
+
+    pub fn spoil(&mut self, term: u64) {
+        self.spoiled_term = self.spoiled_term.max(term);
+    }
+
+    pub fn holds(&self, term: u64, now_ms: u64) -> bool {
+        term == self.term && term != self.spoiled_term && now_ms < self.until_ms
+    }
+}
+
+impl Replica {
+    /// Answers the rounds that wait, or asks for them through the log, where the mode has another way than a quorum round.
+    pub(super) fn confirm_by_mode(&mut self) {
+        match self.settings.read_mode {
+            _ if self.reads.is_empty() || self.leader == 0 => {}
+            ReadMode::Index => {}
+            ReadMode::Lease => {
+                if self.has_lease() {
+                    self.reads.answer_unasked(self.consensus.commit());
+                }
+            }
+            ReadMode::Log => {
+                for attempt in self.reads.take_due(self.now_ms).0 {
+                    let id = self.own_ids.take();
+                    // A transaction without operations changes nothing, and etcd members apply it, too.
+                    let entry = own_entry(id, Kind::Txn, &TxnRequest::default());
+                    self.reads.log(id, attempt);
+                    self.proposals.push(self.now_ms, EXPIRY, id, Proposed::Entry(entry));
+                }
+            }
+        }
+    }
+
+    /// A quorum has confirmed an attempt of this member.
+    pub(super) fn on_read_index(&mut self, attempt: u64, index: u64) {
+        if self.settings.read_mode == ReadMode::Lease
+            && self.consensus.is_leader()
+            && let Some(asked_ms) = self.reads.asked_ms(attempt)
+        {
+            let length_ms = self.settings.election_ms.saturating_sub(self.settings.tick_ms) * 9 / 10;
+            self.lease.renew(self.consensus.term(), asked_ms, length_ms);
+        }
+        self.reads.on_index(attempt, index);
+    }
+
+    fn has_lease(&mut self) -> bool {
+        if self.consensus.transferee().is_some() {
+            self.lease.spoil(self.consensus.term());
+        }
+        self.consensus.is_leader() && self.lease.holds(self.consensus.term(), self.now_ms)
+    }
+
+    /// What the mode makes of a message; a message that is left goes to consensus.
+    pub(super) fn filter_message(
+        &mut self,
+        message: raftpb::Message,
+        effects: &mut Effects,
+    ) -> Option<raftpb::Message> {
+        if self.settings.read_mode != ReadMode::Lease {
+            return Some(message);
+        }
+        match message.r#type() {
+            MessageType::MsgVote | MessageType::MsgPreVote if self.is_deaf() => None,
+            MessageType::MsgReadIndex if self.has_lease() => {
+                effects.push(Effect::Send(raftpb::Message {
+                    r#type: Some(MessageType::MsgReadIndexResp as i32),
+                    to: message.from,
+                    from: Some(self.settings.identity.member_id),
+                    term: Some(self.consensus.term()),
+                    index: Some(self.consensus.commit()),
+                    entries: message.entries,
+                    ..raftpb::Message::default()
+                }));
+                None
+            }
+            MessageType::MsgTransferLeader => {
+                self.lease.spoil(self.consensus.term());
+                Some(message)
+            }
+            _ => Some(message),
+        }
+    }
+
+    /// Whether this member may still be bound by a promise that it has forgotten.
+    fn is_deaf(&mut self) -> bool {
+        let started_ms = *self.started_ms.get_or_insert(self.now_ms);
+        self.now_ms.saturating_sub(started_ms) < self.settings.election_ms
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_ends_with_its_time_its_term_and_a_transfer() {
+        let mut lease = Lease::default();
+        assert!(!lease.holds(0, 0));
+        lease.renew(3, 100, 50);
+        assert!(lease.holds(3, 149) && !lease.holds(3, 150) && !lease.holds(4, 120));
+        lease.renew(3, 90, 50);
+        assert!(lease.holds(3, 149), "an older round shortens nothing");
+        lease.spoil(3);
+        assert!(!lease.holds(3, 120));
+        lease.renew(4, 110, 5);
+        assert!(lease.holds(4, 114) && !lease.holds(4, 115));
+    }
+}
