@@ -17,6 +17,7 @@
 //!   health        gRPC health beside etcd's                 auth       users and roles without authentication
 //!   members       the Cluster service of one member beside etcd's
 //!   cluster       three members, ringd and etcd in any mix, and what happens to them under load
+//!   cluster_services  what a service asks of other members: leases, hand-overs, learners, lost leaders
 //!   cluster_clients   our client library and ringctl on three members
 //!   fuzz          seeded programs against parsers
 //! ```
@@ -33,6 +34,7 @@ mod client_views;
 mod clients;
 mod cluster;
 mod cluster_clients;
+mod cluster_services;
 mod crash;
 mod damage;
 mod differential;
@@ -262,6 +264,13 @@ fn main() {
         with_reference_3_7("cluster::lost_disk_is_replaced", cluster::lost_disk_is_replaced),
         with_reference_3_7("cluster::lagging_member_gets_a_snapshot", cluster::lagging_member_gets_a_snapshot),
         with_reference_3_7("cluster::members_move_to_another_program", cluster::members_move_to_another_program),
+        with_reference_3_7(
+            "cluster_services::leases_are_kept_by_the_leader",
+            cluster_services::leases_are_kept_by_the_leader,
+        ),
+        test("cluster_services::leadership_is_handed_over", cluster_services::leadership_is_handed_over),
+        with_reference_3_7("cluster_services::learners_serve_little", cluster_services::learners_serve_little),
+        with_reference_3_7("cluster_services::lost_leader_ends_streams", cluster_services::lost_leader_ends_streams),
         with_reference_3_7(
             "cluster_clients::calls_go_around_lost_endpoints",
             cluster_clients::calls_go_around_lost_endpoints,
