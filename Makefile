@@ -4,11 +4,20 @@ reference := target/reference
 etcd_version := v3.7.1
 programs := $(addprefix $(reference)/,etcd etcdctl etcdutl bbolt)
 
-.PHONY: run test check lint bench perf conformance soak reference
+.PHONY: run cluster test check lint bench perf conformance soak reference
 
 # A durable single-member server on 127.0.0.1:2379.
 run:
 	cargo run --release --bin ringd -- --data-dir default.ringd
+
+# Three members on 127.0.0.1, client ports 2379, 22379 and 32379: the lines of the Procfile, until interrupted.
+cluster:
+	cargo build --release --bin ringd
+	@trap 'trap - INT TERM; kill 0; wait' INT TERM; \
+	grep -v '^#' Procfile | { while IFS= read -r line; do \
+		name=$${line%%:*}; command=$${line#*: }; \
+		{ sh -c "exec $$command" 2>&1 | sed -u "s/^/$$name | /"; } & \
+	done; wait; }
 
 # Tests beside the modules take their judges from these variables, and say so when one is missing.
 judges = $(foreach name,etcd etcdctl bbolt,$(if $(wildcard $(reference)/$(name)),\

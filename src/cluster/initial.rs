@@ -48,6 +48,15 @@ pub enum ClusterError {
     NoId,
 }
 
+/// Why a member cannot join, in etcd's words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JoinError {
+    #[error("member count is unequal")]
+    Count,
+    #[error("PeerURLs: no match found for existing member ({id:x}, [{urls}]), last resolver error (<nil>)")]
+    Unknown { id: u64, urls: String },
+}
+
 impl InitialCluster {
     /// From the values of the flags.
     pub fn parse(
@@ -61,11 +70,16 @@ impl InitialCluster {
         let by_name = members_by_name(cluster)?;
         let own = by_name.get(name).ok_or_else(|| ClusterError::NoLocal(quote(name.as_bytes())))?;
         must_be_the_same(name, own, &advertised, resolve)?;
-        let mut all: Vec<&String> = by_name.values().flatten().collect();
-        all.sort_unstable();
-        if all.windows(2).any(|pair| pair[0] == pair[1]) {
-            return Err(ClusterError::Duplicate(by_name_text(&by_name)));
-        }
+        must_be_distinct(&by_name)?;
+        Self::of(&by_name, name, token)
+    }
+
+    /// From the flags of a member that joins a running cluster. Its advertised URLs are those it was added with, so they are not
+    /// compared.
+    pub fn parse_running(name: &str, cluster: &str, token: &str) -> Result<Self, ClusterError> {
+        let by_name = members_by_name(cluster)?;
+        by_name.get(name).ok_or_else(|| ClusterError::NoLocal(quote(name.as_bytes())))?;
+        must_be_distinct(&by_name)?;
         Self::of(&by_name, name, token)
     }
 
@@ -79,6 +93,41 @@ impl InitialCluster {
     #[must_use]
     pub fn founders(&self) -> Vec<(u64, Bytes)> {
         self.members.iter().map(|member| (member.id, member.to_json().into())).collect()
+    }
+
+    /// The peer URLs of the other members, sorted.
+    #[must_use]
+    pub fn remote_urls(&self) -> Vec<&str> {
+        let others = self.members.iter().filter(|member| member.id != self.local_id);
+        let mut urls: Vec<&str> = others.flat_map(|member| &member.peer_urls).map(String::as_str).collect();
+        urls.sort_unstable();
+        urls
+    }
+
+    /// Takes ids from the members of the running cluster, found by their peer URLs; names need not match.
+    ///
+    /// # Errors
+    /// The two lists differ.
+    pub fn join(mut self, cluster_id: u64, running: &[Member], resolve: Resolve) -> Result<Self, JoinError> {
+        if running.len() != self.members.len() {
+            return Err(JoinError::Count);
+        }
+        let local = self.local_id;
+        for theirs in running {
+            let are_same = |urls: &[String]| {
+                sorted(urls) == sorted(&theirs.peer_urls)
+                    || resolved(urls, resolve) == resolved(&theirs.peer_urls, resolve)
+            };
+            let ours = self.members.iter_mut().find(|ours| are_same(&ours.peer_urls));
+            let ours = ours.ok_or_else(|| JoinError::Unknown { id: theirs.id, urls: theirs.peer_urls.join(" ") })?;
+            if ours.id == local {
+                self.local_id = theirs.id;
+            }
+            *ours = Member { name: std::mem::take(&mut ours.name), ..theirs.clone() };
+        }
+        self.cluster_id = cluster_id;
+        self.members.sort_unstable_by_key(|member| member.id);
+        Ok(self)
     }
 
     fn of(by_name: &BTreeMap<String, Vec<String>>, name: &str, token: &str) -> Result<Self, ClusterError> {
@@ -110,6 +159,21 @@ fn members_by_name(text: &str) -> Result<BTreeMap<String, Vec<String>>, ClusterE
         given.entry(name).or_default().push(url);
     }
     given.into_iter().map(|(name, of_name)| Ok((name.to_owned(), urls(&of_name)?))).collect()
+}
+
+fn must_be_distinct(by_name: &BTreeMap<String, Vec<String>>) -> Result<(), ClusterError> {
+    let mut all: Vec<&String> = by_name.values().flatten().collect();
+    all.sort_unstable();
+    match all.windows(2).any(|pair| pair[0] == pair[1]) {
+        true => Err(ClusterError::Duplicate(by_name_text(by_name))),
+        false => Ok(()),
+    }
+}
+
+fn sorted(urls: &[String]) -> Vec<&String> {
+    let mut sorted: Vec<&String> = urls.iter().collect();
+    sorted.sort_unstable();
+    sorted
 }
 
 fn by_name_text(by_name: &BTreeMap<String, Vec<String>>) -> String {

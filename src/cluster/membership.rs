@@ -120,6 +120,11 @@ impl Membership {
         Some(member)
     }
 
+    /// The ids of members that were removed; nobody gets one again.
+    pub fn removed(&self) -> impl Iterator<Item = u64> + '_ {
+        self.removed.iter().copied()
+    }
+
     /// Whether this id was removed from the cluster.
     #[must_use]
     pub fn is_removed(&self, id: u64) -> bool {

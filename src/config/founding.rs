@@ -17,28 +17,29 @@ pub struct Founding {
     pub(super) joins: bool,
 }
 
+/// How a member without a log begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FirstStart {
+    /// It founds a cluster together with these members.
+    Found(InitialCluster),
+    /// It joins a running cluster, of which these are the members. Their ids are asked for.
+    Join(InitialCluster),
+}
+
 impl Founding {
-    /// The cluster that a new member begins, of which it is the only one.
+    /// How the member begins.
     ///
     /// # Errors
-    /// The flags name another cluster, or contradict each other.
-    pub fn cluster(&self, name: &str, token: &str, advertised: &[String]) -> Result<InitialCluster, Refused> {
-        if self.joins {
-            let text = "--initial-cluster-state existing: this version of ringd runs one-member clusters only";
-            return Err(refuse(1, text));
-        }
+    /// The flags contradict each other.
+    pub fn first_start(&self, name: &str, token: &str, advertised: &[String]) -> Result<FirstStart, Refused> {
         let advertised = advertised.join(",");
         let cluster = match &self.cluster {
+            Some(text) if self.joins => InitialCluster::parse_running(name, text, token),
             Some(text) => InitialCluster::parse(name, text, token, &advertised, resolve),
             None if name.is_empty() => Err(ClusterError::NoLocal(quote(name.as_bytes()))),
             None => InitialCluster::single(name, token, &advertised),
         };
         let cluster = cluster.map_err(|mistake| refuse(1, mistake.to_string()))?;
-        if let Some(other) = cluster.members.iter().find(|member| member.id != cluster.local_id) {
-            let other = &other.name;
-            let text = format!("--initial-cluster names {other}: this version of ringd runs one-member clusters only");
-            return Err(refuse(1, text));
-        }
-        Ok(cluster)
+        Ok(if self.joins { FirstStart::Join(cluster) } else { FirstStart::Found(cluster) })
     }
 }

@@ -1,4 +1,4 @@
-//! Where is listened, and for what: `--listen-client-urls`, `--listen-client-http-urls`, `--listen-metrics-urls`.
+//! Where is listened, and for what: `--listen-client-urls`, `--listen-client-http-urls`, `--listen-metrics-urls`, `--listen-peer-urls`.
 //!
 //! | listener | serves |
 //! |---|---|
@@ -6,6 +6,7 @@
 //! | a client URL beside client HTTP URLs | gRPC |
 //! | a client HTTP URL | pages over HTTP/1 |
 //! | a metrics URL | `/metrics` and the health pages over HTTP/1 |
+//! | a peer URL | other members, over HTTP/1 |
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs},
@@ -30,6 +31,7 @@ pub enum Traffic {
     Grpc,
     Pages,
     Metrics,
+    Peers,
 }
 
 impl Traffic {
@@ -41,14 +43,14 @@ impl Traffic {
             Traffic::Grpc => "grpc",
             Traffic::Pages => "http",
             Traffic::Metrics => "metrics",
+            Traffic::Peers => "peer",
         }
     }
 }
 
 impl Values {
-    /// All listeners, each address once.
+    /// All listeners for clients, each address once.
     pub(super) fn listeners(&self) -> Result<Vec<Listen>, Refused> {
-        self.check_peer_listeners()?;
         let pages = self.listen_for("listen-client-http-urls", Traffic::Pages)?;
         let traffic = if pages.is_empty() { Traffic::GrpcAndPages } else { Traffic::Grpc };
         let mut listeners = self.listen_for("listen-client-urls", traffic)?;
@@ -76,15 +78,13 @@ impl Values {
         Ok(listeners)
     }
 
-    fn check_peer_listeners(&self) -> Result<(), Refused> {
+    /// All listeners for other members, each address once.
+    pub(super) fn peer_listeners(&self) -> Result<Vec<Listen>, Refused> {
         let name = "listen-peer-urls";
-        for url in self.urls(name)? {
-            if url.scheme.is_secure() {
-                return Err(refuse(1, format!("--{name} {url}: this version of ringd does not serve TLS")));
-            }
-            address(&url)?;
+        if let Some(url) = self.urls(name)?.iter().find(|url| url.scheme.is_secure()) {
+            return Err(refuse(1, format!("--{name} {url}: this version of ringd does not serve TLS")));
         }
-        Ok(())
+        self.listen_for(name, Traffic::Peers)
     }
 }
 

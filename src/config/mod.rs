@@ -36,7 +36,7 @@ use std::{path::PathBuf, time::Duration};
 
 use self::{command_line::Typed, values::Values};
 pub use self::{
-    founding::Founding,
+    founding::{FirstStart, Founding},
     gates::Gates,
     listening::{Listen, Traffic},
     notice::Notice,
@@ -51,11 +51,17 @@ pub struct Config {
     pub wal_dir: Option<PathBuf>,
     /// Where is listened, for what.
     pub listen: Vec<Listen>,
+    /// Where other members are served.
+    pub listen_peers: Vec<Listen>,
     pub advertise_client_urls: Vec<String>,
     pub advertise_peer_urls: Vec<String>,
     pub cluster_token: String,
     /// Of meaning at the first start only.
     pub founding: Founding,
+    /// Leave all other members behind at this start.
+    pub force_new_cluster: bool,
+    /// Stand for election soon after a start instead of after a whole timeout.
+    pub advance_ticks: bool,
     pub heartbeat: Duration,
     pub election: Duration,
     pub pre_vote: bool,
@@ -73,6 +79,15 @@ pub struct Config {
     /// When old revisions are compacted by themselves; `None`: never.
     pub retention: Option<Policy>,
     pub snapshot_catchup_entries: u64,
+    /// Whether changes of the members are refused that could lose the quorum.
+    pub strict_reconfiguration: bool,
+    pub learners_max: usize,
+    /// Between comparisons of the members' data; zero: never.
+    pub corrupt_check: Duration,
+    /// Between comparisons of the members' hashes of compactions.
+    pub compact_hash_check: Duration,
+    /// Between looks whether a downgrade is done; zero: never.
+    pub downgrade_check: Duration,
     pub warning_apply: Duration,
     pub warning_unary: Duration,
     pub watch_progress: Duration,

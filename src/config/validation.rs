@@ -24,12 +24,15 @@ impl Values {
         self.notices.extend(deprecated);
         Ok(Config {
             listen: self.listeners()?,
+            listen_peers: self.peer_listeners()?,
             advertise_client_urls: self.advertised("advertise-client-urls")?,
             advertise_peer_urls: self.advertised("initial-advertise-peer-urls")?,
             founding: Founding {
                 cluster: self.is_set("initial-cluster").then(|| self.text("initial-cluster").to_owned()),
                 joins: self.text("initial-cluster-state") == "existing",
             },
+            force_new_cluster: self.boolean("force-new-cluster")?,
+            advance_ticks: self.boolean("initial-election-tick-advance")?,
             name,
             data_dir,
             wal_dir: Some(self.text("wal-dir")).filter(|text| !text.is_empty()).map(PathBuf::from),
@@ -56,6 +59,11 @@ impl Values {
             ),
             retention: self.retention()?,
             snapshot_catchup_entries: self.number("snapshot-catchup-entries")?,
+            strict_reconfiguration: self.boolean("strict-reconfig-check")?,
+            learners_max: usize::try_from(self.number::<i64>("max-learners")?).unwrap_or(0),
+            corrupt_check: self.duration("corrupt-check-time")?,
+            compact_hash_check: self.duration("compact-hash-check-time")?,
+            downgrade_check: self.duration("downgrade-check-time")?,
             warning_apply: self.duration("warning-apply-duration")?,
             warning_unary: self.duration("warning-unary-request-duration")?,
             watch_progress,

@@ -6,20 +6,27 @@
 //! | `mod` | one per timer | its time | brings the timer to the replica |
 //! | `log_writes` | one per batch of the log | its write ends | brings what is durable to the replica |
 //! | `log_tasks` | keeper | a task on the log's files | prepares and retires segments, one after the other |
+//! | `page_file` | none | | opens, maps and locks the page file |
+//! | `installation` | one per received state | consensus takes it | gives it the page file's place |
+//! | `links` | none | | what crosses between the replica and the links to other members |
 //! | `page_commits` | committer | a commit of the page file | its steps: grow, pages, sync, meta, sync, cut |
 //! | `notes` | none | | lines for the log, counts for the metrics |
-//! | `auto_compaction`, `version_monitor` | one each | their interval | propose by themselves |
+//! | `auto_compaction`, `corruption`, `version_monitor` | some each | their interval | propose by themselves, on the leader |
 //! | `mailbox` | one per other core | an answer | carries answers to the services of another core |
 //!
 //! A failure of the disk or of the data ends the process (`stop::fatal`): nothing after it could be trusted.
 
 pub mod auto_compaction;
+pub mod corruption;
+pub mod installation;
+mod links;
 pub mod log_files;
 mod log_tasks;
 mod log_writes;
 pub mod mailbox;
 mod notes;
 mod page_commits;
+pub mod page_file;
 pub mod version_monitor;
 
 use std::{
@@ -29,17 +36,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::{log_tasks::LogTasks, mailbox::MailboxToCore, page_commits::PageTasks};
+use self::{
+    links::Links, log_tasks::LogTasks, mailbox::MailboxToCore, page_commits::PageTasks, page_file::OpenPageFile,
+};
 use crate::{
     base::limits,
     metrics::Sheet,
     mvcc::Change,
-    os::{
-        self, clock,
-        file::{FileError, PagedFile},
-        notify::Notify,
-        signal, stop,
-    },
+    os::{self, clock, file::FileError, notify::Notify, signal, stop},
     replica::{Answer, CoreId, Effect, Effects, Input, Replica, Request, SELF, Timer},
     services::{Admission, Gate, Services, Shared},
     watch::Batch,
@@ -60,12 +64,22 @@ pub struct Driver {
     files: LogFiles,
     log_tasks: LogTasks,
     pages: PageTasks,
+    links: Links,
     /// What the replica counts time from.
     started: Instant,
     /// The replica's turn has asked for another one.
     is_turn_due: Cell<bool>,
     is_stopping: Cell<bool>,
     stopped: Notify,
+    is_removed: Cell<bool>,
+}
+
+/// Why a member ends in good order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Signal(i32),
+    /// It is not in the cluster any more.
+    Removed,
 }
 
 /// How the driver reaches the services of a core.
@@ -76,7 +90,7 @@ pub enum CoreLink {
 
 impl Driver {
     #[must_use]
-    pub fn new(replica: Replica, files: LogFiles, pages: PagedFile, shared: Arc<Shared>) -> Rc<Self> {
+    pub fn new(replica: Replica, files: LogFiles, pages: OpenPageFile, shared: Arc<Shared>) -> Rc<Self> {
         Rc::new(Self {
             replica: RefCell::new(replica),
             effects: Cell::default(),
@@ -86,10 +100,12 @@ impl Driver {
             files,
             log_tasks: LogTasks::default(),
             pages: PageTasks::new(pages),
+            links: Links::default(),
             started: clock::now(),
             is_turn_due: Cell::new(false),
             is_stopping: Cell::new(false),
             stopped: Notify::default(),
+            is_removed: Cell::new(false),
         })
     }
 
@@ -110,6 +126,11 @@ impl Driver {
     /// Stands for election at once: for a member that is alone.
     pub fn campaign(self: &Rc<Self>) {
         self.step(Input::Campaign);
+    }
+
+    /// Counts so many ticks at once, so that the first election comes sooner.
+    pub fn advance(self: &Rc<Self>, ticks: usize) {
+        self.step(Input::Advance { ticks });
     }
 
     /// Takes a request from the services of a core or from the member itself.
@@ -158,7 +179,10 @@ impl Driver {
 
     fn carry_out(self: &Rc<Self>, effect: Effect) {
         match effect {
-            Effect::Publish(view) => self.shared.view.store(view),
+            Effect::Publish(view) => {
+                self.links.on_members(&view.membership);
+                self.shared.view.store(view);
+            }
             Effect::Announce(changes) => self.announce(changes),
             Effect::HistoryReplaced => self.replace_history(),
             Effect::Answer { core, answer } => self.deliver(core, answer),
@@ -171,13 +195,11 @@ impl Driver {
             Effect::Note(note) => notes::log(note, &self.shared, self.pages.path()),
             Effect::Count(count) => notes::count(count, &self.shared, &self.pages),
             Effect::Stopped => self.stopped.notify(),
-            Effect::Removed => stop::fatal("this member was removed from the cluster"),
-            Effect::Send(_)
-            | Effect::SendSnapshot { .. }
-            | Effect::InstallSnapshot { .. }
-            | Effect::DiscardSnapshot { .. } => {
-                unreachable!("the configuration refuses more than one member, so there is nobody to talk to")
-            }
+            Effect::Removed => self.on_removed(),
+            Effect::Send(message) => self.links.send(message),
+            Effect::SendSnapshot { message, image } => self.links.send_snapshot(message, image),
+            Effect::InstallSnapshot { index } => self.install_snapshot(index),
+            Effect::DiscardSnapshot { index } => self.discard_snapshot(index),
         }
     }
 
@@ -233,11 +255,21 @@ impl Driver {
         &self.shared.meters.engine.sheet
     }
 
-    /// Waits for SIGTERM or SIGINT.
-    pub async fn stop_signal(&self) -> i32 {
+    fn on_removed(&self) {
+        if !self.is_removed.replace(true) {
+            tracing::warn!("server error: the member has been permanently removed from the cluster");
+            tracing::warn!("data-dir used by this member must be removed");
+        }
+    }
+
+    /// Waits until the member has to end: SIGTERM, SIGINT, or its removal.
+    pub async fn end(&self) -> End {
         loop {
             if let Some(signal) = signal::received() {
-                return signal;
+                return End::Signal(signal);
+            }
+            if self.is_removed.get() {
+                return End::Removed;
             }
             os::sleep(Duration::from_millis(limits::SIGNAL_POLL_MS)).await;
         }

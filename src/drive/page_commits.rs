@@ -3,27 +3,25 @@
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
-    path::Path,
+    path::{Path, PathBuf},
     rc::Rc,
     time::Duration,
 };
 
-use super::{Driver, or_stop, wait_for_room};
+use super::{Driver, or_stop, page_file::OpenPageFile, wait_for_room};
 use crate::{
     base::limits,
     metrics::Name,
-    os::{
-        self, clock,
-        file::{FileError, PagedFile},
-        notify::Notify,
-    },
+    os::{self, clock, file::FileError, notify::Notify},
     pagefile::Commit,
     replica::Input,
 };
 
 /// The page file, and the work on it.
 pub(super) struct PageTasks {
-    file: PagedFile,
+    file: RefCell<Rc<OpenPageFile>>,
+    /// It stays the same when a received state takes the file's place.
+    path: PathBuf,
     waiting: RefCell<VecDeque<PageTask>>,
     wake: Notify,
     /// How long the commit handed out last took to build.
@@ -38,9 +36,10 @@ enum PageTask {
 }
 
 impl PageTasks {
-    pub fn new(file: PagedFile) -> Self {
+    pub fn new(file: OpenPageFile) -> Self {
         Self {
-            file,
+            path: file.file.path().to_owned(),
+            file: RefCell::new(Rc::new(file)),
             waiting: RefCell::default(),
             wake: Notify::default(),
             built: Cell::default(),
@@ -49,7 +48,16 @@ impl PageTasks {
     }
 
     pub fn path(&self) -> &Path {
-        self.file.path()
+        &self.path
+    }
+
+    pub fn file(&self) -> Rc<OpenPageFile> {
+        Rc::clone(&self.file.borrow())
+    }
+
+    /// Commits go to this file from now on.
+    pub fn replace(&self, file: OpenPageFile) {
+        *self.file.borrow_mut() = Rc::new(file);
     }
 
     pub fn push_commit(&self, commit: Commit) {
@@ -90,7 +98,7 @@ impl Driver {
                         self.step(Input::PagesCommitted);
                     }
                     PageTask::Cut { length } => {
-                        or_stop(self.pages.file.cut(length, limits::PAGE_FILE_CUT_BYTES).await);
+                        or_stop(self.pages.file().file.cut(length, limits::PAGE_FILE_CUT_BYTES).await);
                     }
                 }
             }
@@ -99,24 +107,26 @@ impl Driver {
 
     async fn write_commit(&self, commit: Commit) -> Result<(), FileError> {
         let pages = &self.pages;
+        let page_file = pages.file();
+        let file = &page_file.file;
         if let Some(length) = commit.grow_to {
-            while let Err(error) = pages.file.grow(length).await {
+            while let Err(error) = file.grow(length).await {
                 pages.lacks_room.set(error.is_full());
                 self.shared.health.set_database_lacks_room(error.is_full());
                 wait_for_room(error).await?;
             }
             pages.lacks_room.set(false);
             self.shared.health.set_database_lacks_room(false);
-            pages.file.sync().await?;
+            file.sync().await?;
         }
         for write in commit.pages {
             let (offset, bytes) = write.into_parts();
-            pages.file.write(bytes, offset).await?;
+            file.write(bytes, offset).await?;
         }
-        pages.file.sync().await?;
+        file.sync().await?;
         let (offset, bytes) = commit.meta.into_parts();
-        pages.file.write(bytes, offset).await?;
-        pages.file.sync().await
+        file.write(bytes, offset).await?;
+        file.sync().await
     }
 
     /// Building pages is etcd's spill; merging small ones (its rebalance) is part of it here and not measured apart.

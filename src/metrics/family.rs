@@ -70,7 +70,7 @@ const fn doubling(start: f64, count: usize) -> Kind {
     Kind::Histogram(Buckets::Doubling { start, count })
 }
 
-/// A table and the names of its rows; apart they could drift.
+/// A table and the names of its rows, so that they cannot differ.
 macro_rules! families {
     ($($id:ident, $name:literal, $kind:expr, $labels:expr, $help:literal;)*) => {
         /// The families by name.
@@ -131,9 +131,25 @@ families! {
     MvccPutTotal, "etcd_mvcc_put_total", COUNTER, [], "Total number of puts seen by this member.";
     MvccRangeTotal, "etcd_mvcc_range_total", COUNTER, [], "Total number of ranges seen by this member.";
     MvccTxnTotal, "etcd_mvcc_txn_total", COUNTER, [], "Total number of txns seen by this member.";
+    NetworkActivePeers, "etcd_network_active_peers", GAUGE, ["Local", "Remote"], "The current number of active peer connections.";
     NetworkClientGrpcReceivedBytesTotal, "etcd_network_client_grpc_received_bytes_total", COUNTER, [], "The total number of bytes received from grpc clients.";
     NetworkClientGrpcSentBytesTotal, "etcd_network_client_grpc_sent_bytes_total", COUNTER, [], "The total number of bytes sent to grpc clients.";
+    NetworkDisconnectedPeersTotal, "etcd_network_disconnected_peers_total", COUNTER, ["Local", "Remote"], "The total number of disconnected peers.";
+    NetworkKnownPeers, "etcd_network_known_peers", GAUGE, ["Local", "Remote"], "The current number of known peers.";
+    NetworkPeerReceivedBytesTotal, "etcd_network_peer_received_bytes_total", COUNTER, ["From"], "The total number of bytes received from peers.";
+    NetworkPeerReceivedFailuresTotal, "etcd_network_peer_received_failures_total", COUNTER, ["From"], "The total number of receive failures from peers.";
+    NetworkPeerRoundTripTimeSeconds, "etcd_network_peer_round_trip_time_seconds", doubling(0.0001, 16), ["To"], "Round-Trip-Time histogram between peers";
+    NetworkPeerSentBytesTotal, "etcd_network_peer_sent_bytes_total", COUNTER, ["To"], "The total number of bytes sent to peers.";
+    NetworkPeerSentFailuresTotal, "etcd_network_peer_sent_failures_total", COUNTER, ["To"], "The total number of send failures from peers.";
     NetworkServerStreamFailuresTotal, "etcd_network_server_stream_failures_total", COUNTER, ["API", "Type"], "The total number of stream failures from the local server.";
+    NetworkSnapshotReceiveFailures, "etcd_network_snapshot_receive_failures", COUNTER, ["From"], "Total number of snapshot receive failures";
+    NetworkSnapshotReceiveInflightsTotal, "etcd_network_snapshot_receive_inflights_total", GAUGE, ["From"], "Total number of inflight snapshot receives";
+    NetworkSnapshotReceiveSuccess, "etcd_network_snapshot_receive_success", COUNTER, ["From"], "Total number of successful snapshot receives";
+    NetworkSnapshotReceiveTotalDurationSeconds, "etcd_network_snapshot_receive_total_duration_seconds", doubling(0.1, 10), ["From"], "Total latency distributions of v3 snapshot receives";
+    NetworkSnapshotSendFailures, "etcd_network_snapshot_send_failures", COUNTER, ["To"], "Total number of snapshot send failures";
+    NetworkSnapshotSendInflightsTotal, "etcd_network_snapshot_send_inflights_total", GAUGE, ["To"], "Total number of inflight snapshot sends";
+    NetworkSnapshotSendSuccess, "etcd_network_snapshot_send_success", COUNTER, ["To"], "Total number of successful snapshot sends";
+    NetworkSnapshotSendTotalDurationSeconds, "etcd_network_snapshot_send_total_duration_seconds", doubling(0.1, 10), ["To"], "Total latency distributions of v3 snapshot sends";
     ServerApplyDurationSeconds, "etcd_server_apply_duration_seconds", doubling(0.0001, 20), ["op", "success", "version"], "The latency distributions of v2 apply called by backend.";
     ServerClientRequestsTotal, "etcd_server_client_requests_total", COUNTER, ["client_api_version", "type"], "The total number of client requests per client version.";
     ServerFeatureEnabled, "etcd_server_feature_enabled", GAUGE, ["name", "stage"], "Whether or not a feature is enabled. 1 is enabled, 0 is not.";

@@ -15,27 +15,34 @@ use std::{
     time::Duration,
 };
 
+use super::{
+    datadir::{DataDir, DataDirError},
+    joining, lone_start,
+};
 use crate::{
     apply::state::Restored,
     base::{
         limits,
         log_entry::{ConfState, EntryKind, LogEntry},
     },
-    config::Config,
+    cluster::membership::Member as ClusterMember,
+    config::{Config, FirstStart},
     consensus::{self, LogLevel, StartError},
-    drive::log_files::{self, LogFiles},
+    drive::{
+        installation,
+        log_files::{self, LogFiles},
+        page_file::{OpenPageFile, PageFileError},
+    },
     lease::Terms,
     os::{
         self,
-        file::{self, FileError, PagedFile, WalMode, sync_directory},
-        lock::{LockError, PathLock},
-        mapping::Mapping,
+        file::{self, FileError, WalMode, sync_directory},
+        lock::LockError,
         probe, random,
     },
-    pagefile::{OpenError, PageFile},
+    pagefile::PageFile,
     proto::raftpb,
     replica::{self, Identity, Opening, OpeningError},
-    server::datadir::{DataDir, DataDirError},
     wal::{self, Action, IssuedBatch, Metadata, Replay, ReplayError, Wal},
 };
 
@@ -50,10 +57,10 @@ pub enum BootError {
     Lock(#[from] LockError),
     #[error(transparent)]
     File(#[from] FileError),
+    #[error(transparent)]
+    PageFile(#[from] PageFileError),
     #[error("cannot {operation} {path}: {source}")]
     Io { operation: &'static str, path: PathBuf, source: io::Error },
-    #[error("database file ({path}) of the backend: {source}")]
-    Open { path: PathBuf, source: OpenError },
     #[error("database file ({path}) of the backend is missing")]
     DatabaseMissing { path: PathBuf },
     #[error(
@@ -72,25 +79,39 @@ pub enum BootError {
     Raft(#[from] StartError),
     #[error("{0}")]
     Founding(String),
+    #[error(transparent)]
+    NotWelcome(#[from] joining::NotWelcome),
 }
 
 /// A member that is ready to be driven.
 pub struct Booted {
-    pub initial: replica::Initial,
+    /// Taken by the replica.
+    pub initial: Option<replica::Initial>,
     pub identity: Identity,
-    pub files: LogFiles,
-    pub pages: PagedFile,
+    /// Taken by the driver.
+    pub disk: Option<(LogFiles, OpenPageFile)>,
     /// Whether this is the first start.
     pub is_new: bool,
+    /// It is the only voter.
+    pub is_alone: bool,
+    /// Members of the cluster that it joins; the log tells of them only later.
+    pub remotes: Vec<ClusterMember>,
+    /// Where received states are kept.
+    pub snap: PathBuf,
     /// Held as long as the member runs.
-    pub locks: (DataDir, PathLock),
+    pub lock: DataDir,
 }
 
 /// The page file's side of a member.
 struct Database {
     opening: Opening,
-    pages: PagedFile,
-    lock: PathLock,
+    page_file: OpenPageFile,
+}
+
+/// A log that was read.
+struct Replayed {
+    recovered: wal::Recovered,
+    files: LogFiles,
 }
 
 /// The log's side of a member.
@@ -121,25 +142,63 @@ pub async fn boot(config: &Config) -> Result<Booted, BootError> {
         return Err(BootError::DatabaseWithoutLog { path: dir.database() });
     }
     let files = LogFiles::new(dir.wal(), wal_mode(config));
-    let mut is_new = !has_log;
-    let log = match has_log {
-        true => match replay(config, &found, files, database.opening.state()).await {
+    if has_log {
+        match replay(config, &found, files, database.opening.state()).await {
             // A first start that ended before its log had anything.
             Err(BootError::Replay(ReplayError::Empty)) if database.opening.state().index == 0 => {
-                is_new = true;
                 log_files::clear(dir.wal())?;
-                found_log(config, LogFiles::new(dir.wal(), wal_mode(config))).await?
             }
-            outcome => outcome?,
-        },
-        false => found_log(config, files).await?,
-    };
-    assemble(config, dir, database, log, is_new)
+            replayed => return resume(config, dir, database, replayed?).await,
+        }
+    }
+    let (log, remotes) = found_log(config, LogFiles::new(dir.wal(), wal_mode(config))).await?;
+    let start = Start { is_new: true, remotes, ..Start::default() };
+    assemble(config, dir, database, log, start).await
 }
 
-fn assemble(config: &Config, dir: DataDir, database: Database, log: Log, is_new: bool) -> Result<Booted, BootError> {
+/// How a member begins this time.
+#[derive(Default)]
+struct Start {
+    is_new: bool,
+    remotes: Vec<ClusterMember>,
+}
+
+/// Continues with a replayed log: the state that was being installed takes its place first.
+async fn resume(
+    config: &Config,
+    dir: DataDir,
+    mut database: Database,
+    replayed: Replayed,
+) -> Result<Booted, BootError> {
+    let marker = replayed.recovered.contents.snapshot.as_ref();
+    if let Some(index) = replica::pending_installation(marker, database.opening.state().index) {
+        tracing::info!(snapshot_index = index, "installing the database that was received before the last stop");
+        drop(database);
+        installation::rename(dir.snap(), index)?;
+        database = open_database(&dir, config.fsync).await?;
+    }
+    let log = continued(config, replayed, database.opening.state()).await?;
+    assemble(config, dir, database, log, Start::default()).await
+}
+
+async fn assemble(
+    config: &Config,
+    dir: DataDir,
+    mut database: Database,
+    log: Log,
+    start: Start,
+) -> Result<Booted, BootError> {
     let Metadata { cluster_id, member_id } = log.metadata;
-    let identity = Identity { cluster_id, member_id, terms: lease_terms(config), quota_bytes: config.quota_bytes };
+    let identity = Identity {
+        cluster_id,
+        member_id,
+        terms: lease_terms(config),
+        quota_bytes: config.quota_bytes,
+        learners_max: config.learners_max,
+    };
+    while !database.opening.step()? {
+        os::yield_now().await;
+    }
     let opened = database.opening.finish(&identity)?;
     if opened.dangling > 0 {
         tracing::error!(keys = opened.dangling, "failed to attach keys to their leases: no such leases");
@@ -153,8 +212,18 @@ fn assemble(config: &Config, dir: DataDir, database: Database, log: Log, is_new:
         seed: random::number(),
         log: raft_log,
     };
+    let voters = log.initial.conf_state.voters.clone();
     let initial = replica::Initial::new(opened.applier, log.wal, log.actions, log.initial, &settings)?;
-    Ok(Booted { initial, identity, files: log.files, pages: database.pages, is_new, locks: (dir, database.lock) })
+    Ok(Booted {
+        initial: Some(initial),
+        identity,
+        disk: Some((log.files, database.page_file)),
+        is_new: start.is_new,
+        is_alone: voters == [member_id],
+        remotes: start.remotes,
+        snap: dir.snap().to_owned(),
+        lock: dir,
+    })
 }
 
 /// The bound on anything that waits for consensus: etcd's, for a disk and two elections.
@@ -203,29 +272,29 @@ fn prepare_database(dir: &DataDir, has_log: bool) -> Result<(), BootError> {
 }
 
 async fn open_database(dir: &DataDir, sync: bool) -> Result<Database, BootError> {
-    let path = dir.database();
-    let lock = PathLock::acquire(&path)?;
-    let pages = PagedFile::open(&path, sync).await?;
-    let failed = |source| BootError::Io { operation: "map", path: path.clone(), source };
-    let length = fs::metadata(&path).map_err(failed)?.len();
-    let mapping = Mapping::reserve(&path, limits::PAGE_FILE_RESERVE_BYTES).map_err(failed)?;
-    mapping.will_need(usize::try_from(length).unwrap_or(usize::MAX));
-    let opened = PageFile::open(mapping.page_map(), length);
-    let file = opened.map_err(|source| BootError::Open { path: path.clone(), source })?;
-    let mut opening = Opening::new(file)?;
-    while !opening.step()? {
-        os::yield_now().await;
-    }
-    Ok(Database { opening, pages, lock })
+    let (page_file, file) = OpenPageFile::open(&dir.database(), sync).await?;
+    let opening = Opening::new(file)?;
+    Ok(Database { opening, page_file })
 }
 
-/// A new log: its first segment, and the conf changes that make the initial members.
-async fn found_log(config: &Config, files: LogFiles) -> Result<Log, BootError> {
-    let founding = config.founding.cluster(&config.name, &config.cluster_token, &config.advertise_peer_urls);
-    let cluster = founding.map_err(|refused| BootError::Founding(refused.text))?;
+/// A new log: its first segment, and for a founder the conf changes that make the first members. Who joins a cluster begins with
+/// nothing, and knows its members from them.
+async fn found_log(config: &Config, files: LogFiles) -> Result<(Log, Vec<ClusterMember>), BootError> {
+    let first = config.founding.first_start(&config.name, &config.cluster_token, &config.advertise_peer_urls);
+    let (cluster, initial, remotes) = match first.map_err(|refused| BootError::Founding(refused.text))? {
+        FirstStart::Found(cluster) => {
+            joining::check_not_bootstrapped(&cluster).await?;
+            // Client URLs are published later, through the log.
+            let initial = consensus::Initial::of_new_cluster(cluster.founders());
+            (cluster, initial, Vec::new())
+        }
+        FirstStart::Join(cluster) => {
+            let cluster = joining::join(cluster, request_timeout(config)).await?;
+            let remotes = cluster.members.clone();
+            (cluster, consensus::Initial::default(), remotes)
+        }
+    };
     let metadata = Metadata { cluster_id: cluster.cluster_id, member_id: cluster.local_id };
-    // Client URLs are published later, through the log.
-    let initial = consensus::Initial::of_new_cluster(cluster.founders());
     let (mut wal, actions) = Wal::create(wal::Config::new(salt()), metadata);
     for action in &actions {
         if let Some(segment) = files.carry_out(action).await? {
@@ -234,7 +303,7 @@ async fn found_log(config: &Config, files: LogFiles) -> Result<Log, BootError> {
     }
     let append = wal.append(Some(initial.hard_state), &initial.entries)?;
     write_all(&files, &mut wal, append.writes).await?;
-    Ok(Log { wal, files, actions: append.actions, metadata, initial })
+    Ok((Log { wal, files, actions: append.actions, metadata, initial }, remotes))
 }
 
 async fn write_all(files: &LogFiles, wal: &mut Wal, batches: Vec<IssuedBatch>) -> Result<(), BootError> {
@@ -245,13 +314,13 @@ async fn write_all(files: &LogFiles, wal: &mut Wal, batches: Vec<IssuedBatch>) -
     Ok(())
 }
 
-/// Reads the log, from as far before the page file's state as followers may lag, and repairs a torn end.
+/// Reads the log, from as far before the page file's state as followers may lag.
 async fn replay(
     config: &Config,
     found: &log_files::Found,
     files: LogFiles,
     state: &Restored,
-) -> Result<Log, BootError> {
+) -> Result<Replayed, BootError> {
     sync_directory(files.directory())?;
     let keep_after = state.index.saturating_sub(config.snapshot_catchup_entries.saturating_add(1));
     let mut replay = Replay::new(found.segments.clone(), keep_after)?;
@@ -261,8 +330,7 @@ async fn replay(
         os::yield_now().await;
     }
     let recovered = replay.finish(wal::Config::new(salt()), &found.spares)?;
-    let contents = recovered.contents;
-    if let Some(cut) = contents.cut {
+    if let Some(cut) = recovered.contents.cut {
         tracing::warn!(
             segment = cut.segment.file_name(),
             offset = cut.offset,
@@ -276,11 +344,18 @@ async fn replay(
     for segment in &recovered.repair.sync {
         files.sync(*segment).await?;
     }
+    Ok(Replayed { recovered, files })
+}
+
+/// Repairs the log's torn end, and continues from the page file's state.
+async fn continued(config: &Config, replayed: Replayed, state: &Restored) -> Result<Log, BootError> {
+    let Replayed { recovered, files } = replayed;
+    let contents = recovered.contents;
     if contents.last_index < state.index {
         return Err(BootError::LogBehindDatabase { last: contents.last_index, applied: state.index });
     }
     let conf_state = state.conf_state.clone().unwrap_or_else(|| founders(&contents.entries));
-    let initial = consensus::Initial::continuing(
+    let mut initial = consensus::Initial::continuing(
         contents.hard_state,
         conf_state,
         (state.index, state.term),
@@ -291,7 +366,23 @@ async fn replay(
     for write in std::mem::take(&mut repair.writes) {
         files.write(write).await?;
     }
-    let (wal, actions) = repair.done();
+    let (mut wal, mut actions) = repair.done();
+    if config.force_new_cluster {
+        let Metadata { cluster_id, member_id } = contents.metadata;
+        let fallback =
+            ClusterMember { id: member_id, peer_urls: config.advertise_peer_urls.clone(), ..ClusterMember::default() };
+        let local = state.membership(cluster_id, member_id).member(member_id).cloned().unwrap_or(fallback);
+        let forced = lone_start::force(&mut initial, &local);
+        let append = wal.append(Some(forced.hard_state), &forced.entries)?;
+        write_all(&files, &mut wal, append.writes).await?;
+        actions.extend(append.actions);
+        tracing::info!(
+            cluster_id = format!("{cluster_id:x}"),
+            local_member_id = format!("{member_id:x}"),
+            commit_index = forced.hard_state.commit,
+            "forcing restart member"
+        );
+    }
     Ok(Log { wal, files, actions, metadata: contents.metadata, initial })
 }
 

@@ -57,16 +57,22 @@ impl Layout {
         Ok(Self { engine: *engine, engine_serves: cpus.len() < DEDICATED_FROM, fronts: fronts.to_vec() })
     }
 
-    /// How many fronts there are.
+    /// How many cores have services. The replica's is one of them, because the member itself asks and other members do.
     #[must_use]
-    pub fn front_count(&self) -> usize {
+    pub fn core_count(&self) -> usize {
+        self.fronts.len() + 1
+    }
+
+    /// How many of them serve clients.
+    #[must_use]
+    pub fn serving_count(&self) -> usize {
         self.fronts.len() + usize::from(self.engine_serves)
     }
 
-    /// How many share the ids of proposals: the fronts, and behind them the one that revokes leases.
+    /// How many share the ids of proposals: the cores, and after them the replica itself.
     #[must_use]
     pub fn proposers(&self) -> u64 {
-        self.front_count() as u64 + 1
+        self.core_count() as u64 + 1
     }
 }
 
@@ -81,7 +87,7 @@ mod tests {
         let split = Layout::of(&Cores::Auto, &[0, 1, 2, 3]).expect("a layout");
         assert_eq!(split, Layout { engine: 0, engine_serves: false, fronts: vec![1, 2, 3] });
         let two = Layout::of(&Cores::Count(2), &[0, 1]).expect("a layout");
-        assert_eq!((two.front_count(), two.engine), (2, 0));
+        assert_eq!((two.serving_count(), two.engine), (2, 0));
         assert!(Layout::of(&Cores::List(vec![9]), &[0, 1]).is_err());
     }
 }

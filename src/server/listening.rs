@@ -7,10 +7,11 @@ use crate::{
     frontend::{self, Front},
     os::{
         self,
-        net::{self, Address, BoundSocket, Listener, SocketFile},
+        net::{self, Address, Bound, BoundSocket, Listener, SocketFile},
     },
+    peer::Peers,
     services::{ServiceHandler, Services},
-    web::{Pages, Web},
+    web::{Pages, PeerPages, Web},
 };
 
 /// An address cannot be taken.
@@ -52,11 +53,10 @@ impl Doors {
         let mut of_fronts: Vec<OfFront> = (0..fronts).map(|_| OfFront(Vec::new())).collect();
         let (mut addresses, mut files) = (Vec::new(), Vec::new());
         for Listen { address, traffic, .. } in listen {
-            let network = if matches!(address, Address::Unix(_)) { "unix" } else { "tcp" };
-            let failed = |source| BindError { network, address: address.clone(), source };
-            let bound = net::bind(address, fronts).map_err(failed)?;
-            if let Some(first) = bound.sockets.first() {
-                addresses.push((first.local_address().map_err(failed)?, *traffic));
+            let bound = bind(address, fronts)?;
+            // The port is another one than given when 0 was given.
+            if let Some(Ok(address)) = bound.sockets.first().map(BoundSocket::local_address) {
+                addresses.push((address, *traffic));
             }
             files.extend(bound.file);
             for (front, socket) in of_fronts.iter_mut().zip(bound.sockets) {
@@ -81,6 +81,41 @@ impl Doors {
     }
 }
 
+/// Every address on which other members are served, all by the replica's core.
+pub struct PeerDoors {
+    sockets: Vec<BoundSocket>,
+    _files: Vec<SocketFile>,
+}
+
+impl PeerDoors {
+    /// Takes all addresses.
+    ///
+    /// # Errors
+    /// One cannot be taken.
+    pub fn open(listen: &[Listen]) -> Result<Self, BindError> {
+        let (mut sockets, mut files) = (Vec::new(), Vec::new());
+        for Listen { address, url, .. } in listen {
+            let bound = bind(address, 1)?;
+            tracing::info!(address = url, "listening for peers");
+            sockets.extend(bound.sockets);
+            files.extend(bound.file);
+        }
+        Ok(Self { sockets, _files: files })
+    }
+
+    /// Serves other members on this core.
+    pub fn serve(self, peers: &Rc<Peers>, pages: &Rc<PeerPages>) {
+        for socket in self.sockets {
+            peers.serve(Listener::new(socket), Rc::clone(pages));
+        }
+    }
+}
+
+fn bind(address: &Address, count: usize) -> Result<Bound, BindError> {
+    let network = if matches!(address, Address::Unix(_)) { "unix" } else { "tcp" };
+    net::bind(address, count).map_err(|source| BindError { network, address: address.clone(), source })
+}
+
 impl OfFront {
     /// Serves on this core until the front stops.
     pub fn serve(self, served: &Rc<Front<ServiceHandler>>, services: &Rc<Services>) {
@@ -92,6 +127,7 @@ impl OfFront {
                 Traffic::Grpc => frontend::Traffic::Grpc,
                 Traffic::Pages => frontend::Traffic::Pages(Rc::clone(&all)),
                 Traffic::Metrics => frontend::Traffic::Pages(Rc::clone(&health)),
+                Traffic::Peers => unreachable!("these are served apart"),
             };
             os::spawn_local(Rc::clone(served).run(Listener::new(socket), traffic));
         }

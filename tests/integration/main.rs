@@ -15,6 +15,7 @@
 //!   listening     sockets in the file system, and listeners for one kind of traffic
 //!   metrics       /metrics beside etcd's                    pages      the other pages beside etcd's
 //!   health        gRPC health beside etcd's                 auth       users and roles without authentication
+//!   members       the Cluster service of one member beside etcd's
 //!   cluster       three members, ringd and etcd in any mix, and what happens to them under load
 //!   cluster_clients   our client library and ringctl on three members
 //!   soak          random faults on such clusters, for as long as one wants
@@ -48,6 +49,7 @@ mod lock;
 mod maintenance;
 mod maintenance_crash;
 mod maintenance_disks;
+mod members;
 mod metrics;
 mod pages;
 mod ringctl;
@@ -107,6 +109,8 @@ fn main() {
         with_mounts("disks::full_log_disk", disks::full_log_disk),
         with_mounts("disks::in_memory", disks::in_memory),
         with_mounts("disks::read_only", disks::read_only),
+        with_reference_3_7("members::requests_agree", members::requests_agree),
+        with_reference_3_7("members::limits_agree", members::limits_agree),
         test("fuzz::raft_requests", fuzz::raft_requests),
         test("fuzz::command_lines", fuzz::command_lines),
         with_reference("differential::kv_traffic_agrees", differential::kv_traffic_agrees),

@@ -1,0 +1,80 @@
+//! What crosses between the replica and the links to the other members.
+
+use std::{
+    cell::{OnceCell, RefCell},
+    collections::BTreeMap,
+    rc::Rc,
+    sync::Arc,
+};
+
+use super::Driver;
+use crate::{
+    cluster::membership::Membership,
+    pagefile::ReadTxn,
+    peer::{Event, Peers},
+    proto::raftpb,
+    replica::Input,
+};
+
+/// The links, once the driver has them.
+#[derive(Default)]
+pub(super) struct Links {
+    peers: OnceCell<Rc<Peers>>,
+    /// Members that a joining member was told of. The log it receives names them only in time, so they stay until it removes them.
+    remotes: RefCell<BTreeMap<u64, Vec<String>>>,
+    /// The membership that the links were last told of.
+    known: RefCell<Option<Arc<Membership>>>,
+}
+
+impl Links {
+    /// A message that cannot leave is lost, as on any network.
+    pub fn send(&self, message: raftpb::Message) {
+        if let Some(peers) = self.peers.get() {
+            peers.send(message);
+        }
+    }
+
+    pub fn send_snapshot(&self, message: raftpb::Message, image: ReadTxn) {
+        if let Some(peers) = self.peers.get() {
+            peers.send_snapshot(message, image);
+        }
+    }
+
+    /// Tells the links who the members are, if that has changed.
+    pub fn on_members(&self, membership: &Arc<Membership>) {
+        if self.known.borrow().as_ref().is_some_and(|known| Arc::ptr_eq(known, membership)) {
+            return;
+        }
+        *self.known.borrow_mut() = Some(Arc::clone(membership));
+        let mut remotes = self.remotes.borrow_mut();
+        remotes.retain(|id, _| membership.member(*id).is_none() && !membership.is_removed(*id));
+        let mut members = remotes.clone();
+        members.extend(membership.members().map(|member| (member.id, member.peer_urls.clone())));
+        members.remove(&membership.local_id);
+        let members: Vec<(u64, Vec<String>)> = members.into_iter().collect();
+        let removed: Vec<u64> = membership.removed().collect();
+        if let Some(peers) = self.peers.get() {
+            peers.set_members(&members, &removed);
+        }
+    }
+}
+
+impl Driver {
+    /// Connects the member with the others; `remotes` are members that its own state does not name yet.
+    pub fn link(&self, peers: Rc<Peers>, remotes: BTreeMap<u64, Vec<String>>) {
+        *self.links.remotes.borrow_mut() = remotes;
+        assert!(self.links.peers.set(peers).is_ok(), "a member is linked once");
+        self.links.on_members(&self.shared.view.load().membership);
+    }
+
+    /// Brings what the links tell to the replica.
+    pub fn on_peer_event(self: &Rc<Self>, event: Event) {
+        match event {
+            Event::Message(message) => self.step(Input::Message(message)),
+            Event::SnapshotReceived(message) => self.step(Input::SnapshotReceived(message)),
+            Event::Unreachable { to } => self.step(Input::PeerUnreachable { to }),
+            Event::SnapshotSent { to, arrived } => self.step(Input::SnapshotSent { to, arrived }),
+            Event::Removed => self.on_removed(),
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! A stream that a member has opened here, and what is sent on it.
+//!
+//! | state | a message | the member opens a stream | the stream breaks |
+//! |---|---|---|---|
+//! | no stream | goes another way | its body is attached | |
+//! | a stream | is encoded and waits; dropped when too much waits | the older one ends, what waits is lost | what waits is lost |
+//!
+//! All messages of one turn are in one buffer when the connection's task runs, so they leave in one send.
+
+use std::{
+    cell::RefCell,
+    convert::Infallible,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+use hyper::body::{Body, Frame, SizeHint};
+use prost::Message as _;
+
+use super::{
+    codec::{Encoder, Framing, link_heartbeat},
+    link::Link,
+};
+use crate::{
+    base::limits::{PEER_HEARTBEAT_MS, PEER_STREAM_BYTES_MAX, PEER_STREAM_MESSAGES_MAX},
+    os::{Alarm, clock},
+    proto::raftpb::Message,
+};
+
+/// The sending end of one kind of stream to one member.
+pub(super) struct Outgoing {
+    link: Rc<Link>,
+    framing: Framing,
+    state: RefCell<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Counts streams; the last one is the one in use.
+    streams: u64,
+    encoder: Option<Encoder>,
+    /// Encoded, not yet with the connection.
+    waiting: BytesMut,
+    messages: usize,
+    /// Protobuf length of what waits, for the metrics.
+    message_bytes: u64,
+    waker: Option<Waker>,
+}
+
+/// Why a message does not go onto a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotSent {
+    /// The member has opened no stream of this kind.
+    Closed,
+    /// Too much waits.
+    Full,
+}
+
+impl Outgoing {
+    pub(super) fn new(link: Rc<Link>, framing: Framing) -> Rc<Self> {
+        Rc::new(Self { link, framing, state: RefCell::default() })
+    }
+
+    /// Puts `message` onto the stream.
+    pub(super) fn send(&self, message: &Message) -> Result<(), NotSent> {
+        let state = &mut *self.state.borrow_mut();
+        let Some(encoder) = &mut state.encoder else { return Err(NotSent::Closed) };
+        if state.messages >= PEER_STREAM_MESSAGES_MAX || state.waiting.len() >= PEER_STREAM_BYTES_MAX {
+            return Err(NotSent::Full);
+        }
+        encoder.encode(message, &mut state.waiting);
+        state.messages += 1;
+        state.message_bytes += message.encoded_len() as u64;
+        state.waker.take().into_iter().for_each(Waker::wake);
+        Ok(())
+    }
+
+    /// The member opened a stream: the body of its answer. An older stream ends.
+    pub(super) fn attach(self: &Rc<Self>) -> StreamBody {
+        let had_one = self.reset(Some(Encoder::new(self.framing)));
+        let (writer, local) = (self.framing.title(), self.link.local());
+        if had_one {
+            tracing::warn!(
+                stream_writer_type = writer,
+                local_member_id = local,
+                remote_peer_id = self.link.name,
+                "closed TCP streaming connection with remote peer"
+            );
+        }
+        tracing::info!(
+            stream_writer_type = writer,
+            local_member_id = local,
+            remote_peer_id = self.link.name,
+            "established TCP streaming connection with remote peer"
+        );
+        self.link.activate();
+        StreamBody {
+            stream: self.state.borrow().streams,
+            outgoing: Rc::clone(self),
+            beat_due: clock::now() + Duration::from_millis(PEER_HEARTBEAT_MS),
+            alarm: Alarm::default(),
+        }
+    }
+
+    /// Ends the stream in use, if there is one.
+    pub(super) fn close(&self) {
+        self.reset(None);
+    }
+
+    /// Another stream, or none, takes the place of the one in use, whose waiting messages are lost. Says whether there was one.
+    fn reset(&self, encoder: Option<Encoder>) -> bool {
+        let old = {
+            let state = &mut *self.state.borrow_mut();
+            let streams = state.streams + 1;
+            std::mem::replace(state, State { streams, encoder, ..State::default() })
+        };
+        old.waker.into_iter().for_each(Waker::wake);
+        if old.messages > 0 {
+            self.link.lost();
+        }
+        old.encoder.is_some()
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_open(&self) -> bool {
+        self.state.borrow().encoder.is_some()
+    }
+
+    fn is_in_use(&self, stream: u64) -> bool {
+        let state = self.state.borrow();
+        state.streams == stream && state.encoder.is_some()
+    }
+}
+
+/// The endless body of the answer to a stream request. Dropped with its connection.
+pub(super) struct StreamBody {
+    outgoing: Rc<Outgoing>,
+    stream: u64,
+    beat_due: Instant,
+    alarm: Alarm,
+}
+
+impl Body for StreamBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let Self { outgoing, stream, beat_due, alarm } = &mut *self;
+        let state = &mut *outgoing.state.borrow_mut();
+        if state.streams != *stream {
+            return Poll::Ready(None);
+        }
+        let Some(encoder) = &mut state.encoder else { return Poll::Ready(None) };
+        let now = clock::now();
+        if now >= *beat_due {
+            let heartbeat = link_heartbeat();
+            encoder.encode(&heartbeat, &mut state.waiting);
+            state.message_bytes += heartbeat.encoded_len() as u64;
+            *beat_due = now + Duration::from_millis(PEER_HEARTBEAT_MS);
+        }
+        if state.waiting.is_empty() {
+            alarm.arm(context, now, *beat_due);
+            state.waker = Some(context.waker().clone());
+            return Poll::Pending;
+        }
+        outgoing.link.meter.sent_bytes.add(std::mem::take(&mut state.message_bytes));
+        state.messages = 0;
+        Poll::Ready(Some(Ok(Frame::data(state.waiting.split().freeze()))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}
+
+impl Drop for StreamBody {
+    fn drop(&mut self) {
+        if !self.outgoing.is_in_use(self.stream) {
+            return;
+        }
+        let outgoing = &self.outgoing;
+        outgoing.close();
+        tracing::warn!(
+            stream_writer_type = outgoing.framing.title(),
+            local_member_id = outgoing.link.local(),
+            remote_peer_id = outgoing.link.name,
+            "lost TCP streaming connection with remote peer"
+        );
+        outgoing.link.deactivate("write", outgoing.framing.title(), &"the connection ended");
+    }
+}
