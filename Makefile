@@ -4,7 +4,7 @@ reference := target/reference
 etcd_version := v3.7.1
 programs := $(addprefix $(reference)/,etcd etcdctl etcdutl bbolt)
 
-.PHONY: run cluster test check lint bench perf conformance reference
+.PHONY: run cluster test check lint bench perf conformance soak reference
 
 # A durable single-member server on 127.0.0.1:2379.
 run:
@@ -52,6 +52,11 @@ perf: reference
 conformance: reference
 	cargo build --bins
 	tests/conformance/run
+
+# Random faults on clusters of three, ringd and etcd in any mix, every history judged. MINUTES=n; RINGD_SEED=n plays one again.
+MINUTES ?= 10
+soak: reference
+	RINGD_SOAK_MINUTES=$(MINUTES) cargo test --test integration -- soak:: --nocapture
 
 # The programs to compare with: etcd $(etcd_version) and its tools, as tests/reference/go.mod pins them. Nothing to do when they are there.
 reference:

@@ -13,9 +13,9 @@ use crate::harness::{self, cluster::Cluster, load::Load, proxy::Rule, server::Pr
 /// Writes that are acknowledged before something is done to the cluster, and after.
 const SOME: u64 = 200;
 /// Between members in one city.
-const SLOW: Duration = Duration::from_millis(15);
+pub const SLOW: Duration = Duration::from_millis(15);
 /// So that a member that was away for some writes gets a snapshot.
-const SNAPSHOTS: [&str; 4] = ["--snapshot-count", "100", "--snapshot-catchup-entries", "10"];
+pub const SNAPSHOTS: [&str; 4] = ["--snapshot-count", "100", "--snapshot-catchup-entries", "10"];
 
 /// Who plays the three members.
 pub fn cast() -> [Program; 3] {

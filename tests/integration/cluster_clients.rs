@@ -1,6 +1,6 @@
 //! Clients of a cluster of three: our client library, and ringctl beside etcdctl.
 
-use std::time::Duration;
+use std::{process::Command, time::Duration};
 
 use ringd::{
     client::{Call, Client, Options, method},
@@ -12,7 +12,7 @@ use crate::harness::{
     cluster::Cluster,
     etcdctl::{Printed, etcdctl, ringctl},
     proxy::Rule,
-    server,
+    reference, server,
 };
 
 /// Endpoints that hang, then end, then come back: reads always succeed, and writes do but for one under way.
@@ -50,6 +50,51 @@ pub fn calls_go_around_lost_endpoints() {
 
 fn put() -> PutRequest {
     PutRequest { key: "k".into(), ..PutRequest::default() }
+}
+
+/// What an operator does with stock etcdctl: looks, moves the leader, saves a snapshot from a follower, adds and promotes a learner.
+pub fn stock_client_operates() {
+    let mut cluster = Cluster::start(&super::cluster::cast(), &[]);
+    let does = |endpoint: &str, line: &str| {
+        let printed = etcdctl(endpoint, &line.split(' ').collect::<Vec<_>>(), "");
+        assert!(printed.success, "etcdctl {line}: {printed:?}");
+        printed.stdout
+    };
+    let one = cluster.endpoint(0);
+    does(&one, "put k v");
+    assert_eq!(does(&one, "member list").lines().filter(|line| line.contains(", started, m")).count(), 3);
+    assert_eq!(does(&one, "endpoint health --cluster").matches("is healthy").count(), 3);
+    let leaders = |at: usize| {
+        let status = does(&cluster.endpoint(at), "endpoint status --cluster");
+        // Endpoint, id, versions, sizes, and then: does it lead, does it learn?
+        status.lines().filter(|line| line.contains(", true, false, ")).count()
+    };
+    assert!((0..3).all(|at| leaders(at) == 1));
+    let hashes = does(&one, "endpoint hashkv --cluster --rev=2");
+    let hashes: Vec<&str> = hashes.lines().map(|line| line.split(", ").nth(1).unwrap()).collect();
+    assert!(hashes.len() == 3 && hashes.iter().all(|hash| hash == &hashes[0]), "{hashes:?}");
+
+    let old = cluster.leader();
+    let follower = (old + 1) % 3;
+    let moved = does(&cluster.endpoints().join(","), &format!("move-leader {:x}", cluster.id(follower)));
+    let expected = format!("Leadership transferred from {:x} to {:x}\n", cluster.id(old), cluster.id(follower));
+    assert_eq!(moved, expected);
+    cluster.until("the leader moves", || cluster.leader() == follower);
+
+    let directory = server::directory();
+    let file = directory.path().join("snapshot").display().to_string();
+    does(&cluster.endpoint(old), &format!("snapshot save {file}"));
+    let status = Command::new(reference::tool("etcdutl")).args(["snapshot", "status", &file, "-w", "json"]).output();
+    let status: serde_json::Value = serde_json::from_slice(&status.unwrap().stdout).unwrap();
+    assert_eq!(status["revision"], 2, "{status}");
+
+    let learner = cluster.add(super::cluster::cast()[0], true);
+    assert!(does(&one, "member list").contains("true"));
+    let promote = format!("member promote {:x}", cluster.id(learner));
+    cluster.until("it has caught up", || {
+        etcdctl(&one, &promote.split(' ').collect::<Vec<_>>(), "").stdout.contains("promoted in cluster")
+    });
+    assert_eq!(cluster.read(learner, "k").kvs[0].value, "v");
 }
 
 /// What is asked about a cluster without changing it.
@@ -123,6 +168,8 @@ fn change(cluster: &Cluster, client: Tool, all: &str, url: &str, format: &str) -
                 break printed;
             }
         };
+        let asked = |text: String| text.replace(endpoints, "ENDPOINTS");
+        let printed = Printed { stdout: asked(printed.stdout), stderr: asked(printed.stderr), ..printed };
         steps.push((without_ids(line), without_times(printed)));
     };
     let leader = cluster.leader();
@@ -136,9 +183,10 @@ fn change(cluster: &Cluster, client: Tool, all: &str, url: &str, format: &str) -
     let new = format!("{:x}", list.iter().find(|member| member.peer_ur_ls == [url]).unwrap().id);
     step(all, "member list");
     step(all, &format!("member promote {new}"));
-    step(all, &format!("member update {new} --peer-urls={url}0"));
+    step(all, &format!("member update {new} --peer-urls={url},http://localhost:1"));
     step(all, &format!("member update {new} --peer-urls={}", list[0].peer_ur_ls[0]));
-    step(all, &format!("member add other --peer-urls={url}0"));
+    step(all, &format!("member add other --peer-urls={url}"));
+    step(all, "member add other --learner --peer-urls=http://localhost:2");
     step(all, &format!("member promote {:x}", cluster.id(leader)));
     step(all, &format!("member remove {new}"));
     step(all, &format!("member remove {new}"));

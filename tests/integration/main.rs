@@ -19,6 +19,7 @@
 //!   cluster       three members, ringd and etcd in any mix, and what happens to them under load
 //!   cluster_services  what a service asks of other members: leases, hand-overs, learners, lost leaders
 //!   cluster_clients   our client library and ringctl on three members
+//!   soak          random faults on such clusters, for as long as one wants
 //!   fuzz          seeded programs against parsers
 //! ```
 //!
@@ -55,6 +56,7 @@ mod metrics;
 mod pages;
 mod ringctl;
 mod snapshots;
+mod soak;
 mod startup;
 mod terminal;
 mod traffic;
@@ -73,7 +75,7 @@ use libtest_mimic::{Arguments, Trial};
 
 fn main() {
     harness::let_children_be_interrupted();
-    let tests = vec![
+    let mut tests = vec![
         test("layers::imports_are_in_the_table", layers::imports_are_in_the_table),
         test("layers::table_keeps_the_plan", layers::table_keeps_the_plan),
         test("layers::files_form_no_circles", layers::files_form_no_circles),
@@ -275,10 +277,14 @@ fn main() {
             "cluster_clients::calls_go_around_lost_endpoints",
             cluster_clients::calls_go_around_lost_endpoints,
         ),
+        with_reference_3_7("cluster_clients::stock_client_operates", cluster_clients::stock_client_operates),
         with_reference_3_7("cluster_clients::questions_print_the_same", cluster_clients::questions_print_the_same),
         with_reference_3_7("cluster_clients::changes_print_the_same", cluster_clients::changes_print_the_same),
         test("crash::acknowledged_writes_survive", crash::acknowledged_writes_survive),
     ];
+    if env::var_os(soak::MINUTES).is_some() {
+        tests.push(with_reference_3_7("soak::random_faults", soak::random_faults));
+    }
     announce_what_is_missing();
     libtest_mimic::run(&Arguments::from_args(), tests).exit();
 }

@@ -176,7 +176,7 @@ impl Cluster {
     pub fn announce(&mut self, program: Program, learner: bool) -> usize {
         let at = self.prepare(program);
         let request = MemberAddRequest { peer_ur_ls: vec![self.members[at].peer_url()], is_learner: learner };
-        let response: MemberAddResponse = self.change("Cluster/MemberAdd", &request);
+        let response: MemberAddResponse = self.change(self.leader(), "Cluster/MemberAdd", &request);
         let named = |url: &String, name: &str| format!("{name}={url}");
         let ours = self.members[at].peer_url();
         let all = response.members.iter().map(|member| {
@@ -190,21 +190,22 @@ impl Cluster {
 
     pub fn promote(&mut self, at: usize) {
         let _: MemberPromoteResponse =
-            self.change("Cluster/MemberPromote", &MemberPromoteRequest { id: self.members[at].id });
+            self.change(self.leader(), "Cluster/MemberPromote", &MemberPromoteRequest { id: self.members[at].id });
     }
 
-    /// Takes a member out through the others, and ends its process.
+    /// Takes a member out through another one, and ends its process.
     pub fn remove(&mut self, at: usize) {
+        let other = self.running().into_iter().find(|&other| other != at).expect("another member runs");
         let _: MemberRemoveResponse =
-            self.change("Cluster/MemberRemove", &MemberRemoveRequest { id: self.members[at].id });
+            self.change(other, "Cluster/MemberRemove", &MemberRemoveRequest { id: self.members[at].id });
         self.members[at].process = None;
     }
 
     /// A change of members, made again while the cluster says that it is not healthy for long enough yet.
-    fn change<Q: Message, R: Message + Default>(&self, method: &str, request: &Q) -> R {
+    fn change<Q: Message, R: Message + Default>(&self, asked: usize, method: &str, request: &Q) -> R {
         let start = Instant::now();
         loop {
-            match self.try_ask(self.any(), method, request) {
+            match self.try_ask(asked, method, request) {
                 Ok(response) => return response,
                 Err(CallError::Refused(refusal)) if [UNHEALTHY, NOT_IN_SYNC].contains(&&*refusal.message) => {}
                 Err(error) => panic!("{method}: {error}"),
@@ -212,11 +213,6 @@ impl Cluster {
             assert!(start.elapsed() < PATIENCE, "{method} is not done");
             thread::sleep(LOOK_AGAIN);
         }
-    }
-
-    /// A member that leads or follows.
-    fn any(&self) -> usize {
-        self.leader()
     }
 
     /// SIGKILL.
@@ -280,6 +276,10 @@ impl Cluster {
         self.members[at].client_proxy.port
     }
 
+    pub fn program(&self, at: usize) -> Program {
+        self.members[at].program
+    }
+
     pub fn id(&self, at: usize) -> u64 {
         self.members[at].id
     }
@@ -334,7 +334,7 @@ impl Cluster {
     /// All that runs has the same history, once each has caught up; the revision.
     pub fn assert_hashes_agree(&self) -> i64 {
         let running = self.running();
-        let revision = self.read(self.any(), "health").header.expect("answers have headers").revision;
+        let revision = self.read(self.leader(), "health").header.expect("answers have headers").revision;
         let hashes: Vec<_> = running
             .iter()
             .map(|&at| {
