@@ -5,7 +5,7 @@
 //! | follower | (pre-)candidate | `tick`: timer expired; `step` of `TimeoutNow`; `turn`: sole voter after a start |
 //! | pre-candidate | candidate | a quorum would vote for it |
 //! | candidate | leader | a quorum voted for it |
-//! | any | follower | a later term, or the leader of this one, is heard of; `removed and said farewell; no quorum answered a leader for an election timeout |
+//! | any | follower | a message of a later term or of this term's leader; an election timeout after its own removal; a leader without answers of a quorum for an election timeout |
 
 use raft::eraftpb::{self, ConfChangeType, EntryType, MessageType};
 use raft::{RawNode, StateRole};
