@@ -44,6 +44,7 @@ use crate::{
         self, clock,
         executor::{self, Seat},
         probe, signal,
+        tls::TlsError,
     },
     peer::Activity,
     replica::{self, Identity, OwnIds, Replica, Stopwatch},
@@ -64,6 +65,8 @@ pub enum ServeError {
     Boot(#[from] bootstrap::BootError),
     #[error("{0}")]
     Bind(#[from] listening::BindError),
+    #[error("{0}")]
+    PeerTls(#[from] TlsError),
     #[error("{0}")]
     Layout(io::Error),
     #[error("cannot start an executor: {0}")]
@@ -97,6 +100,7 @@ async fn serve_on(
     let cores = layout.core_count();
     let meters = Meters::new(cores, &services::methods::MEASURED, config.extensive_metrics, config.warning_apply);
     meters.show_gates(config.gates.iter().map(|(name, (stage, open))| (*name, *stage, *open)));
+    let secrets = links::secrets(&config)?;
     let mut booted = boot(&config).await?;
     let identity = booted.identity;
     let text = if booted.is_new { "starting local member" } else { "restarting local member" };
@@ -126,7 +130,7 @@ async fn serve_on(
     let own = Services::new(0, count, ids, Arc::clone(&shared), Rc::clone(&driver.wake));
     driver.connect(CoreLink::Here(Rc::clone(&own)));
     os::spawn_local(drive::expire_calls(Rc::clone(&own), config.heartbeat));
-    let peers = links::start(&config, &booted, &driver, &own, peer_doors);
+    let peers = links::start(&config, &booted, &driver, &own, peer_doors, secrets);
     driver.start(effects);
     let hasten = {
         let (config, driver, own) = (Arc::clone(&config), Rc::clone(&driver), Rc::clone(&own));
