@@ -1,4 +1,4 @@
-//! The codec on the way of a request: decode it, wrap it into a log entry, take the entry apart again.
+//! The codec on the path of a request: decode it, wrap it into a log entry, decode the entry.
 //!
 //! `cargo bench --bench codec`. Bytes per element: a put of a 24-byte key and a 256-byte value.
 

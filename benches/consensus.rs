@@ -1,4 +1,4 @@
-//! What consensus costs per entry: propose, append, commit, without disk and network.
+//! The cost of consensus per entry: propose, append, commit, without disk and network.
 
 use std::hint::black_box;
 
@@ -27,7 +27,7 @@ fn member(id: u64, voters: &[u64]) -> Consensus {
     Consensus::new(&config, initial).expect("a sound start")
 }
 
-/// Carries messages and acknowledgements around until nothing is left to do.
+/// Delivers messages and acknowledgements until none are left.
 struct Group {
     members: Vec<Consensus>,
     effects: Effects,

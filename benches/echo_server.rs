@@ -1,8 +1,8 @@
-//! A bare gRPC echo on one core: what the layers under the server cost by themselves.
+//! A bare gRPC echo on one core: the cost of the layers under the server.
 //!
 //! `cargo bench --bench echo_server -- --listen 127.0.0.1:2400 [--core 0] [--spin-us 0]` answers
-//! `/etcdserverpb.KV/Range` with the request until it is killed; put a load generator in front of it. Without `--listen` it makes a
-//! thousand calls to itself, to show that it works, and ends.
+//! `/etcdserverpb.KV/Range` with the request until it is killed, for a load generator. Without `--listen` it makes a
+//! thousand calls to itself, as a test, and ends.
 
 use std::{net::SocketAddr, rc::Rc, time::Duration};
 

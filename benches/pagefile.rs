@@ -15,7 +15,7 @@ const RECORDS: u64 = 1_000_000;
 const BATCH: u64 = 10_000;
 const RECORD_BYTES: usize = 300;
 const RESERVED: usize = 4 << 30;
-/// What the shell would do between two looks at its mailboxes.
+/// Records per slice, as in the shell.
 const BUDGET: usize = 500;
 
 struct Database {

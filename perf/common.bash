@@ -14,7 +14,7 @@ die() {
     exit 1
 }
 
-# The head text of the script, for whoever asks for something it does not know.
+# Prints the head text of the script, after an unknown argument.
 usage() {
     sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" >&2
     exit 2
@@ -24,7 +24,7 @@ require() {
     command -v "$1" >/dev/null || die "$1 is missing: $2"
 }
 
-# The machine and the commit, without which a number means nothing.
+# The machine and the commit of a measurement.
 describe_machine() {
     local model filesystem dirty=
     model=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)
@@ -35,7 +35,7 @@ describe_machine() {
     echo "etcd     $("$etcd" --version | head -1)"
 }
 
-# start NAME PORT DIRECTORY PROGRAM [FLAG...]: sets pid_NAME when the server says that it serves.
+# start NAME PORT DIRECTORY PROGRAM [FLAG...]: sets pid_NAME when the server logs that it serves.
 start() {
     local name=$1 port=$2 data=$3 program=$4 log=$work/$1.log
     local client=http://127.0.0.1:$port peer=http://127.0.0.1:$((port + 1))
@@ -85,8 +85,8 @@ fresh() {
     restart "$@"
 }
 
-# settle: waits until the disk has what was written and the server has nothing to do, so that the next measurement does
-# not pay for what came before. Two half seconds below 3 % of a core; after a minute, a word about it.
+# settle: waits until all writes are on the disk and the server is idle, so that earlier work does not affect the next
+# measurement. Idle are two half seconds below 3 % of a core; after a minute a note is printed.
 settle() {
     local turn before calm=0
     sync
@@ -99,7 +99,7 @@ settle() {
     echo "$server is still busy a minute after the last request" >&2
 }
 
-# discard SERVER: stops it and gives the disk back.
+# discard SERVER: stops it and removes its data.
 discard() {
     stop "$1"
     rm -rf "${work:?}/$1-data"
@@ -114,8 +114,8 @@ need_load() {
     [ -x "$load" ] || die "no $load"
 }
 
-# clients NAME ARGUMENT...: `load` in the background, as pid_NAME, when it says that all its clients are there. What it
-# says is in $work/NAME.out.
+# clients NAME ARGUMENT...: `load` in the background, as pid_NAME, once it has printed that all its clients are there. Its
+# output is in $work/NAME.out.
 clients() {
     local name=$1
     shift
@@ -128,7 +128,7 @@ clients() {
     done
 }
 
-# servers_of ROUND: both, in another order each round, so that what drifts on the machine hits both alike.
+# servers_of ROUND: both, in another order each round, so that drifts of the machine affect both alike.
 servers_of() {
     if (($1 % 2)); then echo ringd etcd; else echo etcd ringd; fi
 }
@@ -156,7 +156,7 @@ resident() {
     awk '/^RssAnon/ { anonymous = $2 } /^RssFile/ { file = $2 } END { printf "%.0f %.0f", anonymous / 1024, file / 1024 }' "/proc/$1/status"
 }
 
-# varint NUMBER: as protobuf has it, in hexadecimal.
+# varint NUMBER: protobuf's encoding, in hexadecimal.
 varint() {
     local number=$1
     while [ "$number" -ge 128 ]; do
@@ -173,7 +173,7 @@ bytes_field() {
     printf '%s' "$2" | od -An -v -tx1 | tr -d ' \n'
 }
 
-# grpc_body FILE HEXADECIMAL: the message behind gRPC's prefix.
+# grpc_body FILE HEXADECIMAL: the message after gRPC's prefix.
 grpc_body() {
     local message=$2
     local all
@@ -242,7 +242,7 @@ print_heading() {
     pending_heading=
 }
 
-# prepare NAME: what every script that uses `load` needs: the programs, a directory of its own, an end that leaves nothing.
+# prepare NAME: for every script that uses `load`: the programs, a directory of its own, and cleaning up at the end.
 prepare() {
     [ -x "$ringd" ] || die "no $ringd: cargo build --release"
     [ -x "$etcd" ] || die "no $etcd: make reference"
@@ -255,7 +255,7 @@ prepare() {
     failures=()
 }
 
-# keep_results: what failed, then the numbers of every round to --out. Not success if something failed.
+# keep_results: prints failures, then copies the numbers of every round to --out. Fails if a measurement failed.
 keep_results() {
     local failure
     for failure in ${failures[@]+"${failures[@]}"}; do echo "note: $failure"; done
@@ -293,7 +293,7 @@ paced_table() {
     table "$paced_columns" "$1" "$2" 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20
 }
 
-# in_use_mb: of the database of the server at $port, without what is free in it.
+# in_use_mb: the bytes in use of the database of the server at $port.
 in_use_mb() {
     "$etcdctl" --endpoints "127.0.0.1:$port" endpoint status --write-out json \
         | sed -n 's/.*"dbSizeInUse":\([0-9]*\).*/\1/p' | awk '{ printf "%.0f", $1 / 1e6 }'

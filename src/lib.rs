@@ -1,6 +1,6 @@
 //! ringd: an etcd v3 server on io_uring, one pinned thread per core.
 //!
-//! This page is the map of the house. A folder is a room, a room stands on a floor, and a floor may only use floors below it.
+//! This page is the map of the modules. They form layers, from programs down to the ground, and a module may only use modules below it.
 //!
 //! ```text
 //! programs   bin/       ringd, ringctl, ringutl: parse arguments, call the library
@@ -13,7 +13,7 @@
 //!            services/  the gRPC services of one core: decode, check, ask the replica, answer
 //!            peer/      links between members, in etcd's peer protocol
 //!            config/    flags and environment -> one typed Config
-//!            meters/    what is counted, by the core that counts it
+//!            meters/    counters, by the core that counts
 //!            frontend/  listener, connection, HTTP/1
 //!            rpc/       gRPC on h2, ignorant of etcd
 //!            os/        the only door to the kernel and glommio
@@ -22,7 +22,7 @@
 //! determi-   consensus/ Raft as a pure machine: inputs in, effects out
 //! nistic)    apply/     one committed entry becomes a change of state
 //!            watch/     changes find their watchers
-//!            lease/     keys that end unless somebody renews their lease
+//!            lease/     keys that are deleted unless a client renews their lease
 //!            cluster/   ids, the first members, what each change of members means and when it is allowed
 //!            mvcc/      revisions, key index, tree index, range, write, compact, hash, restore
 //!            snapshot/  a whole state as a stream of chunks
@@ -45,8 +45,8 @@
 //! client    | service proto base
 //! server    | drive web services peer meters config frontend rpc os replica consensus apply lease cluster pagefile wal proto base
 //! drive     | services peer meters os replica service apply watch cluster mvcc pagefile wal proto metrics base
-//! web       | services frontend os service apply proto metrics base
-//! services  | peer meters rpc os replica service apply watch lease mvcc backend pagefile proto metrics base
+//! web       | services frontend os service apply cluster proto metrics base
+//! services  | peer meters rpc os replica service apply watch lease cluster mvcc backend pagefile proto metrics base
 //! peer      | meters frontend rpc os pagefile proto metrics base
 //! meters    | rpc apply metrics base
 //! config    | os service cluster base
@@ -74,7 +74,7 @@
 //!
 //! ```text
 //! frontend/connection   one turn: everything the socket has, parsed by h2, one batch of requests
-//! services              decode, check; serializable: straight on. linearizable: join this core's read-index round
+//! services              decode, check; serializable: read at once. linearizable: join this core's read-index round
 //! consensus/            read index, one round for all waiting reads of a core
 //! mvcc/range            the view published last: tree index -> revision
 //! backend/read_buffer   the record if it is younger than the page file: binary search
@@ -91,18 +91,30 @@
 //! consensus/ -> wal/    entries -> aligned blocks -> one durable O_DIRECT write, several in flight
 //! consensus/ -> apply/  committed: mvcc/write, backend/write_batch, the answer
 //! replica/turn          publish the new view
-//! watch/hub             each front core finds the watchers of what changed, and queues for them
+//! watch/hub             each front core finds the watchers of the changed keys, and queues events for them
 //! replica/turn          deliver the answers, one wake per connection
-//! drive                 later, off the path: the batch becomes pages, sync, meta page, sync; the log lets go of it
+//! drive                 later, off the path: the batch becomes pages, sync, meta page, sync; the log releases the entry
 //! ```
+//!
+//! Copies of a put's value on this path (`apply/copy_tests` checks the second and the fourth; all other steps share the bytes):
+//!
+//! | | from | to | why |
+//! |---|---|---|---|
+//! | 1 | the core's receive buffer | h2's buffer (`rpc/intake`) | h2 reads through a buffer of its own. A message longer than a frame is joined once more (`rpc/frame`) |
+//! | 2 | the message | the entry (`apply/request`) | an entry is retained for followers, and must not keep a receive buffer alive |
+//! | 3 | the entry | the block of the log (`wal/append`) | direct writes need aligned memory |
+//! | 4 | the entry | the record (`mvcc/record`) | its bytes are known when it is applied; read buffer, watchers and page file share it |
+//! | 5 | the record | the page (`pagefile`) | pages are written whole |
+//!
+//! A copy into fresh memory takes 19 ns for 256 bytes, 191 ns for 10 KiB and 49 us for 1 MiB (2 virtual cores, 2026).
 //!
 //! # A watch
 //!
 //! ```text
 //! services/watch_*     create, cancel and progress requests of one stream
-//! watch/hub             a watcher with everything is synced and stands in the index; one without is behind
-//! watch/run             behind: slices of history from the newest view, as fast as its client takes them
-//! watch/chunk           events encoded once for all watchers that are alike, into the stream's bounded queue
+//! watch/hub             a watcher that has all events is synced and in the index; any other is behind
+//! watch/run             for watchers that are behind: slices of history from the newest view, as fast as the client takes them
+//! watch/chunk           events encoded once for all watchers with equal options, into the stream's bounded queue
 //! ```
 //!
 //! # Glossary
@@ -111,12 +123,12 @@
 //! |---|---|
 //! | entry | one element of the replicated log, numbered by its **index** |
 //! | revision | one state of the key space; `main` counts transactions, `sub` counts changes inside one |
-//! | record | a stored `mvccpb.KeyValue`, byte for byte what a RangeResponse carries |
-//! | view | everything a reader needs, immutable, published after each applied batch |
-//! | batch | what is made durable together (WAL) or committed together (page file) |
+//! | record | a stored `mvccpb.KeyValue`, byte for byte as in a RangeResponse |
+//! | view | the whole state for readers, immutable, published after each applied batch |
+//! | batch | records made durable together (WAL) or changes committed together (page file) |
 //! | front | the part of a core that serves connections |
 //! | replica | the one owner of consensus, log and state |
-//! | refusal, failure, bug | the client's doing (typed, gRPC), the world's doing (the member says what and stops), ours (assertion) |
+//! | refusal, failure, bug | caused by the client (typed, gRPC), by disk or network (the member logs it and stops), by our code (assertion) |
 
 pub mod apply;
 pub mod backend;

@@ -33,7 +33,7 @@ struct Loops {
     /// Per connection.
     #[arg(long, default_value_t = 16)]
     in_flight: usize,
-    /// So many calls instead of so many seconds.
+    /// Number of calls, instead of a time.
     #[arg(long)]
     count: Option<u64>,
     /// The server, for its memory.
@@ -207,7 +207,7 @@ impl Paced {
         Ok(())
     }
 
-    /// Everything that is due. What a connection does not take now stays due.
+    /// Issues all calls that are due. A call that no connection takes stays due.
     fn issue(&self, pool: &mut Pool, calls: &mut Calls, puts: &mut Pace, gets: &mut Pace, now: Instant) {
         while puts.due <= now {
             let number = puts.issued as usize % self.connections;
@@ -245,7 +245,7 @@ struct Call {
     answered: bool,
 }
 
-/// A call that is over. A message came for one that worked, none for one that was refused.
+/// A finished call. It has a message if it succeeded, and none if it was refused.
 pub struct Done {
     due: Instant,
     pub answered: bool,

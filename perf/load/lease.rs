@@ -39,7 +39,7 @@ pub struct Keepalive {
     seconds: f64,
 }
 
-/// One stream of keepalives: what it waits for, oldest first.
+/// One stream of keepalives, and the start times of those without an answer, oldest first.
 #[derive(Default)]
 struct Stream {
     assembly: Assembly,

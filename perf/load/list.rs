@@ -1,4 +1,4 @@
-//! Clients that list a prefix at once, and what that does to the memory of the server.
+//! Clients that list a prefix at the same time, and the memory of the server meanwhile.
 
 use std::time::{Duration, Instant};
 
@@ -48,7 +48,7 @@ struct Client {
 }
 
 impl List {
-    /// How often a slow client looks whether it may read again.
+    /// Time between two checks of a slow client whether it may read again.
     const TURN: Duration = Duration::from_millis(5);
 
     pub fn run(&self) -> Result<(), AnyError> {

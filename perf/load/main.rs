@@ -1,4 +1,4 @@
-//! The clients behind the scripts in `perf/`: many, fast, slow and stalled ones, in one thread.
+//! The clients of the scripts in `perf/`: many, fast, slow and stalled ones, in one thread.
 //!
 //! ```text
 //!   put, paced, grant ────────────── calls ────┐
@@ -15,7 +15,7 @@
 //! 1. `put`, `grant` and `keepalive` without a rate send the next request when an answer is there. They show throughput;
 //!    their latencies are those of a server at its limit.
 //! 2. `paced` and `keepalive` with a rate measure from the moment a request was due, not from when it could be sent: a
-//!    server that stalls for a second pays for every request that was due in that second.
+//!    stall of a second counts for every request that was due in that second.
 
 mod calls;
 mod lease;
@@ -56,7 +56,7 @@ enum What {
     Grant(calls::Grant),
     /// One call. Prints: seconds, bytes of the answer.
     Operate(operate::Operate),
-    /// Watchers of keys that nobody writes, until killed. Prints when all exist: seconds.
+    /// Watchers of keys that are never written, until killed. Prints when all exist: seconds.
     Idle(watch::Idle),
     /// Watchers of a prefix that do not read, until killed. Prints when all exist: seconds.
     Stalled(watch::Stalled),
@@ -72,12 +72,12 @@ enum What {
     List(list::List),
 }
 
-/// Which keys, and how large their values.
+/// The keys, and the size of their values.
 #[derive(Args)]
 pub struct Keys {
     #[arg(long, default_value = "/registry/")]
     prefix: String,
-    /// Different keys; after so many they come again.
+    /// Number of different keys, which are used in turn.
     #[arg(long, default_value_t = 10_000)]
     keys: u64,
     #[arg(long, default_value_t = 256)]
@@ -85,7 +85,7 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Keys in an order that is not theirs, as applications write them.
+    /// The keys in a scattered order, as applications write them.
     pub fn key(&self, number: u64) -> bytes::Bytes {
         format!("{}{:016x}", self.prefix, (number % self.keys).wrapping_mul(0x9e37_79b9_7f4a_7c15)).into()
     }
@@ -95,7 +95,7 @@ impl Keys {
     }
 }
 
-/// How long: so many seconds, or as long as a command runs.
+/// The length of a run: a time, or as long as a command runs.
 #[derive(Args)]
 pub struct Length {
     #[arg(long, default_value_t = 4.0)]

@@ -1,11 +1,11 @@
-//! gRPC messages out of pieces of a body, and the few fields of them that are looked at.
+//! gRPC messages from pieces of a body, and the few fields that are read.
 
 /// Of a ResponseHeader.
 const REVISION: u64 = 3;
 /// Of a KeyValue.
 const MOD_REVISION: u64 = 3;
 
-/// Puts the messages of one stream together.
+/// Joins the pieces of one stream's messages.
 #[derive(Default)]
 pub struct Assembly {
     partial: Vec<u8>,
@@ -36,7 +36,7 @@ fn complete(bytes: &[u8], each: &mut dyn FnMut(&[u8])) -> usize {
     at
 }
 
-/// What a watch response says, read without unpacking its events.
+/// The figures of a watch response, read without decoding its events.
 #[derive(Default)]
 pub struct WatchNews {
     pub created: bool,
@@ -73,17 +73,17 @@ pub fn header_revision(message: &[u8]) -> i64 {
     Fields(message).find(|field| field.number == 1).map_or(0, |header| number_in(header.bytes, REVISION))
 }
 
-/// How often a field is there.
+/// The number of occurrences of a field.
 pub fn count_in(message: &[u8], number: u64) -> usize {
     Fields(message).filter(|field| field.number == number).count()
 }
 
-/// The value of a number field, 0 if it is not there, as protobuf has it.
+/// The value of a number field; 0 if it is absent, as in protobuf.
 pub fn number_in(message: &[u8], number: u64) -> i64 {
     Fields(message).find(|field| field.number == number).map_or(0, |field| field.value as i64)
 }
 
-/// The fields of a protobuf message in their order. What is malformed ends it.
+/// The fields of a protobuf message in their order, up to a malformed one.
 struct Fields<'a>(&'a [u8]);
 
 /// `value` of a number, `bytes` of what has a length.

@@ -1,4 +1,4 @@
-//! One call, without the weight of a client that starts up: what the scripts time.
+//! One call, which the scripts time, without the start of a client program.
 
 use std::time::Instant;
 
@@ -69,7 +69,7 @@ struct Answer {
     bytes: u64,
     /// Of the last message's header.
     revision: i64,
-    /// How often the last message has the field behind its header.
+    /// The number of fields after the header in the last message.
     repeated: usize,
 }
 

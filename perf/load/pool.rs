@@ -1,4 +1,4 @@
-//! Connections on one thread: ppoll, read, hand over, write.
+//! Connections on one thread: ppoll, read, handle, write.
 //!
 //! One thread, because the server needs the cores. ppoll, because its timeout is in nanoseconds: a load of a fixed rate
 //! must send on time.
@@ -18,7 +18,7 @@ use crate::{
 
 const READ_BYTES: usize = 128 * 1024;
 
-/// What a step tells: the number of the connection, the connection, what happened on it.
+/// Called by a step with the number of a connection, the connection, and an event on it.
 pub type Handler<'a> = dyn FnMut(usize, &mut Wire, Event<'_>) -> Result<(), AnyError> + 'a;
 
 pub struct Pool {
@@ -31,7 +31,7 @@ pub struct Connection {
     /// Off for a client that does not read its socket.
     pub reading: bool,
     socket: TcpStream,
-    /// The beginning of a frame whose end has not come.
+    /// An incomplete frame.
     unread: Vec<u8>,
     open: bool,
 }
@@ -53,7 +53,7 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Writes what is to be written, waits until something arrives or the given time, and hands over what arrived.
+    /// Writes output, waits for input until the given time, and passes events to `handler`.
     pub fn step(&mut self, until: Option<Instant>, handler: &mut Handler<'_>) -> Result<(), AnyError> {
         for (number, connection) in self.connections.iter_mut().enumerate() {
             connection.write().or_else(|error| connection.close(number, &error.to_string(), handler))?;
@@ -62,7 +62,7 @@ impl Pool {
         for number in ready {
             let connection = &mut self.connections[number];
             if let Err(error) = connection.read(number, &mut self.input, handler) {
-                // What the handler refuses ends the program, what the server does is the handler's to judge.
+                // An error of the handler ends the program; the end of a connection is an event for the handler.
                 if !error.is::<io::Error>() && !error.is::<WireError>() {
                     return Err(error);
                 }

@@ -1,4 +1,4 @@
-//! What is measured: latencies and their quantiles, the memory of the server, the time a command takes.
+//! Measurements: latencies and their quantiles, the memory of the server, the time of a command.
 
 use std::{
     ffi::OsString,
@@ -48,7 +48,7 @@ impl fmt::Display for Samples {
     }
 }
 
-/// Looks at the anonymous memory of a process from time to time.
+/// Samples the anonymous memory of a process.
 pub struct Memory {
     process: Option<u32>,
     next: Instant,
@@ -75,7 +75,7 @@ impl Memory {
         Ok(())
     }
 
-    /// When to look again.
+    /// The time of the next sample.
     pub fn next(&self) -> Instant {
         match self.process {
             Some(_) => self.next,
@@ -98,7 +98,7 @@ pub enum Span {
 }
 
 impl Span {
-    /// How often a command is looked after.
+    /// Time between two checks of a command.
     const INTERVAL: Duration = Duration::from_millis(2);
 
     pub fn begin(seconds: f64, command: &[OsString]) -> Result<Span, AnyError> {
@@ -121,7 +121,7 @@ impl Span {
         }
     }
 
-    /// When to ask again.
+    /// The time of the next check.
     pub fn next(&self, now: Instant) -> Instant {
         match self {
             Span::Until(end) => *end,
@@ -137,12 +137,12 @@ impl Span {
         }
     }
 
-    /// What was measured beside a command that failed means little; whoever reads it must know.
+    /// Whether the command failed. Then the figures are of little use, so it is printed with them.
     pub fn failed(&self) -> bool {
         matches!(self, Span::Running { end: Some((_, status)), .. } if !status.success())
     }
 
-    /// An error if the command failed, or is not through when the load is.
+    /// An error if the command failed, or has not ended when the load has.
     pub fn finish(self) -> Result<(), AnyError> {
         match self {
             Span::Running { mut child, end: None, .. } => {

@@ -23,9 +23,9 @@ use crate::{
 
 const WATCH: &str = "/etcdserverpb.Watch/Watch";
 const PUT: &str = "/etcdserverpb.KV/Put";
-/// What a watcher that is to stall has received when it counts as stalled: half of its window.
+/// Bytes after which a watcher counts as stalled: half of its window.
 const STALLED_BYTES: usize = 32 * 1024;
-/// How long that may take.
+/// Limit of the time until then.
 const STALLING: Duration = Duration::from_secs(60);
 /// Puts of `fanout` that are on their way at once, however many events may be outstanding.
 const PUTS_IN_FLIGHT_MAX: u64 = 256;
@@ -60,10 +60,10 @@ pub struct Stalled {
     stall: Stall,
 }
 
-/// What a stalled client does not read.
+/// The part that a stalled client does not read.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Stall {
-    /// The stream: its window of 64 kB fills up, the connection goes on. An application that does not call receive.
+    /// The stream: its window of 64 kB fills up, the connection continues. An application that does not call receive.
     Stream,
     /// The socket: TCP fills up. A process that is stopped.
     Socket,
@@ -173,7 +173,7 @@ impl Stalled {
         ready(begin)?;
         loop {
             pool.step(None, &mut |connection, _, event| {
-                // A server may part with such clients; whoever reads the figures must know.
+                // A server may close such connections, which is printed with the figures.
                 match event {
                     Event::Data { .. } => {}
                     Event::End { .. } => eprintln!("the server ended stalled stream {connection}"),
@@ -236,7 +236,7 @@ impl Behind {
     }
 }
 
-/// What a watcher of history has seen.
+/// The events that a watcher of history has got.
 struct Pass {
     events: u64,
     revision: i64,
@@ -298,14 +298,14 @@ impl Fanout {
     }
 }
 
-/// Which puts have reached which streams. All puts come in one order on every stream, so a count per stream is enough.
+/// The puts that have reached each stream. All puts come in one order on every stream, so a count per stream suffices.
 struct Deliveries {
     streams: u32,
     issued: u64,
     /// Of puts that some stream has not seen, oldest first: when it was sent and how many streams have seen one more.
     outstanding: VecDeque<(Instant, u32)>,
     seen: AHashMap<(usize, u32), u64>,
-    /// The revision before the first put: nobody else writes, so put N makes this plus N + 1.
+    /// The revision before the first put. There is no other writer, so put N makes this plus N + 1.
     revision: Option<i64>,
     /// Responses that had events.
     messages: u64,
@@ -323,7 +323,7 @@ impl Deliveries {
         self.issued += 1;
     }
 
-    /// False if these are not the events that this stream has to get now.
+    /// False if these are not the next events of this stream.
     fn count(&mut self, stream: (usize, u32), news: &WatchNews) -> bool {
         if news.events == 0 {
             return true;
@@ -350,14 +350,14 @@ impl Deliveries {
     }
 }
 
-/// The watch responses of all streams, put together.
+/// Joins the watch responses of all streams.
 #[derive(Default)]
 struct News {
     streams: AHashMap<(usize, u32), Assembly>,
 }
 
 impl News {
-    /// Cancelled watches and ended streams are errors: nobody here asks for them.
+    /// Cancelled watches and ended streams are errors, because this program never requests them.
     fn on(&mut self, connection: usize, event: &Event<'_>, each: &mut dyn FnMut(&WatchNews)) -> Result<(), AnyError> {
         let Event::Data { stream, bytes } = event else { return Err("a watch stream ended".into()) };
         let mut canceled = false;

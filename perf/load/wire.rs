@@ -1,9 +1,8 @@
 //! The client's side of one HTTP/2 connection with gRPC bodies: bytes in, bytes out, no sockets.
 //!
-//! A load generator that shares two cores with the server it measures must cost little. So nothing that arrives is
-//! decoded unless the caller wants it: headers are never unpacked (their table is the server's business), a body is
-//! handed over where it lies in the receive buffer. Whether a unary call worked shows without headers: gRPC sends a
-//! message for success and none for a refusal.
+//! A load generator that shares two cores with the server it measures must cost little. So input is decoded only for the caller:
+//! headers are never decoded, a body is passed as a slice of the receive buffer. The success of a unary call is known
+//! without headers: gRPC sends a message for success and none for a refusal.
 //!
 //! 1. What is sent respects the windows and the number of streams that the server grants; what does not fit waits.
 //! 2. Request headers go through the dynamic table, as ordinary clients send them: a few bytes per request.
@@ -63,18 +62,18 @@ pub struct Windows {
     pub grant: bool,
 }
 
-/// What happened on a stream.
+/// An event on a stream.
 pub enum Event<'a> {
     /// A piece of the body, gRPC prefixes included.
     Data { stream: u32, bytes: &'a [u8] },
-    /// The server is done with the stream.
+    /// The server has ended the stream.
     End { stream: u32 },
-    /// The connection is gone.
+    /// The connection is closed.
     Closed { reason: String },
 }
 
 pub struct Wire {
-    /// For the socket; the owner takes it from here.
+    /// Bytes for the socket, taken by the owner.
     pub output: Vec<u8>,
     windows: Windows,
     streams: AHashMap<u32, Stream>,
@@ -94,7 +93,7 @@ struct Stream {
     send_window: i64,
     received: u32,
     waiting: VecDeque<u8>,
-    /// END_STREAM follows what waits.
+    /// END_STREAM follows the waiting bytes.
     end: bool,
 }
 
@@ -190,7 +189,7 @@ impl Wire {
         self.send_blocked();
     }
 
-    /// Gives up a stream. What still comes on it is thrown away.
+    /// Cancels a stream. Later frames on it are ignored.
     pub fn cancel(&mut self, number: u32) {
         if self.streams.remove(&number).is_some() {
             self.head(RST_STREAM, 0, number, 4);
@@ -198,7 +197,7 @@ impl Wire {
         }
     }
 
-    /// Takes what came from the socket; gives how many bytes of it are done with.
+    /// Processes bytes of the socket; returns how many were used.
     pub fn receive<E: From<WireError>>(
         &mut self,
         input: &[u8],

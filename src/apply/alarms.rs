@@ -1,4 +1,4 @@
-//! Alarms: which member raised what, in bucket `alarm` and in memory, and what each of them blocks.
+//! Alarms of members, in bucket `alarm` and in memory, and the requests that each blocks.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// Active alarms as (type, member), the order in which they are listed.
+/// Active alarms as (type, member), in the order of lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Alarms {
     active: BTreeSet<(i32, u64)>,
@@ -73,10 +73,10 @@ impl Alarms {
     }
 }
 
-/// etcd's estimate of what a lease costs the database, in bytes.
+/// etcd's estimate of the bytes that a lease adds to the database.
 pub const LEASE_COST: usize = 64;
 
-/// etcd's estimate of what a request costs the database, in bytes. What costs something is what NOSPACE refuses.
+/// etcd's estimate of the bytes that a request adds to the database. NOSPACE refuses requests with a cost above 0.
 #[must_use]
 pub fn cost(operation: &Operation) -> usize {
     match operation {
@@ -87,7 +87,7 @@ pub fn cost(operation: &Operation) -> usize {
     }
 }
 
-/// etcd's estimate of what a put costs the database, in bytes.
+/// etcd's estimate of the bytes that a put adds to the database.
 #[must_use]
 pub fn put_cost(request: &PutRequest) -> usize {
     256 + request.key.len() + request.value.len()

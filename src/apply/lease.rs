@@ -6,12 +6,12 @@
 //! | state | in a slice | next |
 //! |---|---|---|
 //! | no revocation | a `LeaseRevoke` is applied: the transaction opens | under way |
-//! | under way | [`Applier::go_on`] deletes up to `LEASE_KEYS_PER_SLICE` keys | under way, or the last slice |
+//! | under way | [`Applier::resume`] deletes up to `LEASE_KEYS_PER_SLICE` keys | under way, or the last slice |
 //! | last slice | ends the transaction, removes the lease | no revocation |
 //!
 //! While one is under way its entry does not count as applied: no other entry is applied, views show the state before it,
-//! nothing is committed to the page file and nothing compacted. So a reader sees all of it or nothing, and so does a restart.
-//! Meanwhile serializable reads, keepalives and ticks go on; in a cluster of one linearizable reads too. Writes wait.
+//! nothing is committed to the page file and nothing compacted. So readers and restarts see the whole revocation or none of it.
+//! Meanwhile serializable reads, keepalives and ticks continue; in a cluster of one linearizable reads too. Writes wait.
 
 use super::{
     Applied, Applier, ApplyFailure, RaftStatus, Stop,
@@ -33,14 +33,13 @@ use crate::{
 const CHECKPOINTS_STORED_FROM: (u64, u64) = (3, 6);
 
 impl Applier {
-    /// The leases, for what is not in the log: time, renewals, questions.
+    /// The leases, for operations outside of the log: time, renewals, questions.
     #[must_use]
     pub fn lessor(&mut self) -> &mut Lessor {
         &mut self.lessor
     }
 
-    /// Whether an entry is applied in part: [`Self::go_on`] is to be called before anything else is applied, compacted or
-    /// committed.
+    /// Whether an entry is applied in part. The caller then calls [`Self::resume`] before it applies, compacts or commits anything else.
     #[must_use]
     pub fn is_midway(&self) -> bool {
         self.revocation.is_some()
@@ -49,8 +48,8 @@ impl Applier {
     /// The next slice of the entry that [`Self::apply`] left unfinished.
     ///
     /// # Errors
-    /// The member cannot go on.
-    pub fn go_on(&mut self, raft: RaftStatus, waits: impl Fn(u64) -> bool) -> Result<Applied, ApplyFailure> {
+    /// The member cannot continue.
+    pub fn resume(&mut self, raft: RaftStatus, waits: impl Fn(u64) -> bool) -> Result<Applied, ApplyFailure> {
         let Some(revocation) = self.revocation.take() else { return Ok(Applied::Nothing) };
         let id = revocation.id;
         let done = self.revoke_slice(revocation);
@@ -76,7 +75,7 @@ impl Applier {
         let mut txn = self.store.resume(&mut self.backend, revocation.txn);
         for _ in 0..limits::LEASE_KEYS_PER_SLICE {
             let Some(key) = self.lessor.take_attached(revocation.lease) else {
-                // Its keys are no longer attached: watchers have to know, the lessor does already.
+                // The lessor has detached the keys already; the changes are for the watchers.
                 self.changes.extend(txn.end().changes);
                 self.lessor.end(revocation.lease);
                 state::remove_lease(&mut self.backend, revocation.lease);

@@ -1,4 +1,4 @@
-//! Leases through the log: what a revocation in slices shows to readers, leaves in the page file, and does after a restart.
+//! Leases through the log: a revocation in slices as readers see it, in the page file, and after a restart.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,7 @@ struct Member {
     image: MemoryImage,
     file_len: u64,
     applier: Applier,
-    /// What was proposed, to be replayed.
+    /// The proposals, for replay.
     log: Vec<LogEntry>,
 }
 
@@ -54,7 +54,7 @@ impl Member {
         Self { image, file_len, applier: Applier::new(store, backend, state, membership, lessor), log }
     }
 
-    /// What a start after a power cut makes of the page file and the log.
+    /// The member after a power cut and a start from the page file and the log.
     fn restarted(&self) -> Self {
         let mut member = Self::open(&self.image.content(self.file_len as usize), self.log.clone());
         for at in 0..member.log.len() {
@@ -89,7 +89,7 @@ impl Member {
     fn apply_entry(&mut self, entry: &LogEntry) -> Result<Bytes, Refusal> {
         let mut applied = self.applier.apply(entry, RAFT, |_| true).expect("sound");
         while matches!(applied, Applied::Unfinished) {
-            applied = self.applier.go_on(RAFT, |_| true).expect("sound");
+            applied = self.applier.resume(RAFT, |_| true).expect("sound");
         }
         match applied {
             Applied::Answered { outcome, .. } => outcome,
@@ -148,7 +148,7 @@ impl Member {
         found
     }
 
-    /// What hangs on each lease.
+    /// The keys of each lease.
     fn leases(&mut self) -> BTreeMap<i64, Bytes> {
         let lessor = self.applier.lessor();
         lessor.list(None, usize::MAX).into_iter().map(|(_, id)| (id, lessor.encode_keys(id, 5))).collect()
@@ -176,7 +176,7 @@ fn a_revocation_is_one_revision_however_many_slices_it_takes() {
         assert_eq!(member.applier.index(), entry.index - 1);
         assert_eq!(member.applier.view(RAFT).applied, entry.index - 1);
         assert!(!member.applier.begin_commit(false), "half of it is not to be stored");
-        applied = member.applier.go_on(RAFT, |_| true).expect("sound");
+        applied = member.applier.resume(RAFT, |_| true).expect("sound");
         slices += 1;
     }
     assert_eq!(slices, 4);
@@ -191,7 +191,7 @@ fn a_revocation_is_one_revision_however_many_slices_it_takes() {
     assert_eq!(member.revoke(5).expect_err("gone"), Refusal::LeaseNotFound);
 }
 
-/// The page file has what was before, the log has all of it, the power went between two slices.
+/// A power cut between two slices: the page file has the state before, the log has the whole entry.
 #[test]
 fn a_revocation_cut_short_is_done_again_from_its_beginning() {
     let mut member = Member::new();
@@ -203,9 +203,9 @@ fn a_revocation_cut_short_is_done_again_from_its_beginning() {
     let applied = member.applier.apply(&entry, RAFT, |_| true).expect("sound");
     assert!(matches!(applied, Applied::Unfinished));
     let mut restarted = member.restarted();
-    member.applier.go_on(RAFT, |_| true).expect("sound");
+    member.applier.resume(RAFT, |_| true).expect("sound");
     while member.applier.is_midway() {
-        member.applier.go_on(RAFT, |_| true).expect("sound");
+        member.applier.resume(RAFT, |_| true).expect("sound");
     }
     assert_eq!(restarted.history(1), member.history(1));
     assert_eq!((restarted.live(), restarted.revision()), (0, member.revision()));
@@ -269,7 +269,7 @@ fn a_restart_at_any_time_finds_the_same_leases_and_keys() {
         for _ in 0..400 {
             let id = rng.random_range(1..8);
             let key = format!("k{}", rng.random_range(0..30));
-            // Refused or not: both sides decide the same way.
+            // Some requests are refused, on both sides alike.
             match rng.random_range(0..20) {
                 0..4 => drop(member.grant(id, 60)),
                 4 => drop(member.revoke(id)),

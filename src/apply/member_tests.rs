@@ -1,4 +1,4 @@
-//! Changes of members through the log: what is stored, what is refused, and what consensus is told.
+//! Changes of members through the log: stored members, refusals, and the changes passed to consensus.
 
 use super::*;
 use crate::{
@@ -21,17 +21,17 @@ fn applier(image: &MemoryImage, file_len: u64) -> Applier {
     Applier::new(store, backend, state, membership, Lessor::new(Terms::default()))
 }
 
-/// Applies a change; the node that consensus is told, and what is stored of the member.
+/// Applies a change. Returns the outcome, the node passed to consensus, and the stored member.
 fn apply(applier: &mut Applier, change: &MemberChange) -> (Result<(), Refusal>, u64, Option<String>) {
     let index = applier.index() + 1;
     let data = change.to_conf_change(index).encode_to_vec().into();
     let entry = LogEntry { index, term: 2, kind: EntryKind::ConfChange, data };
     let applied = applier.apply(&entry, RaftStatus::default(), |_| false).expect("sound");
-    let Applied::ConfChange { id, change: told, outcome } = applied else { panic!("a conf change, not {applied:?}") };
+    let Applied::ConfChange { id, change: passed, outcome } = applied else { panic!("a conf change, not {applied:?}") };
     assert_eq!(id, index);
     let key = format!("{:x}", change.id());
     let stored = applier.backend().get(Bucket::Members, key.as_bytes()).expect("sound");
-    (outcome, told.node_id(), stored.map(|value| String::from_utf8_lossy(&value).into_owned()))
+    (outcome, passed.node_id(), stored.map(|value| String::from_utf8_lossy(&value).into_owned()))
 }
 
 #[test]

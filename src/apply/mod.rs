@@ -4,22 +4,24 @@
 //!   LogEntry ─▶ request (taken apart) ─▶ txn | put | delete | compact | alarm ─▶ mvcc ─▶ backend
 //!                                     ├▶ lease ─▶ lessor, mvcc              ─▶ backend
 //!                                     └▶ membership, cluster version          ─▶ backend
-//!                                                                              └▶ encoded response, if somebody here waits
+//!                                                                              └▶ encoded response, if a caller of this member waits
 //! ```
 //!
 //! Invariants
 //!
 //! 1. Entries are applied in index order, each once; the applied index and term go into the page file in the same commit as
 //!    what they cover, so a restart replays from there.
-//! 2. A refusal is a result like any other and the same on every member; it changes nothing.
+//! 2. A refusal is a result, the same on every member, and changes nothing.
 //! 3. A failure (a damaged page, an entry that is no request) stops the member before it can differ from the others.
 //! 4. A [`View`] never changes after it was published.
 //!
-//! Deliberately absent: waiting, time, who asked (the engine keeps that), checks that need no state (service).
+//! Deliberately absent: waiting, time, the callers (the engine keeps them), checks that need no state (service).
 //!
 //! On the write path: between consensus and the answer.
 
 pub mod alarms;
+#[cfg(test)]
+mod copy_tests;
 mod lease;
 #[cfg(test)]
 mod lease_tests;
@@ -113,13 +115,13 @@ impl Applier {
         }
     }
 
-    /// Answers what makes the database larger than this with a refusal, and carries it out all the same.
+    /// Sets the quota. A request that makes the database larger is applied, and answered with a refusal.
     #[must_use]
     pub fn with_quota(self, quota_bytes: i64) -> Self {
         Self { quota_bytes, ..self }
     }
 
-    /// Index of the last entry that was applied, all of it.
+    /// Index of the last entry that was applied as a whole.
     #[must_use]
     pub fn index(&self) -> u64 {
         self.index - u64::from(self.is_midway())
@@ -147,13 +149,13 @@ impl Applier {
         &mut self.backend
     }
 
-    /// Gives the database back, when nothing more is to be applied.
+    /// Returns the database, when no more entries will be applied.
     #[must_use]
     pub fn into_backend(self) -> Backend {
         self.backend
     }
 
-    /// The state as readers may see it from now on.
+    /// The present state, for readers.
     #[must_use]
     pub fn view(&self, raft: RaftStatus) -> View {
         View {
@@ -167,10 +169,10 @@ impl Applier {
         }
     }
 
-    /// Applies the next entry. `waits` says whether somebody here waits for a proposal.
+    /// Applies the next entry. `waits` tells whether a caller of this member waits for a proposal.
     ///
     /// # Errors
-    /// The member cannot go on.
+    /// The member cannot continue.
     pub fn apply(
         &mut self,
         entry: &LogEntry,
@@ -203,7 +205,7 @@ impl Applier {
     ) -> Result<Applied, ApplyFailure> {
         let fits = self.fits_quota(&request.operation);
         let done = match self.run(&request) {
-            // The entry changes the state of every member alike, whatever their quotas; only the answer differs.
+            // The entry changes the state of every member alike; only the answer depends on the member's quota.
             Ok(_) if !fits => Err(Refusal::NoSpace.into()),
             done => done,
         };
@@ -268,7 +270,7 @@ impl Applier {
         ApplyFailure::Unknown { index: self.index, field }.into()
     }
 
-    /// CORRUPT refuses all of KV; NOSPACE what may grow the database.
+    /// CORRUPT refuses all KV requests; NOSPACE those that may grow the database.
     fn check_alarms(&self, operation: &Operation) -> Result<(), Refusal> {
         let is_kv = matches!(
             operation,
@@ -288,7 +290,7 @@ impl Applier {
         Ok(())
     }
 
-    /// Whether a request fits in beside what is there already.
+    /// Whether the database stays within the quota with this request.
     fn fits_quota(&self, operation: &Operation) -> bool {
         let cost = alarms::cost(operation) as u64;
         cost == 0
@@ -327,14 +329,14 @@ impl Applier {
         Ok(Done::Now(Response::Txn(response)))
     }
 
-    /// Keeps what a transaction changed for those who have to know. The answer is the revision afterwards.
+    /// Keeps the changes of a transaction for watchers and leases. Returns the revision afterwards.
     fn keep(&mut self, committed: Committed) -> i64 {
         self.lessor.follow(&committed.changes);
         self.changes.extend(committed.changes);
         committed.revision
     }
 
-    /// What was changed since the last call, in order.
+    /// The changes since the last call, in order.
     pub fn take_changes(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.changes)
     }
@@ -375,8 +377,8 @@ impl Applier {
         done.into_iter().map(|(id, _)| (id, self.encode(Response::Compaction(self.compacted()), raft))).collect()
     }
 
-    /// Puts the applied index into the batch and seals it. `false` if there is nothing to commit. A page file that gives back
-    /// its end is committed even without a change, and so is the applied index alone if `is_forced`.
+    /// Puts the applied index into the batch and seals it. `false` if there is nothing to commit. A shrinking page file is committed
+    /// even without a change, and so is the applied index alone if `is_forced`.
     pub fn begin_commit(&mut self, is_forced: bool) -> bool {
         let is_idle = self.backend.pending_changes() == 0 && !self.backend.is_shrinking() && !is_forced;
         if is_idle || self.is_midway() {
@@ -403,7 +405,7 @@ impl Applier {
         Ok(Applied::ConfChange { id: change.id(), change, outcome })
     }
 
-    /// Stores who takes part in consensus after a conf change.
+    /// Stores the members of consensus after a conf change.
     pub fn set_conf_state(&mut self, conf_state: &ConfState) {
         state::put_conf_state(&mut self.backend, conf_state);
     }
@@ -411,7 +413,7 @@ impl Applier {
     fn set_cluster_version(&mut self, version: &str) {
         Arc::make_mut(&mut self.membership).version = Some(version.to_owned());
         state::put_cluster_version(&mut self.backend, version);
-        // The schema follows. It has had the same content since etcd 3.6, which wrote its version down first.
+        // The schema version follows the cluster version. Its content is the same since etcd 3.6, the first release that stores it.
         if self.storage_version.as_deref() != Some(version) && !matches!(version, "3.0.0" | "3.4.0" | "3.5.0") {
             state::put_storage_version(&mut self.backend, version);
             self.storage_version = Some(version.to_owned());

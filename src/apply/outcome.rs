@@ -20,16 +20,16 @@ use crate::{
 /// The outcome of one entry.
 #[derive(Debug)]
 pub enum Applied {
-    /// Nobody here waits for it.
+    /// No caller of this member waits for it.
     Nothing,
-    /// The caller tells consensus and hands the resulting members to [`Applier::set_conf_state`](super::Applier::set_conf_state). A change that was refused names
-    /// node 0: consensus takes it in, and nothing follows from it.
+    /// The caller passes the change to consensus and the resulting members to [`Applier::set_conf_state`](super::Applier::set_conf_state).
+    /// A refused change names node 0, which consensus applies without effect.
     ConfChange { id: u64, change: raftpb::ConfChange, outcome: Result<(), Refusal> },
-    /// The encoded response, or why not.
+    /// The encoded response, or the refusal.
     Answered { id: u64, outcome: Result<Bytes, Refusal> },
     /// The answer follows from [`Applier::compact_step`](super::Applier::compact_step).
     Deferred { id: u64 },
-    /// Applied in part: [`Applier::go_on`](super::Applier::go_on) does the next slice, before anything else is applied.
+    /// Applied in part: [`Applier::resume`](super::Applier::resume) applies the next slice, before any other entry.
     Unfinished,
 }
 

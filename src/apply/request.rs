@@ -1,7 +1,7 @@
-//! What an entry asks for: etcd's `InternalRaftRequest`, taken apart without building the whole message.
+//! The request of an entry: etcd's `InternalRaftRequest`, decoded without building the whole message.
 //!
-//! The generated struct has forty optional members of which one is set; parsing only the one that is there, and wrapping a
-//! request that came in without encoding it again, keeps an entry at one copy of its bytes.
+//! The generated struct has forty optional members of which one is set. Only that one is decoded, and a request from a client is
+//! wrapped without encoding it again, so making an entry is one copy of its bytes.
 //!
 //! ```text
 //!   field n (the request, as the client sent it) | field 100 { 1: id }
@@ -43,7 +43,7 @@ pub enum Kind {
 /// One entry's request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RaftRequest {
-    /// Names the proposal, so that the member it came from can answer; 0 is nobody's.
+    /// Id of the proposal, by which its member answers; 0 for none.
     pub id: u64,
     pub operation: Operation,
 }
@@ -62,7 +62,7 @@ pub enum Operation {
     ClusterVersionSet(ClusterVersionSetRequest),
     ClusterMemberAttrSet(ClusterMemberAttrSetRequest),
     DowngradeInfoSet(DowngradeInfoSetRequest),
-    /// What etcd's own tests write to see that nobody minds.
+    /// Written by etcd's own tests; has no effect.
     DowngradeVersionTest,
     /// A field this version does not know.
     Unknown(u32),
@@ -113,7 +113,7 @@ impl RaftRequest {
             let length = decode_varint(&mut data)?;
             let length = usize::try_from(length).unwrap_or(usize::MAX);
             if length > data.remaining() {
-                // The crate has no public constructor for its error: let it find the short buffer itself.
+                // The crate has no public constructor for its error, so this decodes a buffer that is too short.
                 RequestHeader::decode_length_delimited(&b"\x01"[..])?;
             }
             let field = data.split_to(length.min(data.remaining()));

@@ -5,7 +5,7 @@ use crate::mvcc::PausedTxn;
 /// A revocation under way.
 #[derive(Debug)]
 pub(super) struct Revocation {
-    /// Its proposal.
+    /// Id of its proposal.
     pub id: u64,
     pub lease: i64,
     pub keys: u64,

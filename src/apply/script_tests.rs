@@ -1,4 +1,4 @@
-//! Scripts about transactions: which branch is taken, what is checked before anything changes, what nested ones see.
+//! Scripts about transactions: the branch taken, checks before the first change, and the view of nested transactions.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -28,7 +28,7 @@ enum Command {
     Commit,
 }
 
-/// A transaction that is being put together, and whether it belongs to its parent's first branch.
+/// A transaction under construction, and whether it belongs to its parent's first branch.
 struct Open {
     request: TxnRequest,
     is_then: bool,

@@ -1,4 +1,4 @@
-//! The small buckets: what is stored beside keys, and how it is read back at start.
+//! The small buckets: the state stored beside the keys, and how it is read at start.
 //!
 //! | bucket | key | value |
 //! |---|---|---|
@@ -32,7 +32,7 @@ const STORAGE_VERSION: &[u8] = b"storageVersion";
 const CLUSTER_VERSION: &[u8] = b"clusterVersion";
 const DOWNGRADE: &[u8] = b"downgrade";
 
-/// What the small buckets held at start.
+/// The content of the small buckets at start.
 #[derive(Clone, Debug, Default)]
 pub struct Restored {
     /// 0 in a new file.
@@ -75,7 +75,7 @@ struct StoredConfState {
 /// Reads the small buckets of a page file.
 ///
 /// # Errors
-/// Damage, or a value that is not what it should be.
+/// Damage, or an invalid value.
 pub fn restore(records: &ReadView) -> Result<Restored, StateError> {
     let mut restored = Restored::default();
     visit(records, Bucket::Meta, &mut |key, value| match key {
@@ -152,13 +152,13 @@ impl Restored {
     }
 }
 
-/// Writes up to which entry the file goes.
+/// Writes the index and term of the last entry that the file covers.
 pub fn put_applied(backend: &mut Backend, index: u64, term: u64) {
     backend.put(Bucket::Meta, Bytes::from_static(CONSISTENT_INDEX), Bytes::copy_from_slice(&index.to_be_bytes()));
     backend.put(Bucket::Meta, Bytes::from_static(TERM), Bytes::copy_from_slice(&term.to_be_bytes()));
 }
 
-/// Writes who takes part in consensus.
+/// Writes the members of consensus.
 ///
 /// # Panics
 /// Never: numbers always serialize.
@@ -179,7 +179,7 @@ pub fn put_member(backend: &mut Backend, member: &Member) {
     backend.put(Bucket::Members, member.key().into(), member.to_json().into());
 }
 
-/// Takes a member out for good.
+/// Removes a member permanently.
 pub fn remove_member(backend: &mut Backend, id: u64) {
     let key = format!("{id:x}");
     backend.delete(Bucket::Members, key.as_bytes());
@@ -191,7 +191,7 @@ pub fn put_lease(backend: &mut Backend, lease: &Lease) {
     backend.put(Bucket::Lease, Bytes::copy_from_slice(&lease.id.to_be_bytes()), lease.encode_to_vec().into());
 }
 
-/// Takes a lease out.
+/// Removes a lease.
 pub fn remove_lease(backend: &mut Backend, id: i64) {
     backend.delete(Bucket::Lease, &id.to_be_bytes());
 }
@@ -207,7 +207,7 @@ pub fn put_storage_version(backend: &mut Backend, version: &str) {
     backend.put(Bucket::Meta, Bytes::from_static(STORAGE_VERSION), value);
 }
 
-/// Writes which downgrade is asked for.
+/// Writes the requested downgrade.
 ///
 /// # Panics
 /// Never: a string and a flag always serialize.

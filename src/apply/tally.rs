@@ -1,10 +1,10 @@
-//! How much was applied since the start, counted as etcd counts it: one per operation, not per key.
+//! Counts of applied operations since the start, as in etcd: one per operation, not per key.
 
 use crate::proto::etcdserverpb::{
     DeleteRangeRequest, PutRequest, RequestOp, TxnRequest, TxnResponse, request_op::Request, response_op::Response,
 };
 
-/// Operations of applied requests. Reads outside of the log are the fronts' to count.
+/// Operations of applied requests. The fronts count reads outside of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     pub ranges: u64,
@@ -60,7 +60,7 @@ impl Tally {
     fn put(&mut self, request: &PutRequest) {
         self.puts += 1;
         self.put_bytes += (request.key.len() + request.value.len()) as u64;
-        // etcd reads what it needs of the version before with a range.
+        // etcd reads the version before, where it needs it, with a range.
         self.ranges += u64::from(request.prev_kv || request.ignore_value || request.ignore_lease);
     }
 

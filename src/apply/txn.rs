@@ -1,7 +1,6 @@
 //! Transactions: compares on the state before, checks of the path taken, then the operations in order.
 //!
-//! All that can be refused is refused before the first change, so a transaction is applied whole or not at all, the same way
-//! on every member.
+//! Every refusal comes before the first change, so a transaction is applied whole or not at all, the same way on every member.
 
 use bytes::Bytes;
 
@@ -126,10 +125,10 @@ fn check_revision(view: &View, request: &RangeRequest) -> Result<(), Refusal> {
     }
 }
 
-/// What a put needs of the state before: its lease, and the key if something of it is to be kept.
+/// Checks that the state before has what a put needs: its lease, and the key if its value or lease is kept.
 ///
 /// # Errors
-/// It is not there.
+/// The lease or the key does not exist.
 pub fn check_put(view: &View, request: &PutRequest, leases: &Lessor) -> Result<(), Stop> {
     if request.lease != 0 && !leases.contains(request.lease) {
         return Err(Refusal::LeaseNotFound.into());
@@ -172,7 +171,7 @@ fn range(view: &View, request: &RangeRequest) -> Result<RangeResponse, Stop> {
     Ok(RangeResponse { header: Some(header(view.revision())), kvs: found.kvs, more: found.more, count: found.count })
 }
 
-/// Writes one key, keeping what the request says to keep. The checks are behind us.
+/// Writes one key, and keeps its value or lease if the request says so. The caller has made the checks.
 ///
 /// # Errors
 /// The database is damaged.

@@ -1,4 +1,4 @@
-//! What a reader holds: the whole state at one applied index, immutable.
+//! A view: the whole state at one applied index, immutable, for readers.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::{
     proto::etcdserverpb::ResponseHeader,
 };
 
-/// What consensus said when a view was published.
+/// The state of consensus when a view was published.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RaftStatus {
     /// 0 if none is known.
@@ -28,7 +28,7 @@ pub struct View {
     pub raft: RaftStatus,
     pub membership: Arc<Membership>,
     pub alarms: Arc<Alarms>,
-    /// Schema of the page file, once it was decided.
+    /// Schema version of the page file, once it is decided.
     pub storage_version: Option<String>,
     pub tally: Tally,
 }

@@ -1,4 +1,4 @@
-//! The checksum of a whole database, as Maintenance.Hash answers it, in slices.
+//! The checksum of a whole database, as Maintenance.Hash returns it, in slices.
 //!
 //! CRC-32C over every bucket in the order of their names: the name, then key and value of each record; without the three keys
 //! of bucket `meta` that differ between members with the same content.
@@ -9,7 +9,7 @@ use crate::{
     pagefile::{Corrupt, Key, ReadTxn},
 };
 
-/// Keys of bucket `meta` that do not count.
+/// Keys of bucket `meta` that are left out.
 const IGNORED: [&[u8]; 3] = [b"consistent_index", b"storageVersion", b"term"];
 
 /// A checksum under way, over one commit.
@@ -20,7 +20,7 @@ pub struct DatabaseHash {
     place: Place,
 }
 
-/// Where to go on.
+/// The next position.
 #[derive(Debug)]
 enum Place {
     /// At the first bucket whose name is not below this one.
@@ -39,7 +39,7 @@ impl DatabaseHash {
         Self { pages, crc: 0, place: Place::Bucket(Key::new()) }
     }
 
-    /// Goes on for about `budget` records; the checksum when done.
+    /// Adds about `budget` records; the checksum when all are added.
     ///
     /// # Errors
     /// The database is damaged.
@@ -68,7 +68,7 @@ impl DatabaseHash {
         Ok(())
     }
 
-    /// Adds at most `budget` records from `key` on; says how many.
+    /// Adds at most `budget` records from `key` on; returns how many.
     fn add_records(&mut self, bucket: Key, key: &[u8], budget: usize) -> Result<usize, Corrupt> {
         let mut added = 0;
         let root = self.pages.bucket(&bucket)?;
@@ -91,10 +91,10 @@ impl DatabaseHash {
                 None => None,
             };
         }
-        let mut behind = bucket;
-        // The smallest name behind this one.
-        behind.push(0);
-        self.place = Place::Bucket(behind);
+        let mut next_name = bucket;
+        // The smallest name after this one.
+        next_name.push(0);
+        self.place = Place::Bucket(next_name);
         Ok(added)
     }
 }

@@ -1,20 +1,20 @@
-//! etcd's buckets over the page file: changes are collected, seen at once by readers, and committed every now and then.
+//! etcd's buckets over the page file: changes are collected, visible at once to readers, and committed from time to time.
 //!
 //! ```text
 //!   append, put, delete                begin_commit        step_commit ...        on_committed
 //!          |                                |                    |                     |
 //!          v                                v                    v                     v
 //!   open WriteBatch ------------------> in flight ---------> Commit (a value) ---> page file has it,
-//!   ReadBuffer (records only)                                                      read buffer forgets it
+//!   ReadBuffer (records only)                                                      read buffer drops it
 //!          |                                                                           |
 //!          +---------------------> view(): ReadView = read buffer + root <-------------+      (any core, no lock)
 //! ```
 //!
 //! Invariants:
-//! 1. Records of bucket `key` are appended in revision order, over batches and restarts. So what the read buffer holds is
-//!    above all that the page file holds, no record is looked for in both, and nothing is ever merged while reading.
+//! 1. Records of bucket `key` are appended in revision order, over batches and restarts. So every record in the read buffer is
+//!    above all in the page file, no lookup needs both, and nothing is merged while reading.
 //! 2. A record is in the read buffer from its append until a root that contains it is published; a view has one or the other.
-//! 3. Views never change. One of the past keeps the chunks and the root that it was made from.
+//! 3. Views never change. An older view keeps the chunks and the root that it was made from.
 //! 4. One commit is in flight at most; changes that arrive meanwhile belong to the next.
 //!
 //! Deliberately absent: when to commit (the store's: 100 ms or 10,000 changes), buffered reads of the small buckets for other
@@ -54,7 +54,7 @@ pub struct Backend {
     committed: ReadView,
 }
 
-/// What a commit takes along, until it is stable.
+/// The commit in flight, until it is durable.
 #[derive(Debug)]
 struct InFlight {
     /// Small buckets only; the records are in the read buffer.
@@ -88,8 +88,8 @@ impl Backend {
         self.open.set(bucket, key, Some(value));
     }
 
-    /// Removes a record of any bucket. One of bucket `key` stays in the read buffer until the next commit but one; nobody asks
-    /// for it, because the index has let go of it before.
+    /// Removes a record of any bucket. One of bucket `key` stays in the read buffer until the next commit but one; no lookup asks
+    /// for it, because the index has dropped it before.
     pub fn delete(&mut self, bucket: Bucket, key: &[u8]) {
         match bucket {
             Bucket::Key => self.open.delete_record(key),
@@ -125,13 +125,13 @@ impl Backend {
         self.committed.size_bytes()
     }
 
-    /// States of the page file that somebody reads, its own last one included.
+    /// Number of committed states with readers, the last one included.
     #[must_use]
     pub fn open_read_transactions(&self) -> usize {
         self.file.open_read_transactions()
     }
 
-    /// What readers see from now on.
+    /// The present state, for readers.
     #[must_use]
     pub fn view(&self) -> ReadView {
         self.committed.with_buffer(self.buffer.clone())
@@ -163,12 +163,12 @@ impl Backend {
         true
     }
 
-    /// Builds on for about `budget` records. `Some`: the commit, to be made stable and then reported by `on_committed`.
+    /// Builds the commit for about `budget` records. `Some`: the commit, to be made durable and then reported by `on_committed`.
     pub fn step_commit(&mut self, budget: usize) -> Result<Option<Commit>, CommitError> {
         self.file.step(budget)
     }
 
-    /// The commit is stable: new views read its records from the page file.
+    /// The commit is durable: new views read its records from the page file.
     pub fn on_committed(&mut self) -> Result<(), Corrupt> {
         let in_flight = self.in_flight.take().expect("a commit is in flight");
         self.file.on_committed();
@@ -184,7 +184,7 @@ impl Backend {
         self.in_flight.is_some()
     }
 
-    /// Every rule of the file format. Between commits only.
+    /// Checks every rule of the file format. Between commits only.
     #[must_use]
     pub fn check(&self) -> Vec<crate::pagefile::Violation> {
         self.file.check()

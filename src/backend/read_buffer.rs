@@ -6,7 +6,7 @@
 //!                                                                 ^first            ^end
 //! ```
 //!
-//! A view is a clone: the list and the two positions. The writer appends behind every view's `end`, and moves only its own
+//! A view is a clone: the list and the two positions. The writer appends after every view's `end`, and moves only its own
 //! `first`; so views of the past stay as they are. Lookup: a binary search over `first .. end`, two loads per probe.
 
 use std::sync::{Arc, OnceLock};

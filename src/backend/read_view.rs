@@ -1,11 +1,11 @@
-//! What readers on any core hold: the read buffer as of some change, and the root of the last commit before it.
+//! The view of readers on any core: the read buffer as of some change, and the root of the last commit before it.
 
 use crate::pagefile::{BucketRoot, Corrupt, ReadTxn};
 
 use super::Bucket;
 use super::read_buffer::ReadBuffer;
 
-/// Never changes; a clone costs two reference counts. Its pages are not reused while it lives, so do not keep it for long.
+/// Never changes. A clone costs two reference counts. Its pages are not reused while it lives, so it must not be kept for long.
 #[derive(Clone, Debug)]
 pub struct ReadView {
     buffer: ReadBuffer,
@@ -39,7 +39,7 @@ impl ReadView {
         }
     }
 
-    /// The last commit, for scans: everything, if the commit was forced before.
+    /// The last commit, for scans. It holds everything if a commit was forced before.
     #[must_use]
     pub fn pages(&self) -> &ReadTxn {
         &self.pages

@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 use super::*;
 use crate::{base::checksum::crc32c, pagefile::MemoryImage};
 
-/// What a view is expected to answer.
+/// The records that a view is expected to return.
 type Records = BTreeMap<Vec<u8>, Option<Bytes>>;
 
 struct World {
@@ -69,7 +69,7 @@ fn views_agree_with_a_map() {
         println!("seed {seed}");
         let mut random = StdRng::seed_from_u64(seed);
         let mut world = World::open(&PageFile::image_of_new_file(4096));
-        // Deleted records are `None`: nobody asks for them, so any answer is right.
+        // Deleted records are `None`: no lookup asks for them, so any answer is right.
         let mut records = Records::new();
         let mut small: BTreeMap<(Bucket, Vec<u8>), Bytes> = BTreeMap::new();
         let mut views: Vec<(ReadView, Records)> = Vec::new();

@@ -1,4 +1,4 @@
-//! Changes between two commits: records as a list that is sorted by nature, the small buckets as maps.
+//! Changes between two commits: records as a list, which is sorted because revisions grow, and the small buckets as maps.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::Bucket;
 pub(super) struct WriteBatch {
     /// Appends to bucket `key`, ascending. One that was deleted again has no value.
     records: Vec<Change>,
-    /// Keys of bucket `key` that left an earlier batch, in the order of arrival.
+    /// Keys of bucket `key` whose records are of an earlier batch and were deleted, in the order of deletion.
     deleted: Vec<Key>,
     small: [BTreeMap<Bytes, Option<Bytes>>; Bucket::ALL.len()],
     changes: usize,
@@ -28,7 +28,7 @@ impl WriteBatch {
         self.changes += 1;
     }
 
-    /// A record of this batch goes no further; one of an earlier batch is removed from the page file.
+    /// Drops a record of this batch, or removes one of an earlier batch from the page file.
     pub(super) fn delete_record(&mut self, key: &[u8]) {
         self.changes += 1;
         if self.records.first().is_none_or(|first| *key < *first.key) {
@@ -50,7 +50,7 @@ impl WriteBatch {
         self.small[bucket as usize].get(key)
     }
 
-    /// What the page file is to do. The records leave the batch; the small buckets stay for `get`.
+    /// The changes for the page file. The records leave the batch; the small buckets stay for `get`.
     pub(super) fn seal(&mut self, missing: &[Bucket]) -> Vec<BucketChanges> {
         let mut sealed = Vec::new();
         for bucket in Bucket::ALL {

@@ -1,15 +1,15 @@
 //! A byte buffer that starts on a block boundary, as direct writes demand.
 //!
 //! Without `unsafe`: the vector is one block larger than asked for and its first aligned byte is where the buffer
-//! starts. The capacity is fixed at birth, so the vector never moves and filling it is one copy, without zeroing first.
+//! starts. The capacity is fixed when it is made, so the vector never moves and filling it is one copy, without zeroing first.
 
 use std::{fmt, ops::Deref};
 
 use super::limits::BLOCK_BYTES;
 
-/// Grows up to the capacity given at birth; derefs to the bytes put in so far.
+/// A buffer of fixed capacity that dereferences to the bytes appended so far.
 pub struct AlignedBuffer {
-    /// `start` bytes of no meaning, then the content.
+    /// `start` unused bytes, then the content.
     bytes: Vec<u8>,
     start: usize,
     capacity: usize,
@@ -45,7 +45,7 @@ impl AlignedBuffer {
         self.bytes.extend_from_slice(piece);
     }
 
-    /// Overwrites what is already there from `at` on.
+    /// Overwrites bytes that were appended before, from `at` on.
     #[inline]
     pub fn overwrite(&mut self, at: usize, piece: &[u8]) {
         let at = self.start + at;

@@ -1,4 +1,4 @@
-//! gRPC's seventeen ways for a call to end.
+//! gRPC's seventeen status codes.
 
 /// gRPC status codes; the numbers are the wire's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

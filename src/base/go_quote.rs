@@ -46,6 +46,6 @@ fn push_escaped(text: &mut String, char: char, quote: char) {
 }
 
 fn is_printable(char: char) -> bool {
-    // Behind another character, combining marks are left as they are, as in Go.
+    // A combining mark after another character is printed as it is, as in Go.
     format!("x{char}").escape_debug().eq(['x', char])
 }

@@ -72,7 +72,7 @@ impl fmt::Display for Url {
 /// The URLs of a list with commas, sorted, each once.
 ///
 /// # Errors
-/// One of them is not as it has to be; an empty one is not.
+/// One of them is no URL of this form. An empty one is none.
 pub fn parse_list(text: &str) -> Result<Vec<Url>, BadUrl> {
     let mut urls = text.split(',').map(parse).collect::<Result<Vec<_>, _>>()?;
     urls.sort_unstable();
@@ -83,7 +83,7 @@ pub fn parse_list(text: &str) -> Result<Vec<Url>, BadUrl> {
 /// One URL; spaces around it do not count.
 ///
 /// # Errors
-/// It is not as it has to be.
+/// It is no URL of this form.
 pub fn parse(text: &str) -> Result<Url, BadUrl> {
     let text = text.trim();
     let owned = || text.to_owned();
@@ -101,7 +101,7 @@ pub fn parse(text: &str) -> Result<Url, BadUrl> {
     let main = rest.split(['?', '#']).next().unwrap_or_default();
     let (authority, path) = match main.strip_prefix("//") {
         Some(main) => main.split_at(main.find('/').unwrap_or(main.len())),
-        // Without a slash Go takes what follows for opaque, and etcd does not look at it.
+        // Go treats a URL without a slash after the colon as opaque, and etcd ignores opaque parts.
         None if main.starts_with('/') => ("", main),
         None => ("", ""),
     };
@@ -168,8 +168,8 @@ fn check_escapes(url: &str, text: &str) -> Result<(), BadUrl> {
 }
 
 fn has_port(authority: &str) -> bool {
-    let behind_address = authority.rsplit_once(']').map_or(authority, |(_address, rest)| rest);
-    behind_address.contains(':')
+    let after_address = authority.rsplit_once(']').map_or(authority, |(_address, rest)| rest);
+    after_address.contains(':')
 }
 
 #[cfg(test)]

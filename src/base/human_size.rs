@@ -1,4 +1,4 @@
-//! Sizes for people, in log lines and on the command line.
+//! Human-readable sizes, for log lines and the command line.
 
 /// Sizes in powers of 1000 with two significant digits, as go-humanize prints them: `20 kB`, `2.1 GB`.
 #[must_use]

@@ -76,10 +76,10 @@ impl<V> IntervalTree<V> {
         None
     }
 
-    /// Adds an interval that is not there yet.
+    /// Adds a new interval.
     ///
     /// # Panics
-    /// It is there.
+    /// The interval exists already.
     pub fn insert(&mut self, interval: Interval, value: V) {
         let greatest = interval.end.clone();
         let node = Node { interval, value: Some(value), left: NONE, right: NONE, height: 1, greatest };
@@ -96,7 +96,7 @@ impl<V> IntervalTree<V> {
         self.root = self.insert_below(self.root, place);
     }
 
-    /// Takes out exactly this interval.
+    /// Removes exactly this interval.
     pub fn remove(&mut self, interval: &Interval) -> Option<V> {
         let (root, removed) = self.remove_below(self.root, interval);
         self.root = root;
@@ -108,7 +108,7 @@ impl<V> IntervalTree<V> {
         node.value.take()
     }
 
-    /// Shows the value of every interval that contains `point`, in the order of the intervals.
+    /// Calls `show` with the value of every interval that contains `point`, in the order of the intervals.
     pub fn at_point(&self, point: &[u8], show: &mut impl FnMut(&V)) {
         self.show_below(self.root, point, show);
     }
@@ -142,7 +142,7 @@ impl<V> IntervalTree<V> {
         self.balanced(at)
     }
 
-    /// What stands at the place of `at` afterwards, and the place that was taken out.
+    /// The root of the subtree afterwards, and the node that was removed.
     fn remove_below(&mut self, at: Place, interval: &Interval) -> (Place, Option<Place>) {
         if at == NONE {
             return (NONE, None);
@@ -171,7 +171,7 @@ impl<V> IntervalTree<V> {
         (self.balanced(at), removed)
     }
 
-    /// The first node below `at`, and what is left there.
+    /// The first node of the subtree, and the root of the rest.
     fn take_first(&mut self, at: Place) -> (Place, Place) {
         let left = self.node(at).left;
         if left == NONE {
@@ -182,7 +182,7 @@ impl<V> IntervalTree<V> {
         (first, self.balanced(at))
     }
 
-    /// Restores what a node knows of its subtree and the balance, after one below it came or went.
+    /// Updates a node's greatest end and restores the balance, after a node below it was added or removed.
     fn balanced(&mut self, at: Place) -> Place {
         let (left, right) = (self.node(at).left, self.node(at).right);
         let tilt = i16::from(self.height(left)) - i16::from(self.height(right));

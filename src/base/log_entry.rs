@@ -1,4 +1,4 @@
-//! A Raft log entry as consensus hands it to the WAL and the WAL hands it back at replay.
+//! A Raft log entry, as consensus gives it to the WAL and a replay returns it.
 
 use bytes::Bytes;
 
@@ -30,7 +30,7 @@ pub struct HardState {
     pub commit: u64,
 }
 
-/// Who takes part in consensus (etcd's `raftpb.ConfState`).
+/// The members that take part in consensus (etcd's `raftpb.ConfState`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConfState {
     pub voters: Vec<u64>,

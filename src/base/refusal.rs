@@ -1,7 +1,7 @@
 //! The one table of refusals: constant, gRPC code and exact text, as etcd 3.7 puts them on the wire.
 //!
-//! Client libraries turn the text back into a typed error by exact comparison, so a text is interface. Some errors carry code
-//! Unknown although etcd's own constants say otherwise; etcd sends Unknown for them and so do we.
+//! Client libraries turn the text back into a typed error by exact comparison, so the texts are part of the interface. Some errors
+//! carry code Unknown although etcd's own constants name another code: etcd sends Unknown for them, and so do we.
 
 use super::code::Code;
 
@@ -29,7 +29,7 @@ macro_rules! refusals {
     };
 }
 
-// A macro, because the table is the point: one line per error keeps code and text side by side.
+// A macro, so that each error is one line of a table, with code and text side by side.
 refusals! {
     EmptyKey = InvalidArgument, "etcdserver: key is not provided";
     KeyNotFound = InvalidArgument, "etcdserver: key not found";
@@ -51,6 +51,7 @@ refusals! {
     MemberExists = FailedPrecondition, "etcdserver: member ID already exist";
     PeerUrlExists = FailedPrecondition, "etcdserver: Peer URLs already exists";
     MemberNotEnoughStarted = Unknown, "etcdserver: re-configuration failed due to not enough started members";
+    NotSupportedForLearner = FailedPrecondition, "etcdserver: rpc not supported for learner";
     MemberNotLearner = FailedPrecondition, "etcdserver: can only promote a learner member";
     LearnerNotReady = FailedPrecondition, "etcdserver: can only promote a learner member which is in sync with leader";
     TooManyLearners = FailedPrecondition, "etcdserver: too many learner members in cluster";
@@ -66,6 +67,8 @@ refusals! {
     TimeoutLeaderFail = Unavailable, "etcdserver: request timed out, possibly due to previous leader failure";
     TimeoutLeaderTransfer = Unavailable, "etcdserver: request timed out, leader transfer took too long";
     TimeoutConnectionLost = Unavailable, "etcdserver: request timed out, possibly due to connection lost";
+    TimeoutWaitAppliedIndex = Unavailable,
+        "etcdserver: request timed out, waiting for the applied index took too long";
     Corrupt = DataLoss, "etcdserver: corrupt cluster";
     BadLeaderTransferee = FailedPrecondition, "etcdserver: bad leader transferee";
     WrongDowngradeVersionFormat = InvalidArgument, "etcdserver: wrong downgrade target version format";

@@ -1,4 +1,4 @@
-//! Runs the scripts of a module. `UPDATE_GOLDENFILES=1 cargo test --lib scripts` writes their output anew.
+//! Runs the scripts of a module. `UPDATE_GOLDENFILES=1 cargo test --lib scripts` rewrites their output.
 
 use std::{fs, path::Path};
 

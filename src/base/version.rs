@@ -1,6 +1,6 @@
-//! Versions that clients, tools and stored data gate on.
+//! Versions that clients, tools and stored data are checked against.
 
-/// The etcd release whose behaviour is answered (`Status.version`, `/version`).
+/// The etcd release whose behaviour this server has (`Status.version`, `/version`).
 pub const SERVER: &str = "3.7.1";
 /// The cluster version of a cluster of such members.
 pub const CLUSTER: &str = "3.7.0";

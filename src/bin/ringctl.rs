@@ -1,4 +1,4 @@
-//! The command line client: hands the process's words, environment and streams to `ringd::ctl`.
+//! The command line client: passes the process's arguments, environment and streams to `ringd::ctl`.
 
 use std::env;
 use std::ffi::OsString;

@@ -12,7 +12,7 @@ use ringd::{
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() {
-    // What is not UTF-8 belongs to no flag; it must not end the process.
+    // An argument that is not UTF-8 is no flag, and must not end the process.
     let text = |text: OsString| text.to_string_lossy().into_owned();
     let environment = std::env::vars_os().map(|(name, value)| (text(name), text(value)));
     let config = match Config::parse(std::env::args_os().skip(1).map(text), environment) {

@@ -1,4 +1,4 @@
-//! The tool for files: hands the process's words and streams to `ringd::utl`.
+//! The tool for files: passes the process's arguments and streams to `ringd::utl`.
 
 use std::env;
 use std::ffi::OsString;

@@ -1,32 +1,28 @@
 //! The endpoints as a ring: each call takes the next one that works.
 //!
-//! An endpoint is dialled when a call first needs it. One that refused is left alone for a while (1 s,
-//! growing by 1.6 up to 20 s), so a dead member costs one attempt, not one per call. When all are down, a
-//! call waits and dials again until its deadline: like etcd's client, it prefers waiting to failing.
+//! An endpoint is dialled when a call first needs it. One that refused, or hung, is left alone for a while (1 s,
+//! growing by 1.6 up to 20 s) and then dialled beside the calls, so a dead member costs one attempt, not one
+//! per call. When all are down, a call waits and dials again until its deadline: like etcd's client, it
+//! prefers waiting to failing.
 
-use std::io;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::client::SendRequest;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
 
+use super::dial::{Address, Dialled, dial};
 use super::error::Error;
 use super::pings::Pings;
 use super::{Options, retry};
 
-const WINDOW_BYTES: u32 = 4 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 const DOWN_MS_MIN: u64 = 1_000;
 const DOWN_MS_MAX: u64 = 20_000;
 
 /// All endpoints of a client.
 pub struct Ring {
-    endpoints: Vec<Endpoint>,
+    endpoints: Mutex<Arc<[Arc<Endpoint>]>>,
     next: AtomicUsize,
     dial_timeout: Duration,
     pings: Option<Pings>,
@@ -43,34 +39,61 @@ pub struct Connection {
     pub in_use: Arc<()>,
 }
 
-/// A connection that stands.
-#[derive(Clone)]
-struct Dialled {
-    requests: SendRequest<Bytes>,
-    in_use: Arc<()>,
-}
-
 impl Ring {
     pub fn new(options: &Options) -> Result<Self, Error> {
-        let endpoints = options.endpoints.iter().map(|text| Endpoint::parse(text)).collect::<Result<Vec<_>, _>>()?;
-        if endpoints.is_empty() {
-            return Err(Error::NoEndpoints);
-        }
-        Ok(Self {
-            endpoints,
+        let ring = Self {
+            endpoints: Mutex::new(Vec::new().into()),
             next: AtomicUsize::new(0),
             dial_timeout: options.dial_timeout,
             pings: Pings::of(options),
             response_bytes_max: options.response_bytes_max,
-        })
+        };
+        ring.set(&options.endpoints)?;
+        Ok(ring)
+    }
+
+    /// Other endpoints from now on. Connections to those that stay are kept; open calls are carried on.
+    pub fn set(&self, names: &[String]) -> Result<(), Error> {
+        let before = self.endpoints();
+        let known = |name: &String| before.iter().find(|endpoint| endpoint.name == *name).cloned();
+        let endpoint = |name| known(name).map_or_else(|| Endpoint::parse(name).map(Arc::new), Ok);
+        let endpoints = names.iter().map(endpoint).collect::<Result<Vec<_>, _>>()?;
+        if endpoints.is_empty() {
+            return Err(Error::NoEndpoints);
+        }
+        *self.endpoints.lock().unwrap_or_else(PoisonError::into_inner) = endpoints.into();
+        Ok(())
+    }
+
+    /// The endpoints as they were given.
+    pub fn names(&self) -> Vec<String> {
+        self.endpoints().iter().map(|endpoint| endpoint.name.clone()).collect()
+    }
+
+    pub fn count(&self) -> usize {
+        self.endpoints().len()
+    }
+
+    fn endpoints(&self) -> Arc<[Arc<Endpoint>]> {
+        // The list is replaced whole, so a poisoned lock still holds a good one.
+        self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The next endpoint that works; waits for one until the deadline.
     pub async fn pick(&self, deadline: Option<Instant>) -> Result<Connection, Error> {
         let start = self.next.fetch_add(1, Ordering::Relaxed);
         loop {
-            for step in 0..self.endpoints.len() {
-                let endpoint = &self.endpoints[start.wrapping_add(step) % self.endpoints.len()];
+            let endpoints = self.endpoints();
+            let (before, after) = endpoints.split_at(start % endpoints.len());
+            let turns = || after.iter().chain(before);
+            // One that was down is dialled beside the calls as long as another one works.
+            for endpoint in turns().filter(|endpoint| !endpoint.is_down()) {
+                if let Some(connection) = endpoint.connection(self.dial_timeout, self.pings).await {
+                    turns().for_each(|endpoint| endpoint.try_again(self.dial_timeout, self.pings));
+                    return Ok(connection);
+                }
+            }
+            for endpoint in turns().filter(|endpoint| endpoint.is_due()) {
                 if let Some(connection) = endpoint.connection(self.dial_timeout, self.pings).await {
                     return Ok(connection);
                 }
@@ -81,7 +104,8 @@ impl Ring {
 
     /// Why each endpoint cannot be used, where none can.
     pub fn trouble(&self) -> Option<String> {
-        let reasons = self.endpoints.iter().map(|endpoint| match &*endpoint.state() {
+        let endpoints = self.endpoints();
+        let reasons = endpoints.iter().map(|endpoint| match &*endpoint.state() {
             State::Down { reason, .. } => Some(format!("{}: {reason}", endpoint.name)),
             State::Idle | State::Up(_) => None,
         });
@@ -91,8 +115,8 @@ impl Ring {
     /// How long until the first endpoint may be dialled again.
     fn shortest_pause(&self) -> Duration {
         let now = Instant::now();
-        let waits =
-            self.endpoints.iter().map(|endpoint| endpoint.state().down_until(now).saturating_duration_since(now));
+        let endpoints = self.endpoints();
+        let waits = endpoints.iter().map(|endpoint| endpoint.state().down_until(now).saturating_duration_since(now));
         waits.min().unwrap_or_default().max(Duration::from_millis(25))
     }
 }
@@ -105,17 +129,11 @@ struct Endpoint {
     state: Mutex<State>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Address {
-    Tcp(String),
-    Unix(String),
-}
-
 /// state | transition | by
 /// ---|---|---
 /// idle | dialled well: up; badly: down | `connection`
 /// up | connection ended: idle | `connection`
-/// down | time passed: dialled again | `connection`
+/// down | time passed: dialled again | `connection`, `try_again`
 enum State {
     Idle,
     Up(Dialled),
@@ -146,6 +164,29 @@ impl Endpoint {
         Ok(Self { name: text.to_owned(), address, authority, state: Mutex::new(State::Idle) })
     }
 
+    fn is_down(&self) -> bool {
+        matches!(*self.state(), State::Down { .. })
+    }
+
+    /// Down, and for long enough to be dialled again.
+    fn is_due(&self) -> bool {
+        self.is_down() && self.state().down_until(Instant::now()) <= Instant::now()
+    }
+
+    /// Dials one that is due in a task of its own. Others leave it alone meanwhile.
+    fn try_again(self: &Arc<Self>, dial_timeout: Duration, pings: Option<Pings>) {
+        let now = Instant::now();
+        match &mut *self.state() {
+            State::Down { until, .. } if *until <= now => {
+                *until = now.checked_add(dial_timeout).unwrap_or(now + Duration::from_millis(DOWN_MS_MAX));
+            }
+            _ => return,
+        }
+        let endpoint = Arc::clone(self);
+        // Its outcome is the state of the endpoint.
+        tokio::spawn(async move { drop(endpoint.dial(dial_timeout, pings).await) });
+    }
+
     /// A connection with room for one more stream, dialling if there is none and it is time to.
     async fn connection(&self, dial_timeout: Duration, pings: Option<Pings>) -> Option<Connection> {
         if let Some(dialled) = self.open_connection()
@@ -156,6 +197,11 @@ impl Endpoint {
         if self.state().down_until(Instant::now()) > Instant::now() {
             return None;
         }
+        let dialled = self.dial(dial_timeout, pings).await?;
+        self.with_room(dialled).await
+    }
+
+    async fn dial(&self, dial_timeout: Duration, pings: Option<Pings>) -> Option<Dialled> {
         let dialled = match tokio::time::timeout(dial_timeout, dial(&self.address, pings)).await {
             Ok(Ok(dialled)) => dialled,
             Ok(Err(error)) => return self.go_down(error.to_string()),
@@ -163,7 +209,7 @@ impl Endpoint {
         };
         // Two calls may have dialled at once; both connections serve their call, the later one stays.
         *self.state() = State::Up(dialled.clone());
-        self.with_room(dialled).await
+        Some(dialled)
     }
 
     fn open_connection(&self) -> Option<Dialled> {
@@ -192,39 +238,6 @@ impl Endpoint {
         // The state is replaced whole, so a poisoned lock still holds a good one.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-async fn dial(address: &Address, pings: Option<Pings>) -> io::Result<Dialled> {
-    match address {
-        Address::Tcp(host) => {
-            let addresses: Vec<SocketAddr> = tokio::net::lookup_host(host).await?.collect();
-            let stream = TcpStream::connect(addresses.as_slice()).await?;
-            // Requests are small and each one waits for its answer.
-            stream.set_nodelay(true)?;
-            handshake(stream, pings).await
-        }
-        Address::Unix(path) => handshake(UnixStream::connect(path).await?, pings).await,
-    }
-}
-
-async fn handshake<T>(stream: T, pings: Option<Pings>) -> io::Result<Dialled>
-where
-    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let mut builder = h2::client::Builder::new();
-    builder.initial_window_size(WINDOW_BYTES).initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-    let (requests, mut connection) = builder.handshake(stream).await.map_err(io::Error::other)?;
-    let in_use = Arc::new(());
-    let sender = pings.and_then(|pings| Some((pings, connection.ping_pong()?, Arc::downgrade(&in_use))));
-    // The driver ends with the connection; what it has to say reaches the streams as their errors.
-    tokio::spawn(async move {
-        let Some((pings, sender, token)) = sender else { return connection.await.unwrap_or_default() };
-        tokio::select! {
-            ended = connection => ended.unwrap_or_default(),
-            () = pings.watch(sender, token) => {}
-        }
-    });
-    Ok(Dialled { requests, in_use })
 }
 
 #[cfg(test)]

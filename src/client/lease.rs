@@ -1,12 +1,13 @@
 //! Leases: grant, revoke, time to live, and keeping one alive.
 //!
-//! A [`KeepAlive`] sends one beat per third of the TTL on one stream. When the stream breaks it opens another, until the time of
-//! the last granted TTL is over: then the lease is lost, whether or not the server still has it.
+//! A [`KeepAlive`] sends one beat per third of the TTL on one stream. When the stream breaks, or a beat is not answered before the next
+//! one is due, it opens another one, which goes to the next endpoint. It ends when the time of the last granted TTL is over: then the
+//! lease is lost, whether or not the server still has it.
 //!
 //! state | transition | by
 //! ---|---|---
 //! closed | due: opened, one beat sent | `next`
-//! open | answered: due again after a third of the TTL; broke: closed, tried again soon | `next`
+//! open | answered: due again after a third of the TTL; broke or silent: closed, tried again soon | `next`
 //! any | the server has no such lease, or no answer for a whole TTL: ended | `next`
 
 use std::time::Duration;
@@ -54,7 +55,14 @@ impl Client {
     pub fn keep_alive(&self, lease: i64) -> KeepAlive {
         let now = Instant::now();
         let expires = now + Duration::from_millis(CLIENT_FIRST_BEAT_MS);
-        KeepAlive { client: self.clone(), lease, stream: None, due: now, expires }
+        KeepAlive {
+            client: self.clone(),
+            lease,
+            stream: None,
+            due: now,
+            expires,
+            period: (expires - now) / BEATS_PER_TTL,
+        }
     }
 }
 
@@ -66,15 +74,22 @@ pub struct KeepAlive {
     due: Instant,
     /// When the lease is lost unless the server answers before.
     expires: Instant,
+    /// From one beat to the next, and how long its answer may take.
+    period: Duration,
 }
+
+const BEATS_PER_TTL: u32 = 3;
 
 impl KeepAlive {
     /// The answer to the next beat; `None` when the lease is gone or has run out.
     pub async fn next(&mut self) -> Result<Option<LeaseKeepAliveResponse>, Error> {
         sleep_until(self.due).await;
         loop {
-            let error = match timeout_at(self.expires, self.beat()).await {
-                Err(_elapsed) => return Ok(None),
+            let pause = Duration::from_millis(CLIENT_KEEP_ALIVE_PAUSE_MS);
+            let patience = self.expires.min(Instant::now() + self.period.max(pause));
+            let error = match timeout_at(patience, self.beat()).await {
+                Err(_elapsed) if Instant::now() >= self.expires => return Ok(None),
+                Err(_elapsed) => Error::Broken("a beat was not answered".to_owned()),
                 Ok(Ok(response)) => return Ok(self.take_in(response)),
                 Ok(Err(error)) => error,
             };
@@ -82,7 +97,6 @@ impl KeepAlive {
             if !matches!(error.code(), Code::Unavailable | Code::Internal | Code::Unknown) {
                 return Err(error);
             }
-            let pause = Duration::from_millis(CLIENT_KEEP_ALIVE_PAUSE_MS);
             if retry::pause(pause, Some(self.expires.into_std())).await.is_err() {
                 return Ok(None);
             }
@@ -111,7 +125,8 @@ impl KeepAlive {
             return None;
         }
         let now = Instant::now();
-        self.due = now + ttl / 3;
+        self.period = ttl / BEATS_PER_TTL;
+        self.due = now + self.period;
         self.expires = now + ttl;
         Some(response)
     }

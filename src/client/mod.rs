@@ -3,7 +3,7 @@
 //! ```text
 //! Client::call(&KV_RANGE, &request, call)       one typed method table        method.rs
 //!    -> again while the rules say so            who may repeat what, and when retry.rs
-//!       -> the next endpoint in the ring        dials lazily, skips the dead  balance.rs
+//!       -> the next endpoint in the ring        dials lazily, skips the dead  balance.rs dial.rs
 //!          -> one HTTP/2 stream                 gRPC frames, metadata, status transport.rs
 //!             over a connection that pings       ends one that is dead       pings.rs
 //!
@@ -24,6 +24,7 @@
 //! refused with a clear error.
 
 pub mod balance;
+mod dial;
 pub mod election;
 pub mod error;
 pub mod lease;
@@ -39,7 +40,7 @@ pub mod watch;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::proto::etcdserverpb::{AuthenticateRequest, AuthenticateResponse};
+use crate::proto::etcdserverpb::{AuthenticateRequest, AuthenticateResponse, MemberListRequest};
 pub use election::Election;
 pub use error::{Code, Error};
 pub use lease::KeepAlive;
@@ -75,9 +76,22 @@ impl Client {
         Ok(client)
     }
 
-    /// The endpoints as given.
-    pub fn endpoints(&self) -> &[String] {
-        &self.shared.options.endpoints
+    /// The endpoints as they were given last.
+    pub fn endpoints(&self) -> Vec<String> {
+        self.shared.ring.names()
+    }
+
+    /// Other endpoints from now on, for all clones.
+    pub fn set_endpoints(&self, endpoints: &[String]) -> Result<(), Error> {
+        self.shared.ring.set(endpoints)
+    }
+
+    /// Takes the client URLs of all members that vote and have started as endpoints, as the cluster knows them now.
+    pub async fn sync(&self, call: Call) -> Result<(), Error> {
+        let request = MemberListRequest { linearizable: true };
+        let list = self.call(&method::MEMBER_LIST, &request, call).await?;
+        let voting = list.members.into_iter().filter(|member| !member.name.is_empty() && !member.is_learner);
+        self.set_endpoints(&voting.flat_map(|member| member.client_ur_ls).collect::<Vec<_>>())
     }
 
     /// Why nothing can be sent now: what the last attempts to connect ended with, where all endpoints refused.
@@ -92,7 +106,7 @@ impl Client {
         A: prost::Message + Default,
     {
         let body = transport::frame(request, self.shared.options.request_bytes_max)?;
-        let mut backoff = Backoff::new(self.endpoints().len());
+        let mut backoff = Backoff::new(self.shared.ring.count());
         loop {
             let token = self.token().clone();
             let outcome = transport::unary(&self.shared.ring, method.path, body.clone(), &token, call).await;
@@ -100,8 +114,13 @@ impl Client {
                 Ok(payload) => return transport::decode(&payload),
                 Err(error) => error,
             };
-            match retry::decide(&error, method.repeatable, self.endpoints().len(), self.can_renew(), backoff.attempt())
-            {
+            match retry::decide(
+                &error,
+                method.repeatable,
+                self.shared.ring.count(),
+                self.can_renew(),
+                backoff.attempt(),
+            ) {
                 After::GiveUp => return Err(error),
                 After::Renew => Box::pin(self.authenticate(call)).await?,
                 After::Repeat => {}

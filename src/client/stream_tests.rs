@@ -208,9 +208,22 @@ fn a_lease_is_kept_alive_over_broken_streams_until_it_is_gone() {
 }
 
 #[test]
+fn a_beat_that_is_not_answered_is_sent_to_the_next_endpoint() {
+    run(async {
+        let silent = Stage::start(vec![Act { messages: vec![], end: End::Open }]).await;
+        let good = Stage::start(vec![Act { messages: vec![beat(1)], end: End::Open }]).await;
+        let endpoints = vec![silent.endpoint.clone(), good.endpoint.clone()];
+        let client = Client::connect(Options { endpoints, ..Options::default() }).await.unwrap();
+        assert_eq!(client.keep_alive(7).next().await.unwrap().unwrap().ttl, 1);
+        assert_eq!(silent.seen::<LeaseKeepAliveRequest>().len(), 1);
+    });
+}
+
+#[test]
 fn a_session_is_lost_when_nobody_answers_for_a_whole_ttl() {
     run(async {
-        let stage = Stage::start(vec![Act { messages: vec![beat(1)], end: End::Open }]).await;
+        let silent = || Act { messages: vec![], end: End::Open };
+        let stage = Stage::start(vec![Act { messages: vec![beat(1)], end: End::Open }, silent(), silent()]).await;
         let session = Session::of_lease(&stage.client().await, 7);
         session.lost().await;
     });

@@ -11,7 +11,7 @@ use prost::Message;
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::proto::etcdserverpb::{PutRequest, PutResponse, RangeRequest, RangeResponse};
+use crate::proto::etcdserverpb::{Member, MemberListResponse, PutRequest, PutResponse, RangeRequest, RangeResponse};
 
 /// What the server says to one call.
 enum Answer {
@@ -63,7 +63,8 @@ async fn serve(listener: TcpListener, mut answers: VecDeque<Answer>, seen: Arc<M
                 Answer::Message(message) => {
                     let mut body = respond.send_response(head.body(()).unwrap(), false).unwrap();
                     // Cut in two, as the network may.
-                    let frame = [&[0, 0, 0, 0, message.len() as u8][..], &message].concat();
+                    let prefix = [&[0][..], &(message.len() as u32).to_be_bytes()].concat();
+                    let frame = [&prefix[..], &message].concat();
                     body.send_data(Bytes::copy_from_slice(&frame[..3]), false).unwrap();
                     body.send_data(Bytes::copy_from_slice(&frame[3..]), false).unwrap();
                     trailers.insert("grpc-status", "0".parse().unwrap());
@@ -123,6 +124,60 @@ fn calls_go_around_a_dead_endpoint() {
             client.call(&method::PUT, &PutRequest::default(), Call::default()).await.unwrap();
         }
         assert_eq!(server.methods().len(), 4);
+    });
+}
+
+#[test]
+fn a_write_is_not_lost_on_an_endpoint_that_accepts_and_ends() {
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ends = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+        let server = Scripted::start(vec![Answer::Message(Vec::new())]).await;
+        let client = client(&[&ends, &server.endpoint]).await;
+        client.call(&method::PUT, &PutRequest::default(), Call::default()).await.unwrap();
+        assert!(client.trouble().is_none());
+    });
+}
+
+#[test]
+fn an_endpoint_that_hangs_is_left_for_the_next_one() {
+    run(async {
+        let hangs = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = Scripted::start((0..4).map(|_| Answer::Message(Vec::new())).collect()).await;
+        let endpoints = vec![hangs.local_addr().unwrap().to_string(), server.endpoint.clone()];
+        let options = Options { endpoints, dial_timeout: Duration::from_millis(20), ..Options::default() };
+        let client = Client::connect(options).await.unwrap();
+        for _ in 0..4 {
+            client.call(&method::PUT, &PutRequest::default(), Call::default()).await.unwrap();
+        }
+        assert_eq!(server.methods().len(), 4);
+    });
+}
+
+#[test]
+fn endpoints_are_taken_from_the_members() {
+    run(async {
+        let member = |name: &str, url: &str, is_learner| Member {
+            name: name.to_owned(),
+            client_ur_ls: vec![format!("http://{url}")],
+            is_learner,
+            ..Member::default()
+        };
+        let other = Scripted::start(vec![Answer::Message(Vec::new())]).await;
+        let members = vec![
+            member("voter", &other.endpoint, false),
+            member("", "127.0.0.1:1", false),
+            member("learner", "127.0.0.1:2", true),
+        ];
+        let list = MemberListResponse { members, ..MemberListResponse::default() };
+        let server = Scripted::start(vec![Answer::Message(list.encode_to_vec())]).await;
+        let client = client(&[&server.endpoint]).await;
+        client.sync(Call::default()).await.unwrap();
+        assert_eq!(client.endpoints(), [format!("http://{}", other.endpoint)]);
+        client.call(&method::RANGE, &range(), Call::default()).await.unwrap();
+        assert_eq!((server.methods(), other.methods()), (vec!["MemberList".to_owned()], vec!["Range".to_owned()]));
+        assert_eq!(client.set_endpoints(&[]), Err(Error::NoEndpoints));
     });
 }
 

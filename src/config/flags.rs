@@ -126,7 +126,7 @@ pub(super) const FLAGS: &[Flag] = &[
     fixed("discovery-fallback", Choice(&["exit", "proxy"]), "exit", "v2 proxy is deprecated, and --discovery-fallback can't be configured as \"proxy\""),
     fixed("discovery-srv", Text, "", DISCOVERY),
     fixed("discovery-srv-name", Text, "", DISCOVERY),
-    without_effect("strict-reconfig-check", Boolean, "true"),
+    served("strict-reconfig-check", Boolean, "true", "Refuse changes of the members that could lose the quorum"),
     served("pre-vote", Boolean, "true", "Ask before standing for election"),
     served("auto-compaction-retention", Text, "0", "History that is kept when old revisions are compacted by themselves: \
          a time (hours without a unit), or a number of revisions; 0 is off"),
@@ -184,16 +184,16 @@ pub(super) const FLAGS: &[Flag] = &[
     without_effect("distributed-tracing-instance-id", Text, ""),
     without_effect("distributed-tracing-sampling-rate", Integer, "0"),
     // Features.
-    without_effect("corrupt-check-time", Duration, "0s"),
-    served("compact-hash-check-time", Duration, "1m", "For compatibility: there is no other member to compare with; above 0"),
+    served("corrupt-check-time", Duration, "0s", "Time between comparisons of the members' data; 0 is off"),
+    served("compact-hash-check-time", Duration, "1m", "Time between comparisons of the members' hashes of compactions"),
     served("compaction-batch-limit", Integer, "0", "Revisions per slice of a compaction [default: 1000]"),
     served("watch-progress-notify-interval", Duration, "0", "Time between progress notices to watchers that want them [default: 10m]"),
     served("warning-apply-duration", Duration, "100ms", "Log an apply that takes longer"),
     fixed("bootstrap-defrag-threshold-megabytes", Natural, "0", "this version of ringd does not defragment at its start; \
          Defragment holds nobody up, so ask for it while it runs"),
-    fixed("max-learners", Integer, "1", "this version of ringd runs one-member clusters only"),
+    served("max-learners", Integer, "1", "Most learners in the cluster"),
     served("compaction-sleep-interval", Duration, "0", "Pause between slices of a compaction [default: 10ms]"),
-    without_effect("downgrade-check-time", Duration, "5s"),
+    served("downgrade-check-time", Duration, "5s", "Time between looks whether a downgrade is done; 0 is off"),
     served("snapshot-catchup-entries", Natural, "5000", "Entries kept in memory for slow followers"),
     // Unsafe.
     served("force-new-cluster", Boolean, "false", "Go on alone with the data of this member; the other members are removed"),

@@ -84,6 +84,15 @@ pub struct Config {
     /// When old revisions are compacted by themselves; `None`: never.
     pub retention: Option<Policy>,
     pub snapshot_catchup_entries: u64,
+    /// Whether changes of the members are refused that could lose the quorum.
+    pub strict_reconfiguration: bool,
+    pub learners_max: usize,
+    /// Between comparisons of the members' data; zero: never.
+    pub corrupt_check: Duration,
+    /// Between comparisons of the members' hashes of compactions.
+    pub compact_hash_check: Duration,
+    /// Between looks whether a downgrade is done; zero: never.
+    pub downgrade_check: Duration,
     pub warning_apply: Duration,
     pub warning_unary: Duration,
     pub watch_progress: Duration,

@@ -4,10 +4,10 @@ use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 
 use super::input::Role;
 
-/// The crate's own timeout: never reached, so that only this timer campaigns.
+/// The crate's own timeout, which is never reached, so that only this timer starts elections.
 pub(super) const OUT_OF_REACH_TICKS: usize = usize::MAX / 2;
 
-/// What a new timeout is drawn for. The crate draws one whenever it resets its state; each of these is such a reset.
+/// The state for which a timeout is drawn. The crate draws a new one when it resets its state; each change of era is such a reset.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Era {
     pub term: u64,
@@ -30,7 +30,7 @@ impl ElectionTimer {
         ElectionTimer { random, election_ticks, timeout_ticks, era: None }
     }
 
-    /// Whether `elapsed_ticks` without a sign of the leader are too many. A timeout serves once.
+    /// Whether `elapsed_ticks` without a message of the leader exceed the timeout. Each timeout is used once.
     pub fn expired(&mut self, elapsed_ticks: usize, era: Era) -> bool {
         if self.era != Some(era) {
             self.era = Some(era);

@@ -1,4 +1,4 @@
-//! The appends handed out and not yet durable.
+//! The appends issued and not yet durable.
 //!
 //! The crate numbers every ready; only those with something to write become appends. A ready without a write
 //! counts as durable as soon as every append before it is.
@@ -15,7 +15,7 @@ pub(super) struct InFlight {
     pub snapshot_index: u64,
 }
 
-/// What an acknowledgement settles.
+/// The effect of an acknowledgement.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Settled {
     /// All readies up to this number are durable.
@@ -36,7 +36,7 @@ impl InFlightAppends {
         self.queue.is_empty()
     }
 
-    /// The append after which everything handed out so far is durable.
+    /// The append after which everything issued so far is durable.
     pub fn last(&self) -> Option<u64> {
         self.queue.back().map(|append| append.number)
     }
@@ -60,7 +60,7 @@ impl InFlightAppends {
         self.queue.push_back(append);
     }
 
-    /// Notes a ready with nothing to write; true if it is durable at once.
+    /// Records a ready with nothing to write; true if it is durable at once.
     pub fn note_empty(&mut self, number: u64) -> bool {
         assert!(number > self.newest_ready, "readies go upwards");
         self.newest_ready = number;
@@ -69,11 +69,7 @@ impl InFlightAppends {
 
     /// Takes the acknowledgement of `number` and all before it.
     pub fn settle(&mut self, number: u64) -> Settled {
-        assert!(
-            number <= self.newest_ready,
-            "append {number} was never handed out, the newest is {}",
-            self.newest_ready
-        );
+        assert!(number <= self.newest_ready, "append {number} was never issued, the newest is {}", self.newest_ready);
         let mut snapshot_index = 0;
         while let Some(append) = self.queue.pop_front_if(|append| append.number <= number) {
             snapshot_index = snapshot_index.max(append.snapshot_index);
@@ -113,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "never handed out")]
+    #[should_panic(expected = "never issued")]
     fn an_unknown_acknowledgement_is_a_bug() {
         InFlightAppends::default().settle(1);
     }

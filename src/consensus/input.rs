@@ -1,4 +1,4 @@
-//! What goes into the machine and what comes out: two closed enums.
+//! Inputs and effects of the machine: two closed enums.
 
 use bytes::Bytes;
 
@@ -27,9 +27,9 @@ pub enum Input {
     Persisted { append: u64 },
     /// All entries up to `index` are applied.
     Applied { index: u64 },
-    /// Forget the log in memory up to `index`, at most the applied one. Members further behind get a snapshot.
+    /// Drop the log in memory up to `index`, at most the applied one. Members that lag behind it get a snapshot.
     Compact { index: u64 },
-    /// Hand leadership to this voter, if it can catch up within an election timeout.
+    /// Transfer leadership to this voter, if it can catch up within an election timeout.
     TransferLeader { to: u64 },
     /// Start an election now, without waiting for the timer.
     Campaign,
@@ -49,8 +49,8 @@ pub enum Effect {
     /// Send a whole state: a view applied at least up to the index in the message, whose snapshot metadata is
     /// to be replaced by the view's. Then say `ReportSnapshot`.
     SendSnapshot { after: Option<u64>, message: raftpb::Message },
-    /// A snapshot message changed nothing (what is here reaches as far); the state that came with it can go. Not
-    /// told of a second copy while the first is being installed.
+    /// A snapshot message had no effect, because the present state reaches as far; the state that came with it can be deleted. Not
+    /// reported for a second copy while the first is being installed.
     SnapshotIgnored { index: u64 },
     /// Apply these entries, then say `Applied`.
     Commit { entries: Vec<LogEntry> },
@@ -58,11 +58,11 @@ pub enum Effect {
     ReadReady { context: u64, index: u64 },
     /// The reads of `context` must be asked for again, with a new context.
     ReadDropped { context: u64, reason: DropReason },
-    /// The proposal is in no log and will not be.
+    /// The proposal is in no log and will never be.
     ProposalDropped { id: u64, reason: DropReason },
-    /// The leader or the term is another one than before; leader 0 is none.
+    /// The leader or the term has changed; leader 0 is none.
     LeaderChanged { leader: u64, term: u64 },
-    /// A message of this member was not taken.
+    /// A message of this member was refused.
     MessageRefused { from: u64, refusal: Refusal },
 }
 
@@ -75,7 +75,7 @@ pub type Effects = Vec<Effect>;
 pub struct Append {
     /// Grows from append to append, with gaps.
     pub number: u64,
-    /// Given if it differs from the last one given. A commit index alone never causes an append.
+    /// Present if it differs from the last one. A commit index alone never causes an append.
     pub hard_state: Option<HardState>,
     /// The database is to be replaced by the state received up to this point, and the log begins after it.
     pub snapshot: Option<SnapshotMark>,
@@ -98,7 +98,7 @@ pub enum DropReason {
     NoLeader,
     /// The leader or term changed while it was under way (reads only).
     LeaderChanged,
-    /// The leader is handing over to another member.
+    /// The leader is transferring leadership to another member.
     Transferring,
     /// A conf change is pending (conf changes only).
     ConfChangePending,
@@ -108,7 +108,7 @@ pub enum DropReason {
     TooMany,
 }
 
-/// What this member is at the moment.
+/// The present role of this member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     Follower,

@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use slog::{Drain, Logger, OwnedKVList, Record, Serializer, o};
 
-/// How much a log line matters.
+/// The level of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogLevel {
     Error,
@@ -36,7 +36,7 @@ impl Drain for Forward {
             slog::Level::Debug | slog::Level::Trace => return Ok(()),
         };
         let mut line = Line(record.msg().to_string());
-        // Writing to a string cannot fail, and a value that cannot be formatted is only left out.
+        // Writing to a string cannot fail, and a value that cannot be formatted is left out.
         let _ = slog::KV::serialize(&record.kv(), record, &mut line);
         let _ = slog::KV::serialize(values, record, &mut line);
         (self.sink)(level, &line.0);

@@ -11,6 +11,7 @@ use raft::eraftpb::{self, ConfChangeType, EntryType, MessageType};
 use raft::{RawNode, StateRole};
 
 use super::election_timer::{ElectionTimer, Era};
+use super::held::Held;
 use super::in_flight::{InFlight, InFlightAppends};
 use super::input::{Append, DropReason, Effect, Effects, Input, Role};
 use super::memory_log::MemoryLog;
@@ -28,20 +29,21 @@ pub struct Consensus {
     timer: ElectionTimer,
     reads: Reads,
     proposals: Proposals,
+    held: Held,
     appends: InFlightAppends,
-    /// The hard state last put into an append.
+    /// The hard state of the last append that had one.
     written: HardState,
-    /// Last entry handed out in a `Commit`, or covered by a snapshot.
-    handed: u64,
-    /// Conf changes handed out and not yet applied.
+    /// Last entry in a `Commit`, or covered by a snapshot.
+    issued: u64,
+    /// Conf changes in a `Commit` and not yet applied.
     conf_changes: std::collections::VecDeque<u64>,
     /// Index of the newest snapshot taken from a leader.
     restored: u64,
-    /// Leader and term last told.
-    told: (u64, u64),
-    /// The sole voter need not wait for its own timer after a start.
+    /// Leader and term last reported.
+    reported: (u64, u64),
+    /// A sole voter campaigns at once after its start, without waiting for the timer.
     campaign_at_once: bool,
-    /// Ticks that this leader goes on for after its removal.
+    /// Ticks for which this leader stays leader after its removal.
     farewell_ticks: usize,
     election_ticks: usize,
 }
@@ -54,14 +56,14 @@ struct Proposals {
     bytes: u64,
 }
 
-/// A member as its leader sees it.
+/// The leader's record of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Follower {
     pub id: u64,
     /// Last entry known to be durable there.
     pub matched: u64,
     pub is_learner: bool,
-    /// Heard of within the last election timeout.
+    /// A message of it came within the last election timeout.
     pub is_active: bool,
     /// It is being sent a snapshot.
     pub needs_snapshot: bool,
@@ -77,10 +79,10 @@ pub enum ConfChangeError {
 }
 
 impl Consensus {
-    /// A follower (or a learner, or nobody yet) with the state found on disk.
+    /// A follower (or a learner, or no member yet) with the state found on disk.
     ///
     /// # Errors
-    /// If the settings make no sense or the state contradicts itself.
+    /// If the settings are invalid or the state contradicts itself.
     pub fn new(config: &Config, initial: Initial) -> Result<Self, StartError> {
         let settings = |error: raft::Error| StartError::Settings(error.to_string());
         let applied = initial.applied;
@@ -95,10 +97,11 @@ impl Consensus {
             timer: ElectionTimer::new(config.election_ticks, config.seed, config.member_id),
             reads: Reads::new(config.member_id, config.seed),
             proposals: Proposals::default(),
+            held: Held::default(),
             appends: InFlightAppends::default(),
-            told: (0, written.term),
+            reported: (0, written.term),
             written,
-            handed: applied,
+            issued: applied,
             conf_changes: std::collections::VecDeque::new(),
             restored: 0,
             campaign_at_once,
@@ -108,7 +111,7 @@ impl Consensus {
         })
     }
 
-    /// Takes one input. What follows from it mostly waits for the next [`Consensus::turn`].
+    /// Takes one input. Most of its effects wait for the next [`Consensus::turn`].
     pub fn step(&mut self, input: Input, effects: &mut Effects) {
         match input {
             Input::Tick => self.tick(),
@@ -136,13 +139,14 @@ impl Consensus {
         self.tell_leader(effects);
     }
 
-    /// Carries the inputs since the last turn through Raft and hands out everything there is to do.
+    /// Carries the inputs since the last turn through Raft and appends the effects.
     pub fn turn(&mut self, effects: &mut Effects) {
         self.flush_proposals(effects);
+        self.release_held();
         self.release_reads(effects);
         loop {
             while self.raw.has_ready() {
-                self.hand_out(effects);
+                self.issue(effects);
             }
             if !self.campaign_alone() {
                 break;
@@ -151,14 +155,14 @@ impl Consensus {
         self.tell_leader(effects);
     }
 
-    /// Makes the conf change at `index` of the log effective, before `Applied` covers that index. Every change
-    /// handed out must come here, one that the application rejects with node id 0. Returns the membership after it.
+    /// Makes the conf change at `index` of the log effective, before `Applied` covers that index. Called for every change in a
+    /// `Commit`, with node id 0 for one that the application rejects. Returns the membership after it.
     ///
     /// `None` means that a snapshot just received reaches further and is about to replace the state: neither this
-    /// entry nor any after it may be applied to the old one, whose membership could not be told any more.
+    /// entry nor any after it may be applied to the old state, whose membership is no longer known.
     ///
     /// # Errors
-    /// If the change makes no sense; the membership is then as before.
+    /// If the change is invalid; the membership is then as before.
     pub fn apply_conf_change(
         &mut self,
         index: u64,
@@ -201,7 +205,7 @@ impl Consensus {
         self.raw.raft.term
     }
 
-    /// Commit index; not all of it need be handed out yet.
+    /// Commit index. Some committed entries may not be in a `Commit` yet.
     pub fn commit(&self) -> u64 {
         self.raw.raft.raft_log.committed
     }
@@ -224,12 +228,12 @@ impl Consensus {
         self.raw.store().conf_state().clone()
     }
 
-    /// Who leadership is being handed to, if it is.
+    /// The member to which leadership is being transferred, if any.
     pub fn transferee(&self) -> Option<u64> {
         self.raw.raft.lead_transferee
     }
 
-    /// All members as the leader sees them, itself included, sorted by id; nothing on other members.
+    /// The leader's records of all members, itself included, sorted by id; empty on other members.
     pub fn followers(&self) -> Vec<Follower> {
         if !self.is_leader() {
             return Vec::new();
@@ -255,6 +259,7 @@ impl Consensus {
     fn tick(&mut self) {
         // On a leader: heartbeats and the quorum check. Elsewhere only the count of ticks, see `election_timer`.
         self.raw.tick();
+        self.held.tick(2 * self.election_ticks);
         if self.is_farewell() {
             self.tick_farewell();
         }
@@ -286,9 +291,9 @@ impl Consensus {
         is_installed && (!is_alone || is_durable)
     }
 
-    /// Elects a sole voter right after its start, as soon as nothing committed waits. True if it tried.
+    /// Elects a sole voter right after its start, as soon as all committed entries are applied. True if it tried.
     fn campaign_alone(&mut self) -> bool {
-        let is_settled = self.conf_changes.is_empty() && self.handed == self.commit();
+        let is_settled = self.conf_changes.is_empty() && self.issued == self.commit();
         if !self.campaign_at_once || !is_settled {
             return false;
         }
@@ -301,9 +306,9 @@ impl Consensus {
         true
     }
 
-    /// A leader that has removed itself goes on for an election timeout: the others may not know yet that the change
-    /// is committed, and of two voters the one that stays could not elect itself without knowing. The crate lets
-    /// such a leader be, but has dropped the record of its own progress and would panic at its next commit; a record
+    /// A leader that has removed itself leads for another election timeout: the others may not know yet that the change
+    /// is committed, and of two voters the remaining one could not elect itself without knowing. The crate keeps
+    /// such a leader, but has dropped the record of its own progress and would panic at its next commit; so a record
     /// is put back, without the membership.
     fn lead_on_if_removed(&mut self) {
         let raft = &mut self.raw.raft;
@@ -323,8 +328,7 @@ impl Consensus {
         raft.mut_prs().apply_conf(conf, record, last_index);
     }
 
-    /// Whether this is a leader that has removed itself. It must not answer reads: the crate would take a sole voter
-    /// for itself.
+    /// Whether this is a leader that has removed itself. It must not answer reads: the crate would treat it as a sole voter.
     fn is_farewell(&self) -> bool {
         self.is_leader() && !self.raw.raft.promotable()
     }
@@ -339,10 +343,10 @@ impl Consensus {
 
     fn tell_leader(&mut self, effects: &mut Effects) {
         let (leader, term) = (self.leader(), self.term());
-        if self.told == (leader, term) {
+        if self.reported == (leader, term) {
             return;
         }
-        self.told = (leader, term);
+        self.reported = (leader, term);
         effects.push(Effect::LeaderChanged { leader, term });
         self.reads.drop_all(effects);
     }
@@ -359,7 +363,7 @@ impl Consensus {
         self.proposals.entries.push(entry);
     }
 
-    /// The crate would append an empty entry in place of a change it does not want now; drop it instead.
+    /// Drops a change that the crate refuses now, because the crate would append an empty entry in its place.
     fn propose_change(&mut self, id: u64, change: &raftpb::ConfChange, effects: &mut Effects) {
         self.flush_proposals(effects);
         if self.is_leader() && self.raw.raft.has_pending_conf() {
@@ -391,7 +395,7 @@ impl Consensus {
         }
     }
 
-    /// Why a proposal would be dropped now, if it were.
+    /// Why a proposal is dropped now.
     fn drop_reason(&self) -> DropReason {
         if !self.is_leader() {
             DropReason::NoLeader
@@ -417,7 +421,7 @@ impl Consensus {
         self.step_read(request, effects);
     }
 
-    /// A new leader does not know what is committed until an entry of its own term is; reads wait for that.
+    /// A new leader does not know the commit index until an entry of its own term is committed; reads wait for that.
     fn step_read(&mut self, request: eraftpb::Message, effects: &mut Effects) {
         if self.is_leader() && !self.raw.raft.commit_to_current_term() {
             self.reads.wait(request, effects);
@@ -455,19 +459,38 @@ impl Consensus {
         let message = convert::message_to_crate(message);
         match message.msg_type {
             MessageType::MsgPropose | MessageType::MsgReadIndex if self.is_farewell() => {}
+            MessageType::MsgPropose if !self.takes_forwarded() => self.held.push(message),
             MessageType::MsgReadIndex => self.step_read(message, effects),
             MessageType::MsgSnapshot => self.receive_snapshot(message, effects),
-            // Forwarding it once more is a thing the crate panics over.
+            // The crate panics if it forwards this message once more.
             MessageType::MsgTransferLeader if !self.is_leader() => {}
-            // This campaigns, for which there are conditions.
+            // This message starts an election, which has conditions.
             MessageType::MsgTimeoutNow if !self.may_campaign() => {}
-            // Another error is a forwarded proposal that cannot be taken: its member will time out.
+            // Another error is a forwarded proposal that cannot be appended: its member times out.
             _ => {
                 if let Err(raft::Error::StepPeerNotFound) = self.raw.step(message) {
                     let refusal = Refusal::UnknownSender;
                     effects.push(Effect::MessageRefused { from, refusal });
                 }
             }
+        }
+    }
+
+    /// Whether a proposal of another member can go somewhere: into the log, or on to the leader.
+    fn takes_forwarded(&self) -> bool {
+        self.leader() != 0 && !(self.is_leader() && self.transferee().is_some())
+    }
+
+    fn release_held(&mut self) {
+        if self.held.is_empty() || !self.takes_forwarded() || self.is_farewell() {
+            return;
+        }
+        for mut message in self.held.take() {
+            if !self.is_leader() {
+                message.from = self.raw.raft.id;
+            }
+            // One that cannot be taken after all is lost, as any message may be.
+            let _ = self.raw.step(message);
         }
     }
 
@@ -481,7 +504,7 @@ impl Consensus {
         } else if !self.appends.installs(index) {
             effects.push(Effect::SnapshotIgnored { index });
         }
-        // One that was taken in the same turn, but reached less far.
+        // A snapshot that was accepted in the same turn and reaches less far.
         if let Some(index) = before.filter(|_| before != pending) {
             effects.push(Effect::SnapshotIgnored { index });
         }
@@ -508,7 +531,7 @@ impl Consensus {
         if index <= self.applied() {
             return;
         }
-        assert!(index <= self.handed, "applied {index} of {} handed out", self.handed);
+        assert!(index <= self.issued, "applied {index} of {} issued", self.issued);
         let waiting = self.conf_changes.front();
         assert!(
             waiting.is_none_or(|change| *change > index),
@@ -520,7 +543,7 @@ impl Consensus {
 
     // Readies.
 
-    fn hand_out(&mut self, effects: &mut Effects) {
+    fn issue(&mut self, effects: &mut Effects) {
         let mut ready = self.raw.ready();
         for state in ready.take_read_states() {
             self.reads.answer(state, effects);
@@ -530,7 +553,7 @@ impl Consensus {
         let mut messages = ready.take_messages();
         messages.append(&mut ready.take_persisted_messages());
 
-        // What may leave at once leaves before this member's own write.
+        // Messages that need not wait are sent before this member's own write.
         let (now, later) = self.split_messages(messages);
         send_all(now, None, effects);
         let number = ready.number();
@@ -544,7 +567,7 @@ impl Consensus {
         self.hand_out_committed(committed, effects);
     }
 
-    /// What of a ready must be written. The crate reads it back from the log in memory from now on.
+    /// The append of a ready, if it has anything to write. The crate reads the entries from the log in memory from now on.
     fn append_of(&mut self, ready: &mut raft::Ready) -> Option<Append> {
         if !ready.must_sync() {
             return None;
@@ -553,7 +576,7 @@ impl Consensus {
         let snapshot = snapshot.map(convert::snapshot_from_crate);
         if let Some(mark) = &snapshot {
             self.raw.mut_store().restart_after(mark);
-            self.handed = mark.index;
+            self.issued = mark.index;
             self.conf_changes.clear();
         }
         let entries = ready.take_entries();
@@ -580,10 +603,10 @@ impl Consensus {
 
     /// Splits messages into those that may leave now and those that must wait for the appends in flight.
     ///
-    /// A leader's all leave now, unless its own term is not durable yet: only a sole voter with learners can be
-    /// in that place, and it could otherwise send two different entries of one term around a crash. Of the others'
-    /// messages those that promise nothing about this disk leave now: forwarded requests, and answers to
-    /// heartbeats, which say no more than that no later term has been heard of so far.
+    /// All messages of a leader leave now, unless its own term is not durable yet: only a sole voter with learners can be
+    /// in that state, and it could otherwise send two different entries of one term before and after a crash. Of another member's
+    /// messages those that promise nothing about its disk leave now: forwarded requests, and answers to
+    /// heartbeats, which only state that this member knows no later term.
     fn split_messages(&self, mut messages: Vec<eraftpb::Message>) -> (Vec<eraftpb::Message>, Vec<eraftpb::Message>) {
         // The crate addresses members in hash order; per member its order is kept.
         messages.sort_by_key(|message| message.to);
@@ -609,8 +632,8 @@ impl Consensus {
 
     fn hand_out_committed(&mut self, entries: Vec<eraftpb::Entry>, effects: &mut Effects) {
         let Some(last) = entries.last() else { return };
-        assert_eq!(entries[0].index, self.handed + 1, "entries are handed out without gaps");
-        self.handed = last.index;
+        assert_eq!(entries[0].index, self.issued + 1, "entries are issued without gaps");
+        self.issued = last.index;
         let entries: Vec<LogEntry> = entries.into_iter().map(convert::log_entry_from_crate).collect();
         let changes = entries.iter().filter(|entry| entry.kind == EntryKind::ConfChange);
         self.conf_changes.extend(changes.map(|entry| entry.index));
@@ -634,8 +657,8 @@ fn send_all(messages: Vec<eraftpb::Message>, after: Option<u64>, effects: &mut E
     }
 }
 
-/// Whether `next` says all that `message` says: an append without entries, sent for its commit index only, right
-/// before one with entries from the same place.
+/// Whether `next` makes `message` redundant: an append without entries, sent for its commit index only, directly before one with
+/// entries from the same index.
 fn covers(next: &eraftpb::Message, message: &eraftpb::Message) -> bool {
     message.msg_type == MessageType::MsgAppend
         && next.msg_type == MessageType::MsgAppend
@@ -643,7 +666,7 @@ fn covers(next: &eraftpb::Message, message: &eraftpb::Message) -> bool {
         && (message.to, message.term, message.index) == (next.to, next.term, next.index)
 }
 
-/// The crate knows no update of a member's URLs, which changes no quorum: a change of nobody.
+/// The crate has no update of a member's URLs. It changes no quorum, so it becomes a change of node 0.
 fn crate_change(change: &raftpb::ConfChange) -> Result<eraftpb::ConfChangeV2, ConfChangeError> {
     use raftpb::ConfChangeType as Wire;
 

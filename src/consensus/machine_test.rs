@@ -1,4 +1,4 @@
-//! One machine, or two, step by step: what comes out, in which order, waiting for what.
+//! One machine, or two, step by step: the effects, their order, and the appends that they wait for.
 
 use bytes::Bytes;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
@@ -153,7 +153,7 @@ fn proposals_of_one_turn_share_an_append_and_a_message() {
     let is_first = matches!(effects[0], Effect::Send { .. });
     assert!(is_first, "followers get to work before our own disk does");
 
-    // A quorum without us commits, but nothing is handed out before it is durable here.
+    // A quorum without this member commits, but no entry is in a `Commit` before it is durable here.
     let number = append.number;
     acknowledge(&mut machine, 2, 38);
     let effects = acknowledge(&mut machine, 3, 38);
@@ -169,7 +169,7 @@ fn a_commit_index_alone_is_not_written() {
     let effects = acknowledge(&mut machine, 2, 6);
     assert_eq!(committed_in(&effects).len(), 1);
     assert!(!effects.iter().any(|e| matches!(e, Effect::Append(_))));
-    // It rides with the next append.
+    // It is part of the next append.
     propose(&mut machine, 1);
     let effects = turn(&mut machine);
     assert_eq!(append_in(&effects).hard_state.unwrap().commit, 6);
@@ -198,7 +198,7 @@ fn promises_wait_for_the_disk_and_other_answers_do_not() {
     ];
     assert_eq!(sorted(sent_in(&effects)), sorted(expected.to_vec()));
 
-    // With nothing to write of its own, an answer waits for what is in flight.
+    // An answer with nothing to write waits for the appends in flight.
     let mut vote = wire(MessageType::MsgPreVote, 3, 9);
     vote.index = Some(6);
     vote.log_term = Some(2);
@@ -236,7 +236,7 @@ fn a_sole_voter_does_not_feed_learners_from_an_unwritten_term() {
 fn a_sole_voter_campaigns_only_with_a_durable_log() {
     let mut machine = settled(1, &[1], &[2]);
     let append = append_in(&turn(&mut machine)).number;
-    // Word of a later term unseats it while its write is under way.
+    // A message of a later term deposes it while its write is under way.
     let later = wire(MessageType::MsgAppResp, 2, 9);
     let effects = step_and_turn(&mut machine, Input::Message(later));
     assert_eq!(machine.role(), Role::Follower);
@@ -362,7 +362,7 @@ fn a_removed_leader_tells_the_other_voter_before_it_goes() {
     assert_eq!(conf_state.voters, [2]);
     step_and_turn(&mut machine, Input::Applied { index: 7 });
 
-    // It still leads, commits and tells so, but takes nothing new.
+    // It still leads, commits and sends its commit index, but takes no proposals.
     step_and_turn(&mut machine, Input::Persisted { append: later });
     let effects = acknowledge(&mut machine, 2, 8);
     assert_eq!(committed_in(&effects).len(), 1);
@@ -407,7 +407,7 @@ fn a_snapshot_is_installed_before_anything_else_happens() {
     assert_eq!(mark.conf_state.voters, [1, 2]);
     assert_eq!(append.hard_state.unwrap().commit, 50);
 
-    // No election meanwhile, however long it takes; and a second copy is not reported as useless.
+    // No election meanwhile, however long it takes; and a second copy is not reported as ignored.
     for _ in 0..100 {
         let effects = step_and_turn(&mut machine, Input::Tick);
         assert_eq!(sent_in(&effects), []);
@@ -487,7 +487,7 @@ fn a_conf_change_must_not_be_skipped() {
     step(&mut machine, Input::Applied { index: 1 });
 }
 
-/// Nonsense from outside, much of it almost sensible, must never reach an assertion of the crate.
+/// Random messages, many of them nearly valid, never reach an assertion of the crate.
 #[test]
 fn no_message_stops_the_machine() {
     for seed in 0..400 {
@@ -531,7 +531,7 @@ fn apply_all(machine: &mut Consensus, entries: &[LogEntry]) {
     for entry in entries {
         if entry.kind == EntryKind::ConfChange {
             let change = prost::Message::decode(entry.data.clone()).unwrap_or_default();
-            // Refused or overtaken by a snapshot: either is fine here.
+            // The change may be refused, or overtaken by a snapshot.
             let _ = machine.apply_conf_change(entry.index, &change);
         }
         step(machine, Input::Applied { index: entry.index });
@@ -567,7 +567,7 @@ fn nonsense(random: &mut StdRng, machine: &Consensus) -> raftpb::Message {
     message.from = Some(random.random_range(0..6));
     message.term = Some(match kind {
         2 | 15 => 0,
-        // Far terms are refused or end the run early; keep most near.
+        // Most terms are near the present one, because distant ones are refused or end the run early.
         _ => near(random, term).min(term + 3),
     });
     message.log_term = Some(log_term);

@@ -1,8 +1,8 @@
-//! The log in memory, as the crate reads it. It holds what has been handed to the WAL, durable or not, from the
-//! last compaction on; the data is shared with whoever else holds the entries.
+//! The log in memory, as the crate reads it. It holds the entries given to the WAL, durable or not, from the
+//! last compaction on. Their data is shared with all other holders of the entries.
 //!
 //! ```text
-//!   forgotten | compacted | first ........ last |
+//!    dropped  | compacted | first ........ last |
 //!             (term known)  entries
 //! ```
 
@@ -52,7 +52,7 @@ impl MemoryLog {
         &self.conf_state
     }
 
-    /// Takes new entries; those it held from the first one's index on are replaced.
+    /// Appends entries, which replace those from the first one's index on.
     pub fn append(&mut self, entries: Vec<Entry>) {
         let Some(first) = entries.first() else { return };
         assert!(
@@ -67,7 +67,7 @@ impl MemoryLog {
         self.entries.extend(entries);
     }
 
-    /// Begins anew after a snapshot.
+    /// Restarts the log after a snapshot.
     pub fn restart_after(&mut self, snapshot: &SnapshotMark) {
         self.entries.clear();
         self.compacted_index = snapshot.index;
@@ -75,7 +75,7 @@ impl MemoryLog {
         self.set_conf_state(snapshot.conf_state.clone(), snapshot.index);
     }
 
-    /// Forgets entries up to `index`; that one's term stays known.
+    /// Drops entries up to `index`, but keeps the term of that one.
     pub fn compact(&mut self, index: u64) {
         let index = index.min(self.applied);
         if index <= self.compacted_index {
@@ -157,8 +157,8 @@ impl Storage for MemoryLog {
         Ok(self.last())
     }
 
-    /// The point a snapshot sent now stands for at least: what is applied. While a conf change is applied to the
-    /// configuration and not yet to the rest there is no such point.
+    /// The lowest index and term of a snapshot sent now: those of the last applied entry. There is none while a conf change is applied
+    /// to the configuration and not yet to the rest of the state.
     fn snapshot(&self, request_index: u64, _to: u64) -> Result<eraftpb::Snapshot> {
         let consistent = self.conf_index <= self.applied && self.applied >= request_index;
         let Some(term) = self.term_of(self.applied).filter(|_| consistent) else {

@@ -20,7 +20,7 @@ pub(super) struct Reads {
     start_number: u64,
     /// Contexts of this member without an answer.
     outstanding: BTreeSet<u64>,
-    /// Requests, of any member, for a leader that has not committed in its term yet. The crate would lose them.
+    /// Requests of any member that came before the leader's first commit of its term. The crate would drop them.
     waiting: Vec<eraftpb::Message>,
 }
 
@@ -29,7 +29,7 @@ impl Reads {
         Reads { member_id, start_number, outstanding: BTreeSet::new(), waiting: Vec::new() }
     }
 
-    /// Notes a question of this member's and makes the message that asks it.
+    /// Records a request of this member and returns its message.
     pub fn ask(&mut self, context: u64) -> eraftpb::Message {
         self.outstanding.insert(context);
         let mut wire = BytesMut::with_capacity(WIRE_CONTEXT_BYTES);
@@ -64,7 +64,7 @@ impl Reads {
         std::mem::take(&mut self.waiting)
     }
 
-    /// Passes on an answer, unless it is late or not ours.
+    /// Forwards an answer, unless it is late or of another member.
     pub fn answer(&mut self, state: raft::ReadState, effects: &mut Effects) {
         let wire = Bytes::from(state.request_ctx);
         if let Some(context) = self.settle(&wire) {
@@ -73,7 +73,7 @@ impl Reads {
         }
     }
 
-    /// Gives up everything: the leader or term has changed, and with it the crate's bookkeeping.
+    /// Drops all requests, because the leader or term has changed, and the crate has dropped its own records.
     pub fn drop_all(&mut self, effects: &mut Effects) {
         self.waiting.clear();
         let reason = DropReason::LeaderChanged;

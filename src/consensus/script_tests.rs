@@ -1,6 +1,6 @@
 //! Scripts about clusters of machines: every message and every decision is text.
 //!
-//! A member's disk is instant: what it appends is durable, and what is committed is applied, before the next message moves.
+//! A member's disk is instant: its appends are durable, and committed entries are applied, before the next message is delivered.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -14,7 +14,7 @@ use crate::base::log_entry::{ConfState, EntryKind, HardState, LogEntry};
 use crate::base::script_tests;
 use crate::proto::raftpb::{self, ConfChangeType, MessageType};
 
-/// Messages that travel between two commands are at most this many; more is an endless conversation.
+/// The most messages between two commands; more are an endless loop.
 const MESSAGES_MAX: usize = 10_000;
 
 #[derive(goldenscript::Command)]
@@ -39,9 +39,9 @@ enum Command {
     Read { id: u64, context: u64 },
     /// Proposes a change: add, learner or remove. Example: change 1 learner 4
     Change { id: u64, kind: String, node: u64 },
-    /// Hands leadership over.
+    /// Transfers leadership.
     Transfer { id: u64, to: u64 },
-    /// Forgets the log of a member in memory up to an index.
+    /// Drops the log of a member in memory up to an index.
     Compact { id: u64, index: u64 },
     /// Delivers messages and shows them, until there are none or for some rounds. Example: deliver rounds=1
     Deliver {
@@ -50,7 +50,7 @@ enum Command {
     },
     /// Delivers messages until there are none, without showing them.
     Settle,
-    /// Loses the messages that travel now, all or those to one member. Example: lose to=3
+    /// Loses the messages under way, all or those to one member. Example: lose to=3
     Lose {
         #[arg(key)]
         to: Option<u64>,
@@ -63,7 +63,7 @@ enum Command {
     Status,
 }
 
-/// What a member has applied.
+/// The applied state of a member.
 #[derive(Clone, Default)]
 struct State {
     applied: u64,
@@ -154,7 +154,7 @@ impl Cluster {
         self.step_all(id, [input]);
     }
 
-    /// Inputs of one turn, and all that follows on the member itself.
+    /// Inputs of one turn, and all their effects on the member itself.
     fn step_all(&mut self, id: u64, inputs: impl IntoIterator<Item = Input>) {
         let mut effects = Effects::new();
         let machine = &mut self.members.get_mut(&id).expect("a known member").machine;
@@ -245,7 +245,7 @@ impl Cluster {
         self.network.push(Packet { message, state: Some(state) });
     }
 
-    /// Delivers what travels now, then what that caused, and so on.
+    /// Delivers messages in rounds: those under way, then those sent meanwhile.
     fn deliver(&mut self, rounds: usize, shows: bool) {
         let mut delivered = 0;
         for _ in 0..rounds {

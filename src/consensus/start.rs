@@ -1,4 +1,4 @@
-//! What the machine starts from: settings, and what survived on disk.
+//! The start of the machine: its settings, and the state on disk.
 
 use std::collections::VecDeque;
 
@@ -23,7 +23,7 @@ pub struct Config {
     pub election_ticks: usize,
     /// Ticks between a leader's heartbeats; etcd's tick is one heartbeat, so 1.
     pub heartbeat_ticks: usize,
-    /// Ask whether an election could be won before disturbing the term.
+    /// Check whether an election can be won before raising the term.
     pub pre_vote: bool,
     /// For election timeouts and read contexts. Must differ from start to start.
     pub seed: u64,
@@ -31,14 +31,14 @@ pub struct Config {
     pub log: LogSink,
 }
 
-/// What survived on disk: WAL and page file.
+/// The state on disk, of WAL and page file.
 #[derive(Clone, Debug, Default)]
 pub struct Initial {
     /// The newest hard state of the WAL.
     pub hard_state: HardState,
     /// Membership as of `applied`.
     pub conf_state: ConfState,
-    /// The entry before the first of `entries`; 0 for the beginning of time.
+    /// The entry before the first of `entries`; 0 for a whole log.
     pub snapshot_index: u64,
     pub snapshot_term: u64,
     /// The log after it, without gaps.
@@ -47,7 +47,7 @@ pub struct Initial {
     pub applied: u64,
 }
 
-/// Why the machine cannot start. Each of these is damage or a wrong setting, never a normal crash.
+/// Why the machine cannot start. Each of these is damage or a wrong setting; a crash leaves none of them.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StartError {
     #[error("raft settings: {0}")]
@@ -66,8 +66,8 @@ pub enum StartError {
 
 impl Initial {
     /// The state every founding member of a cluster starts from, as etcd's: one committed conf change per member,
-    /// term 1, in order of id. To be written to the WAL before the machine starts; the changes are then handed out
-    /// in the first `Commit` (applying them adds members that are there already).
+    /// term 1, in order of id. The caller writes it to the WAL before the machine starts; the changes are then
+    /// in the first `Commit` (applying them adds members that exist already).
     ///
     /// `members` are ids and contexts (the JSON of the member).
     #[must_use]
@@ -115,7 +115,7 @@ impl Initial {
         let dropped = applied_count - kept.count();
         entries.drain(..dropped);
         let (mut snapshot_index, mut snapshot_term) = (index, term);
-        // The term of the entry before the first is not known, so the first one only serves to say its own.
+        // The term of the entry before the first is not known, so the first entry is dropped, and only its term is kept.
         if let Some(first) = entries.first().filter(|first| first.index <= index) {
             (snapshot_index, snapshot_term) = (first.index, first.term);
             entries.remove(0);
@@ -123,7 +123,7 @@ impl Initial {
         Initial { hard_state, conf_state, snapshot_index, snapshot_term, entries, applied: index }
     }
 
-    /// Checks what the crate would panic over, and builds the log it starts with.
+    /// Checks the conditions on which the crate would panic, and builds the log it starts with.
     pub(super) fn into_log(self) -> Result<MemoryLog, StartError> {
         if !validate::is_plain(&self.conf_state) {
             return Err(StartError::ConfState(self.conf_state));
@@ -139,9 +139,9 @@ impl Initial {
             let first = self.snapshot_index + 1;
             return Err(StartError::AppliedOutsideLog { applied, first, last });
         }
-        // A commit index is not written on its own, so the page file may know more of it than the WAL.
+        // A commit index is not written on its own, so the page file may be ahead of the WAL's.
         hard_state.commit = hard_state.commit.max(applied);
-        // A write torn between the entries of a new term and its hard state: the term is known all the same.
+        // A write was torn between the entries of a new term and its hard state: the entries have the term.
         if last_term > hard_state.term {
             hard_state.term = last_term;
             hard_state.vote = 0;
@@ -169,7 +169,7 @@ impl Initial {
     }
 }
 
-/// The crate's settings: etcd's, with the crate's election timer out of reach.
+/// The crate's settings: etcd's, with an election timer that never expires.
 pub(super) fn crate_config(config: &Config, applied: u64) -> raft::Config {
     raft::Config {
         id: config.member_id,

@@ -1,5 +1,4 @@
-//! What a message from outside must fulfil before the crate sees it, because the crate would panic, overflow or
-//! silently corrupt its log otherwise.
+//! Conditions on messages from outside, without which the crate would panic, overflow or silently corrupt its log.
 //!
 //! | Checked | What the crate would do |
 //! |---|---|
@@ -15,7 +14,7 @@
 //! | every entry has a type known to the crate | - (no conversion) |
 //! | snapshot: point and plain membership (voters, no duplicates, not joint) | panic while restoring it |
 //!
-//! Two more depend on the role and are decided where messages are stepped: a transfer of leadership that reaches a
+//! Two more conditions depend on the role and are checked in `machine`: a transfer of leadership that reaches a
 //! member that does not lead, and a request to campaign now while [`super::Consensus`] may not.
 //!
 //! Checks against our own state are made for messages of our term or later; older ones the crate ignores.
@@ -31,7 +30,7 @@ const NUMBER_MAX: u64 = 1 << 62;
 /// Largest context of a read request; ours have 24 bytes, etcd's 8.
 const CONTEXT_BYTES_MAX: usize = 64;
 
-/// Why a message was not taken.
+/// Why a message was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     #[error("messages of this type are not exchanged between members")]
@@ -60,7 +59,7 @@ pub enum Refusal {
     Snapshot,
 }
 
-/// What of this member a message is checked against.
+/// The state of this member against which messages are checked.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Local {
     pub id: u64,
@@ -96,8 +95,8 @@ pub(super) fn check(message: &raftpb::Message, local: &Local) -> Result<MessageT
 }
 
 fn check_envelope(message: &raftpb::Message, kind: MessageType, local: &Local) -> Result<(), Refusal> {
-    // A request keeps its origin on the way, and may come back to it when the leader has changed meanwhile. A
-    // transfer names the member to hand leadership to.
+    // A forwarded request keeps its origin, and may come back to it when the leader has changed meanwhile. A
+    // transfer names the member that becomes leader.
     let (termless, from_is_sender) = match kind {
         MessageType::MsgProp | MessageType::MsgReadIndex => (true, false),
         MessageType::MsgTransferLeader => (false, false),

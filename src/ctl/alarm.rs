@@ -31,7 +31,7 @@ fn disarm(session: &mut Session) -> Result<(), Exit> {
     session.print(&Reply::Alarm(response))
 }
 
-/// Disarms each active alarm; the server knows no request for all of them.
+/// Disarms each active alarm, because the server has no request for all of them.
 async fn disarm_all(client: &Client, call: Call) -> Result<AlarmResponse, Error> {
     let active = client.call(&method::ALARM, &get_alarms(), call).await?;
     let mut disarmed = AlarmResponse::default();

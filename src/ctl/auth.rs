@@ -36,7 +36,7 @@ fn enable(session: &mut Session) -> Result<(), Exit> {
     Ok(())
 }
 
-/// Gives user root the role root first if that is what is missing.
+/// Grants user root the role root first, if it lacks it.
 async fn enable_with_root(client: &Client, call: Call) -> Result<(), Error> {
     loop {
         match client.call(&method::AUTH_ENABLE, &AuthEnableRequest {}, call).await {

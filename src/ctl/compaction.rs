@@ -1,4 +1,4 @@
-//! `compaction`: forgets the history before a revision.
+//! `compaction`: drops the history before a revision.
 
 use super::command::{Command, Flag, Group};
 use super::go_format::parse_int;

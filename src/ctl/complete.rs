@@ -1,4 +1,5 @@
-//! `__complete`: what may follow on a command line, asked by the shells' scripts. Rules and format are those of Go's cobra library.
+//! `__complete`: candidates for the next word of a command line, for the shells' scripts. Rules and format are those of Go's cobra
+//! library.
 //!
 //! ```text
 //!   words of the line, the last one unfinished
@@ -7,15 +8,15 @@
 //!   ──▶ else:             commands below, values of the first argument         directive 4, or 0 if there is no such list
 //! ```
 //!
-//! One candidate per line, a tab before its description, then `:directive`: 4 nothing else may stand here, 0 files may.
+//! One candidate per line, a tab before its description, then `:directive`: 4 for candidates only, 0 for files too.
 
 use std::io::Write;
 
-use super::command::{Command, Flag, Kind, Path, find, flags};
+use super::exit::{ERROR, Exit};
 use super::flags::Flags;
-use super::session::{ERROR, Exit};
+use super::tree::{Command, Flag, Kind, Path, find, flags};
 
-/// The names under which the scripts ask, and whether they want descriptions.
+/// The commands that the scripts call, and whether they want descriptions.
 const REQUESTS: [(&[u8], bool); 2] = [(b"__complete", true), (b"__completeNoDesc", false)];
 
 const USAGE: &str = "__complete [command-line]
@@ -27,16 +28,16 @@ Flags:
   -h, --help   help for __complete
 ";
 
-/// Where the answer and what it is about go.
+/// The streams for candidates and for errors.
 pub struct Streams<'a> {
     pub output: &'a mut dyn Write,
     pub errors: &'a mut dyn Write,
 }
 
-/// Whose lines are completed.
+/// The program whose lines are completed.
 pub struct Program<R: 'static> {
     pub root: &'static Command<R>,
-    /// The flags of the root are not worth mentioning below it.
+    /// The flags of the root are no candidates below it.
     pub hides_root_flags: bool,
 }
 
@@ -74,13 +75,13 @@ fn write_answer<R>(program: Program<R>, line: &[Vec<u8>], describes: bool, io: S
 #[derive(Default)]
 struct Found {
     candidates: Vec<(String, String)>,
-    /// Nothing but the candidates may stand here.
+    /// No other word may follow.
     lists_all: bool,
     mistake: Option<String>,
 }
 
 fn complete<R>(program: Program<R>, before: &[Vec<u8>], last: &str) -> Found {
-    let super::command::Found { path, mut rest } = find(program.root, before);
+    let super::tree::Found { path, mut rest } = find(program.root, before);
     let command = path[path.len() - 1];
     if path.len() == 1 && Flags::parse(&path, &rest).is_ok_and(|parsed| !parsed.arguments.is_empty()) {
         let words: Vec<_> = before.iter().map(|word| String::from_utf8_lossy(word)).collect();
@@ -89,7 +90,7 @@ fn complete<R>(program: Program<R>, before: &[Vec<u8>], last: &str) -> Found {
     let separated = rest.iter().any(|word| word == b"--");
     let flag = value_flag(&path, &rest, last);
     if matches!(flag, Ok(Some(_))) && !last.contains('=') {
-        // The flag waits for the word that is not there yet.
+        // The last word is a flag whose value is being completed.
         rest.pop();
     }
     let parsed = match Flags::parse(&path, &rest) {
@@ -145,7 +146,7 @@ fn value_flag<R>(path: &Path<R>, rest: &[Vec<u8>], last: &str) -> Result<Option<
         let command = path[path.len() - 1].name;
         return Err(format!("Subcommand '{command}' does not support flag '{name}'"));
     };
-    // A switch takes no value but by =.
+    // A boolean flag takes a value only after =.
     Ok(Some(flag).filter(|flag| has_value || flag.kind != Kind::Bool))
 }
 
@@ -157,7 +158,7 @@ fn flag_names<R>(path: &Path<R>, hides_root_flags: bool, parsed: &Flags, last: &
     let mut below: Vec<&Flag> = path[own].flags.iter().collect();
     if own > 0 || !hides_root_flags {
         below.extend(path[own].shared_flags);
-        below.push(&super::command::HELP_FLAG);
+        below.push(&super::tree::HELP_FLAG);
     }
     let mut names = Vec::new();
     for mut group in [above, below] {
@@ -183,8 +184,8 @@ fn first_words<R>(root: &'static Command<R>, command: &'static Command<R>, parse
     let mut parent = command;
     let mut is_first = parsed.arguments.is_empty();
     if command.name == "help" {
-        // It takes the names of commands.
-        let super::command::Found { path, rest } = find(root, &parsed.arguments);
+        // `help` takes the names of commands.
+        let super::tree::Found { path, rest } = find(root, &parsed.arguments);
         parent = path[path.len() - 1];
         is_first = rest.is_empty();
         found.lists_all = true;

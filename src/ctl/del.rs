@@ -36,8 +36,8 @@ fn run(session: &mut Session) -> Result<(), Exit> {
     session.print(&Reply::Delete(response))
 }
 
-/// The request that these flags and arguments mean; also for `del` in a transaction. A range without
-/// `--range` leaves two seconds to think again.
+/// The request of these flags and arguments; also for `del` in a transaction. A range without
+/// `--range` is delayed by two seconds.
 pub fn request(flags: &Flags, arguments: &[Vec<u8>], errors: &mut dyn Write) -> Result<DeleteRangeRequest, Exit> {
     let (key, end) = match arguments {
         [key] => (key, None),

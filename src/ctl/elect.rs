@@ -33,7 +33,7 @@ fn run(session: &mut Session) -> Result<(), Exit> {
 }
 
 fn observe(session: &mut Session, client: &client::Client, name: &[u8]) -> Result<(), Exit> {
-    // An observer needs no lease, but etcdctl's has one, and refuses where none can be had.
+    // An observer needs no lease, but etcdctl grants one, and fails if it is refused.
     let _lease = session.wait(client::Session::open(client, client::session::TTL_SECONDS_DEFAULT))?;
     let mut leaders = client.observe(name);
     while let Some(next) = session.wait_or_interrupt(leaders.next()) {
@@ -51,7 +51,7 @@ fn campaign(session: &mut Session, client: &client::Client, name: &[u8], proposa
     match session.wait_or_interrupt(election.campaign(&proposal)) {
         Some(outcome) => outcome.map_err(|error| Exit::new(ERROR, error))?,
         None => {
-            // The lease ends the candidacy if this does not.
+            // If this fails, the candidacy ends with the lease.
             let call = session.call();
             let _kept = session.wait(election.resign(call));
             return Err(Exit::new(ERROR, "context canceled"));

@@ -1,11 +1,11 @@
-//! Values of flags: parsing as Go's pflag does, with its words for each mistake.
+//! Values of flags: parsing as Go's pflag does, with its text for each mistake.
 
 use std::time::Duration;
 
-use super::command::{Command, Flag, Kind, flags};
 use super::go_format::{self, quote};
+use super::tree::{Command, Flag, Kind, flags};
 
-/// The flags of one command line with their values, and what is left.
+/// The flags of one command line with their values, and its arguments.
 pub struct Flags {
     entries: Vec<Entry>,
     pub arguments: Vec<Vec<u8>>,
@@ -43,7 +43,7 @@ impl std::fmt::Display for Value {
 }
 
 impl Flags {
-    /// Parses what follows the commands of `path`.
+    /// Parses the words after the commands of `path`.
     pub fn parse<R>(path: &[&'static Command<R>], words: &[Vec<u8>]) -> Result<Self, String> {
         let entries = flags(path).map(Entry::new).collect();
         let mut parsed = Self { entries, arguments: Vec::new(), separator: None };
@@ -139,7 +139,7 @@ impl Flags {
         shared.map(|entry| (entry.flag.name, entry.value.to_string()))
     }
 
-    /// Whether the flag was set by anyone.
+    /// Whether the flag was set, on the command line or in the environment.
     pub fn given(&self, name: &str) -> bool {
         self.entry(name).given
     }
@@ -197,7 +197,7 @@ impl Entry {
     fn set(&mut self, text: &str) -> Result<(), String> {
         let value = parse_value(self.flag.kind, text)?;
         match (&mut self.value, value) {
-            // A list given twice grows; the first time it replaces the default.
+            // The first value of a list replaces the default; later ones are appended.
             (Value::List(old), Value::List(new)) if self.given => old.extend(new),
             (old, new) => *old = new,
         }

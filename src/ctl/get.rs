@@ -6,10 +6,11 @@ use super::command::{Command, Flag, Group};
 use super::flags::Flags;
 use super::go_format::quote;
 use super::printer::{Format, Reply};
-use super::session::{BAD_FEATURE, Exit, Session, prefix_end};
+use super::session::{BAD_FEATURE, Exit, Session};
 use crate::client::{Call, Client, Error, method};
 use crate::proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use crate::proto::etcdserverpb::{RangeRequest, RangeResponse};
+use crate::service::queue::prefix_end;
 
 pub static COMMAND: Command = Command {
     name: "get",
@@ -74,7 +75,7 @@ async fn collect(client: &Client, request: &RangeRequest, call: Call) -> Result<
     Ok(whole)
 }
 
-/// The request that these flags and arguments mean; also for `get` in a transaction.
+/// The request of these flags and arguments; also for `get` in a transaction.
 pub fn request(flags: &Flags, arguments: &[Vec<u8>]) -> Result<RangeRequest, Exit> {
     let Some(key) = arguments.first() else {
         return Err(Exit::arguments("get command needs one argument as key and an optional argument as range_end"));
@@ -121,7 +122,7 @@ pub fn range(key: &[u8], end: Option<&Vec<u8>>, prefix: bool, from_key: bool) ->
     match end {
         _ if (prefix || from_key) && key.is_empty() => (no_end.clone(), no_end),
         _ if from_key => (key_bytes, no_end),
-        _ if prefix => (key_bytes, prefix_end(key).into()),
+        _ if prefix => (key_bytes, prefix_end(key)),
         Some(end) => (key_bytes, Bytes::copy_from_slice(end)),
         None => (key_bytes, Bytes::new()),
     }
@@ -136,7 +137,7 @@ pub fn is_serializable(consistency: &str) -> Result<bool, Exit> {
     }
 }
 
-/// What an unknown `--consistency` is called.
+/// The error of an unknown `--consistency`.
 pub fn unknown_consistency(text: &str) -> Exit {
     Exit::new(BAD_FEATURE, format!("unknown consistency flag {}", quote(text.as_bytes())))
 }
@@ -156,7 +157,7 @@ fn sorting(flags: &Flags) -> Result<(SortOrder, SortTarget), Exit> {
         "VERSION" => SortTarget::Version,
         _ => return Err(Exit::new(BAD_FEATURE, format!("bad sort target {}", flags.text("sort-by")))),
     };
-    // Keys come in ascending order anyway; asking for it would make the server read everything first.
+    // Keys come in ascending order anyway; a request for that order would make the server read everything first.
     match (order, target) {
         (SortOrder::Ascend, SortTarget::Key) => Ok((SortOrder::None, target)),
         pair => Ok(pair),

@@ -1,5 +1,5 @@
 //! Text as Go's standard library reads and writes it: quoting, numbers, durations, sizes.
-//! etcdctl's output is made of these, so ours must be too.
+//! etcdctl's output consists of such text, so ringctl's does too.
 
 use std::time::Duration;
 

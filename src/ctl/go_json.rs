@@ -1,5 +1,5 @@
 //! JSON as Go's `encoding/json` writes structs: `<`, `>` and `&` escaped, bytes in base64, fields in the order of the struct, and zero
-//! values left out where the struct says so. The rest is serde_json's.
+//! values left out where the struct says so. serde_json does the rest.
 
 use std::io;
 
@@ -35,7 +35,7 @@ fn text(value: &Value) -> String {
     String::from_utf8(bytes).expect("JSON is text")
 }
 
-/// Escapes what Go escapes besides, so that JSON may stand in a page of HTML.
+/// Escapes the characters that Go escapes for HTML.
 struct Go;
 
 impl Formatter for Go {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::command::{Command, Flag, Group, HELP_FLAG, Kind};
+use super::tree::{Command, Flag, Group, HELP_FLAG, Kind};
 
 const GROUPS: [(Group, &str); 5] = [
     (Group::KeyValue, "Key-value commands"),
@@ -15,21 +15,21 @@ const GROUPS: [(Group, &str); 5] = [
 const OPTIONS_PROMPT: &str =
     "Use \"etcdctl options\" for a list of global command-line options (applies to all commands).\n";
 
-/// What `--help` prints.
-pub fn help(path: &[&'static Command]) -> String {
+/// The text of `--help`.
+pub fn help<R>(path: &[&'static Command<R>]) -> String {
     let last = path[path.len() - 1];
     let text = if last.long.is_empty() { last.short } else { last.long };
     format!("{}\n\n{}{OPTIONS_PROMPT}", text.trim_end(), usage(path))
 }
 
-/// What follows a mistake in the flags.
-pub fn usage(path: &[&'static Command]) -> String {
+/// The usage, also printed after a mistake in the flags.
+pub fn usage<R>(path: &[&'static Command<R>]) -> String {
     let mut text = "Usage:".to_owned();
     write_usage(&mut text, path).expect("a String takes everything");
     text
 }
 
-fn write_usage(text: &mut String, path: &[&'static Command]) -> std::fmt::Result {
+fn write_usage<R>(text: &mut String, path: &[&'static Command<R>]) -> std::fmt::Result {
     let last = path[path.len() - 1];
     let full_name = full_name(path);
     if last.run.is_some() {
@@ -65,7 +65,7 @@ fn write_usage(text: &mut String, path: &[&'static Command]) -> std::fmt::Result
     writeln!(text)
 }
 
-fn write_commands(text: &mut String, path: &[&'static Command]) -> std::fmt::Result {
+fn write_commands<R>(text: &mut String, path: &[&'static Command<R>]) -> std::fmt::Result {
     let last = path[path.len() - 1];
     let mut commands = last.commands.to_vec();
     commands.sort_by_key(|command| command.name);
@@ -88,7 +88,7 @@ fn write_commands(text: &mut String, path: &[&'static Command]) -> std::fmt::Res
     Ok(())
 }
 
-/// The words that call a command.
+/// The words of a command on the command line.
 pub fn full_name<R>(path: &[&'static Command<R>]) -> String {
     path.iter().map(|command| command.name).collect::<Vec<_>>().join(" ")
 }

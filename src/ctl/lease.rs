@@ -108,7 +108,7 @@ fn keep_alive(session: &mut Session) -> Result<(), Exit> {
             Ok(Some(response)) => session.print(&Reply::LeaseKeepAlive(response))?,
             Ok(None) => return expired(session, id),
             Err(error) => {
-                // etcdctl takes this for the end of the lease; here it is told at least.
+                // etcdctl treats this as the end of the lease; here it is logged in addition.
                 session.log("warn", "the lease can no longer be kept alive", "error", &error.to_string())?;
                 return expired(session, id);
             }

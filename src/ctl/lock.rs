@@ -1,5 +1,5 @@
-//! `lock`: holds a name until interrupted, or while a command runs. Without a server it is given back by the lease, so nobody waits
-//! for that longer than for any command.
+//! `lock`: holds a name until interrupted, or while a command runs. If no server can be reached at the end, the lease releases the
+//! name, so unlocking is bounded by the command's time-out.
 
 use super::command::{Command, Flag, Group, Kind};
 use super::printer::Reply;
@@ -34,7 +34,7 @@ fn run(session: &mut Session) -> Result<(), Exit> {
     match session.wait_or_interrupt(lock.acquire()) {
         Some(outcome) => outcome.map_err(|error| Exit::new(ERROR, error))?,
         None => {
-            // A lock that was not in the queue yet has nothing to give back.
+            // A lock that has not joined the queue needs no unlocking.
             let call = session.call();
             let _nothing = session.wait(lock.release(call));
             return Err(Exit::new(ERROR, "context canceled"));
@@ -43,7 +43,7 @@ fn run(session: &mut Session) -> Result<(), Exit> {
     if words.is_empty() { hold(session, &client, &lease, &mut lock) } else { hold_for(session, &words, &mut lock) }
 }
 
-/// Holds the lock while a command runs; its status is ours.
+/// Holds the lock while a command runs; its exit status is returned.
 fn hold_for(session: &mut Session, words: &[String], lock: &mut Lock) -> Result<(), Exit> {
     let variables = [
         ("ETCD_LOCK_KEY", String::from_utf8_lossy(lock.key()).into_owned()),

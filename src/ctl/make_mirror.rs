@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   --rev 0:   read everything at one revision, 1000 keys at a time ──▶ put each
-//!   then:      watch behind that revision (or from --rev) ──▶ one transaction per revision, split at --max-txn-ops
+//!   then:      watch after that revision (or from --rev)  ──▶ one transaction per revision, split at --max-txn-ops
 //! ```
 //!
 //! It ends with an error, never by itself. Every 30 seconds it prints how many keys it has written.
@@ -73,7 +73,7 @@ const DESTINATION: security::Names = security::Names {
 /// Keys per read of the first copy.
 const BATCH_KEYS: i64 = 1000;
 const REPORT_EVERY: Duration = Duration::from_secs(30);
-/// A cluster that has not answered for so long is named, again and again.
+/// A cluster that does not answer is reported at this interval.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(5);
 
 fn run(session: &mut Session) -> Result<(), Exit> {
@@ -96,7 +96,7 @@ fn run(session: &mut Session) -> Result<(), Exit> {
         return Err(Exit::arguments(text));
     }
     let start = (session.flags.int("rev") - 1).max(0);
-    // etcdctl drops the prefix where it begins at a revision, as if it were told to.
+    // etcdctl drops the prefix if it begins at a revision, as with an empty destination prefix.
     if !moves_to_root && new_prefix.is_empty() {
         new_prefix.clone_from(&prefix);
     }
@@ -139,7 +139,7 @@ struct Mirror {
     complaint: Interval,
 }
 
-/// Whose answer is waited for.
+/// The cluster whose answer is awaited.
 #[derive(Clone, Copy)]
 enum Side {
     Source,
@@ -147,7 +147,7 @@ enum Side {
 }
 
 impl Mirror {
-    /// Copies what is there at one revision; returns that revision.
+    /// Copies all keys at one revision; returns that revision.
     fn copy(&mut self, session: &mut Session) -> Result<i64, Exit> {
         let probe = if self.prefix.is_empty() { "foo" } else { &self.prefix };
         let probe = RangeRequest { key: Bytes::copy_from_slice(probe.as_bytes()), ..RangeRequest::default() };
@@ -188,7 +188,7 @@ impl Mirror {
         }
     }
 
-    /// Carries over every change behind revision `at`. Ends with the watch.
+    /// Copies every change after revision `at`. Ends with the watch.
     fn follow(&mut self, session: &mut Session, at: i64) -> Result<(), Exit> {
         let (key, range_end) = self.range();
         let request = WatchCreateRequest { key, range_end, start_revision: at + 1, ..WatchCreateRequest::default() };
@@ -196,7 +196,7 @@ impl Mirror {
         loop {
             match self.reporting(session, Side::Source, changes.next())?? {
                 Some(response) => self.carry_over(session, &response)?,
-                // etcdctl prints the error it does not have.
+                // etcdctl prints a nil error here.
                 None => return Err(Exit::new(ERROR, "<nil>")),
             }
         }
@@ -246,7 +246,7 @@ impl Mirror {
         [self.new_prefix.as_bytes(), rest].concat().into()
     }
 
-    /// Waits for `work`; prints the count whenever it is time, and says which cluster cannot be reached.
+    /// Waits for `work`; prints the count at its interval, and reports a cluster that does not answer.
     fn reporting<T>(
         &mut self,
         session: &mut Session,
@@ -274,7 +274,7 @@ impl Mirror {
         }
     }
 
-    /// etcdctl waits for ever and says nothing.
+    /// Reports a cluster that does not answer. etcdctl waits without a report.
     fn complain(&self, session: &mut Session, side: Side) -> Result<(), Exit> {
         let (client, text) = match side {
             Side::Source => (&self.from, "waiting for the source cluster"),
@@ -287,7 +287,7 @@ impl Mirror {
     }
 }
 
-/// What a wait ends with.
+/// The end of a wait.
 enum Next<T> {
     Done(T),
     Report,

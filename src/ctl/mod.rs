@@ -1,8 +1,8 @@
-//! `ringctl`: the command line client. What it prints is what etcdctl 3.7.1 prints, byte for byte: scripts
-//! and people know that output, and two tools side by side judge both servers.
+//! `ringctl`: the command line client. It prints what etcdctl 3.7.1 prints, byte for byte, because scripts
+//! and people depend on that output, and because tests compare the two tools.
 //!
 //! ```text
-//! words -> command::find -> flags::Flags -> get, put, ... (one file per command) -> printer (one file per format)
+//! words -> tree::find    -> flags::Flags -> get, put, ... (one file per command) -> printer (one file per format)
 //!              |                |                     |
 //!            help           go_format          client, by session
 //! ```
@@ -28,13 +28,13 @@ mod del;
 mod downgrade;
 mod elect;
 mod endpoint;
+pub(crate) mod exit;
 pub(crate) mod flags;
 mod get;
 mod global;
 pub(crate) mod go_format;
 pub(crate) mod go_json;
 pub(crate) mod help;
-mod interactive;
 mod lease;
 mod lock;
 mod make_mirror;
@@ -49,6 +49,7 @@ mod security;
 pub(crate) mod session;
 mod snapshot;
 mod terminal;
+pub(crate) mod tree;
 mod txn;
 mod user;
 mod version;
@@ -115,7 +116,7 @@ pub fn run(words: &[Vec<u8>], environment: Vec<(String, String)>, mut io: Io) ->
         Ok(()) => ERROR,
         Err(exit) => {
             if let Some(message) = exit.message {
-                // There is no one else to tell that stderr is closed.
+                // A closed stderr cannot be reported.
                 let _closed = writeln!(io.errors, "Error: {message}");
             }
             exit.code

@@ -1,4 +1,4 @@
-//! Commands that `watch` and `lock` start, and what Go says of their end.
+//! Commands that `watch` and `lock` start, and Go's texts about their end.
 
 use std::process::{ExitStatus, Stdio};
 
@@ -9,14 +9,15 @@ use tokio::process::Command;
 use super::go_format::{io_error, quote};
 use super::session::{Exit, Session};
 
-/// How a command ended badly.
+/// The failure of a command.
 pub struct Failure {
     pub text: String,
     /// Its exit status; 255 if a signal ended it, `None` if it did not start.
     pub code: Option<i32>,
 }
 
-/// Runs `words` with more variables until it ends. What it prints is passed on, at its end where our streams are not its own.
+/// Runs `words` with additional variables until it ends. Its output goes to the streams of this process, or is copied at its end if
+/// the streams are buffers.
 pub fn run(session: &mut Session, words: &[String], variables: &[(&str, String)]) -> Result<Result<(), Failure>, Exit> {
     session.io.output.flush()?;
     let mut command = Command::new(&words[0]);

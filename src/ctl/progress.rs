@@ -1,4 +1,4 @@
-//! A line on stderr that tells how far a long check has come, for people only: nothing is drawn where stderr is no terminal.
+//! A progress line on stderr for a long check, only if stderr is a terminal.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use super::session::Session;
 const REDRAW_EVERY: Duration = Duration::from_millis(200);
 const LOOK: &str = "{pos} / {len} [{bar:40}] {percent}%";
 
-/// What is counted towards the end.
+/// A progress line and its number of steps.
 pub struct Progress {
     bar: ProgressBar,
     counts_seconds: bool,

@@ -54,7 +54,7 @@ fn run(session: &mut Session) -> Result<(), Exit> {
     session.print(&Reply::Put(response))
 }
 
-/// The request that these flags and arguments mean; also for `put` in a transaction.
+/// The request of these flags and arguments; also for `put` in a transaction.
 pub fn request(flags: &Flags, arguments: &[Vec<u8>], input: &mut dyn Read) -> Result<PutRequest, Exit> {
     let missing = || Exit::arguments("put command needs 1 argument and input from stdin or 2 arguments");
     let key = arguments.first().ok_or_else(missing)?;

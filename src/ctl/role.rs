@@ -2,7 +2,7 @@
 
 use super::command::{Command, Flag, Group};
 use super::printer::Reply;
-use super::session::{Exit, Session, prefix_end};
+use super::session::{Exit, Session};
 use super::user::connect_and_call;
 use crate::client::method;
 use crate::proto::authpb::Permission;
@@ -11,6 +11,7 @@ use crate::proto::etcdserverpb::{
     AuthRoleAddRequest, AuthRoleDeleteRequest, AuthRoleGetRequest, AuthRoleGrantPermissionRequest, AuthRoleListRequest,
     AuthRoleRevokePermissionRequest,
 };
+use crate::service::queue::prefix_end;
 
 pub static COMMAND: Command = Command {
     name: "role",
@@ -147,7 +148,7 @@ fn range(session: &Session, at: usize) -> Result<(Vec<u8>, Vec<u8>), Exit> {
     }
     let end = match (arguments.get(1), prefix, from_key) {
         (None, true, true) => return Err(exclusive()),
-        (None, true, false) => prefix_end(&key),
+        (None, true, false) => prefix_end(&key).into(),
         (None, false, true) => no_end(),
         (None, false, false) => Vec::new(),
         (Some(_), true, _) => return Err(Exit::arguments("unexpected endkey argument with --prefix flag")),

@@ -1,5 +1,5 @@
-//! Which connections this version makes: plain ones. A flag that asks for another is refused by its name before anything is sent, with
-//! the exit status and, where a file is missing, the words of etcdctl.
+//! This version makes plain connections only. A flag that asks for another kind is refused by its name before anything is sent, with
+//! the exit status and, where a file is missing, the text of etcdctl.
 //!
 //! | flag | taken | refused |
 //! |---|---|---|
@@ -7,14 +7,14 @@
 //! | `--insecure-transport` | `true` | `false` |
 //! | `--insecure-skip-tls-verify` | `false` | `true` |
 //! | `--discovery-srv` | | always |
-//! | `--insecure-discovery`, `--discovery-srv-name` | always: they say how to discover | |
+//! | `--insecure-discovery`, `--discovery-srv-name` | always: they only configure discovery | |
 //! | `--endpoints` | the others | `https://`, `unixs:` |
 
 use std::fs::File;
 
+use super::exit::{ERROR, Exit};
 use super::flags::Flags;
 use super::go_format::io_error;
-use super::session::{ERROR, Exit};
 
 /// The flags that give certificates, of one connection.
 pub struct Names {
@@ -27,7 +27,7 @@ pub struct Names {
 const OF_EVERY_COMMAND: Names =
     Names { cert: "cert", key: "key", cacert: "cacert", insecure_transport: "insecure-transport" };
 
-/// Refuses what the flags of every command ask for beyond a plain connection.
+/// Refuses global flags that ask for more than a plain connection.
 pub fn must_be_plain(flags: &Flags) -> Result<(), Exit> {
     if !flags.text("discovery-srv").is_empty() {
         let text = "--discovery-srv: discovery by DNS is not served by this version of ringctl, name the --endpoints";
@@ -69,7 +69,7 @@ pub fn no_certificates(flags: &Flags, names: &Names) -> Result<(), Exit> {
     Ok(())
 }
 
-/// Refuses an endpoint that is to be spoken to by TLS.
+/// Refuses an endpoint that needs TLS.
 pub fn plain_endpoint(endpoint: &str) -> Result<(), Exit> {
     let endpoint = endpoint.trim();
     if endpoint.starts_with("https://") || endpoint.starts_with("unixs:") {

@@ -1,4 +1,4 @@
-//! What a running command has at hand: its flags and arguments, its streams, the client and the printer.
+//! The state of a running command: its flags and arguments, its streams, the client and the printer.
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -9,57 +9,14 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::command::Path;
+pub use super::exit::{BAD_CONNECTION, BAD_FEATURE, ERROR, Exit, INTERRUPTED, INTERRUPTED_PROMPT, INVALID_INPUT};
 use super::flags::Flags;
 use super::go_json;
 use super::printer::{self, Format, Reply};
+use super::tree::Path;
 use super::{security, terminal};
 use crate::base::limits::{CLIENT_REQUEST_BYTES_MAX, CLIENT_RESPONSE_BYTES_MAX};
 use crate::client::{Call, Client, Error, Method, Options};
-
-pub const ERROR: i32 = 1;
-pub const BAD_CONNECTION: i32 = 2;
-pub const INVALID_INPUT: i32 = 3;
-pub const BAD_FEATURE: i32 = 4;
-pub const INTERRUPTED: i32 = 5;
-pub const BAD_ARGUMENTS: i32 = 128;
-/// etcdctl's `os.Exit(-1)`, where a password was not typed to its end.
-const INTERRUPTED_PROMPT: i32 = 255;
-
-/// The end of a command: its status, and what to print as `Error: ...`.
-#[derive(Debug)]
-pub struct Exit {
-    pub code: i32,
-    pub message: Option<String>,
-}
-
-impl Exit {
-    pub fn new(code: i32, message: impl ToString) -> Self {
-        Self { code, message: Some(message.to_string()) }
-    }
-
-    /// An end that has said everything already.
-    pub fn silent(code: i32) -> Self {
-        Self { code, message: None }
-    }
-
-    pub fn arguments(message: impl ToString) -> Self {
-        Self::new(BAD_ARGUMENTS, message)
-    }
-}
-
-impl From<io::Error> for Exit {
-    /// The reader of our output went away: nobody is left to tell.
-    fn from(_: io::Error) -> Self {
-        Self::silent(ERROR)
-    }
-}
-
-impl From<Error> for Exit {
-    fn from(error: Error) -> Self {
-        Self::new(ERROR, error)
-    }
-}
 
 /// The streams of the process, or buffers of a test.
 pub struct Io<'a> {
@@ -77,7 +34,7 @@ pub async fn signals() {
     let listen = |kind| signal(kind).ok();
     let (Some(mut interrupt), Some(mut terminate)) = (listen(SignalKind::interrupt()), listen(SignalKind::terminate()))
     else {
-        // Without handlers the signals end the process, which the lease survives for its TTL.
+        // Without handlers the signals end the process, and a lease ends after its TTL.
         return std::future::pending().await;
     };
     tokio::select! {
@@ -86,26 +43,35 @@ pub async fn signals() {
     }
 }
 
-/// What variables of the environment that stand for flags begin with.
+/// The prefix of variables of the environment that set flags.
 const PREFIX: &str = "ETCDCTL_";
 
 /// Name and password, or a token.
 type Credentials = (Option<(String, String)>, Option<String>);
 
+/// Carries a command out.
+pub type Run = fn(&mut Session) -> Result<(), Exit>;
+
 /// A command being carried out.
 pub struct Session<'a> {
-    pub path: Path,
+    pub path: Path<Run>,
     pub flags: Flags,
     pub io: Io<'a>,
     environment: Vec<(String, String)>,
     runtime: Runtime,
     format: Format,
-    /// Found out once: a password is not asked for twice.
+    /// Cached, so that a password is asked for once.
     credentials: Option<Credentials>,
 }
 
 impl<'a> Session<'a> {
-    pub fn new(path: Path, flags: Flags, io: Io<'a>, environment: Vec<(String, String)>, runtime: Runtime) -> Self {
+    pub fn new(
+        path: Path<Run>,
+        flags: Flags,
+        io: Io<'a>,
+        environment: Vec<(String, String)>,
+        runtime: Runtime,
+    ) -> Self {
         let format = Format::Simple { hex: false, value_only: false };
         Self { path, flags, io, environment, runtime, format, credentials: None }
     }
@@ -135,7 +101,7 @@ impl<'a> Session<'a> {
         self.wait(Client::connect(options)).map_err(|error| Exit::new(BAD_CONNECTION, error))
     }
 
-    /// Takes in the environment, chooses the output format, and returns the client's options.
+    /// Reads the environment, chooses the output format, and returns the client's options.
     pub fn settle(&mut self) -> Result<Options, Exit> {
         self.read_environment()?;
         self.show_flags()?;
@@ -146,7 +112,7 @@ impl<'a> Session<'a> {
         Ok(options)
     }
 
-    /// `ETCDCTL_X` stands for `--x`. Giving both is fatal; an unknown one is worth a warning.
+    /// Sets `--x` from `ETCDCTL_X`. To give both is an error; an unknown variable is a warning.
     fn read_environment(&mut self) -> Result<(), Exit> {
         let shared: Vec<&str> = self.path[..self.path.len() - 1]
             .iter()
@@ -186,7 +152,7 @@ impl<'a> Session<'a> {
         self.environment.iter().find(|(other, _)| other == name).map_or("", |(_, value)| value)
     }
 
-    /// `--debug`: the flags as variables of the environment. What etcdctl's gRPC library tells besides is its own.
+    /// `--debug`: prints the flags as variables of the environment, without the lines of etcdctl's gRPC library.
     fn show_flags(&mut self) -> Result<(), Exit> {
         if !self.flags.bool("debug") {
             return Ok(());
@@ -296,9 +262,9 @@ impl<'a> Session<'a> {
         self.wait(client.call(method, request, call))
     }
 
-    /// Starts `work`, which goes on whenever something is waited for.
+    /// Starts `work`, which runs whenever the session waits.
     pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        // It ends with the runtime; nobody waits for it alone.
+        // It ends with the runtime, and no one awaits it.
         drop(self.runtime.spawn(work));
     }
 
@@ -307,7 +273,7 @@ impl<'a> Session<'a> {
         let interrupt = &mut self.io.interrupt;
         self.runtime.block_on(async {
             tokio::select! {
-                // First, so that a signal is heard from the beginning of the work on.
+                // Polled first, so that a signal is handled from the beginning.
                 biased;
                 () = interrupt => None,
                 outcome = work => Some(outcome),
@@ -333,8 +299,8 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Shows what a command did. A format that cannot is refused only now, as etcdctl refuses it, so it is said that the command was
-    /// carried out all the same.
+    /// Prints the result of a command. As in etcdctl a format that cannot show it is refused only now, so a log line states that the
+    /// command was carried out.
     pub fn print(&mut self, reply: &Reply) -> Result<(), Exit> {
         let printed = printer::print(&self.format, reply, self.io.output, self.io.errors);
         if let Err(exit) = printed {
@@ -365,27 +331,16 @@ impl<'a> Session<'a> {
     }
 }
 
-/// What `etcdctl` calls a bad lease id.
+/// Parses a lease id, with etcdctl's error.
 pub fn parse_lease(text: &[u8]) -> Result<i64, Exit> {
     super::go_format::parse_int(text, 16)
         .map_err(|error| Exit::arguments(format!("bad lease ID arg ({error}), expecting ID in Hex")))
 }
 
-/// What `etcdctl` calls a bad member id.
+/// Parses a member id, with etcdctl's error.
 pub fn parse_member(text: &[u8]) -> Result<u64, Exit> {
     super::go_format::parse_uint(text, 16)
         .map_err(|error| Exit::arguments(format!("bad member ID arg ({error}), expecting ID in Hex")))
-}
-
-/// The end of the range of keys that start with `prefix`; `\0` (no end) if there is none.
-pub fn prefix_end(prefix: &[u8]) -> Vec<u8> {
-    let kept = prefix.iter().rposition(|byte| *byte < 0xff).map_or(0, |at| at + 1);
-    let mut end = prefix[..kept].to_vec();
-    match end.last_mut() {
-        Some(last) => *last += 1,
-        None => end.push(0),
-    }
-    end
 }
 
 /// A short wait that a user may interrupt.

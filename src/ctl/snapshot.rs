@@ -47,7 +47,7 @@ static SAVE: Command = Command {
     ..Command::EMPTY
 };
 
-/// The checksum behind the pages, and the size that pages come in.
+/// The size of the checksum after the pages, and of a sector.
 const CHECKSUM_BYTES: u64 = 32;
 const SECTOR_BYTES: u64 = 512;
 
@@ -77,7 +77,7 @@ fn save(session: &mut Session) -> Result<(), Exit> {
     }
     let path = session.argument(0).into_owned();
     let options = session.settle()?;
-    // A large database takes its time: there is a bound only if one was asked for.
+    // A large database takes long, so there is a bound only if the flag was given.
     let call = if session.flags.given("command-timeout") { session.call() } else { Call::default() };
     let outcome = if options.endpoints.len() == 1 {
         session.wait(async {
@@ -107,7 +107,7 @@ async fn fetch(client: &Client, path: &str, call: Call) -> Result<String, Failur
         },
         Err(failure) => Err(failure),
     };
-    // The first failure is the one to report.
+    // The first failure is reported.
     let _removed = fs::remove_file(&part);
     outcome
 }

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Cursor;
 
-use super::command::{Command, Path, find, flags};
+use super::command::{Command, Path, find};
+use super::tree::flags;
 use super::{Io, ROOT, run};
 
-/// What no script shows, and where it is tested: what goes on until it is ended, lasts, or differs in every run.
+/// Commands without a script, and the tests that cover them: they run until they are ended, take long, or differ in every run.
 const NOT_IN_SCRIPTS: [&str; 4] = [
     // client_views::datascale_passes, client_views::perf_is_interrupted
     "check datascale",
@@ -53,7 +54,7 @@ fn every_command_and_flag_stands_in_a_script() {
     assert!(missing.is_empty(), "in no script: {missing:#?}");
 }
 
-/// Of every command that does something.
+/// The paths of all commands that can run.
 fn paths(root: &'static Command) -> Vec<Path> {
     let mut done = Vec::new();
     let mut open: Vec<Path> = vec![vec![root]];
@@ -88,7 +89,7 @@ fn scripts() -> String {
 fn words(line: &str) -> Option<Vec<Vec<u8>>> {
     let (environment, words) = line.split_once('$').filter(|_| !line.starts_with(['#', '<']))?;
     let variables = environment.split_whitespace().filter_map(|pair| pair.split_once('=')).map(|(name, _)| {
-        // A variable gives a flag, too.
+        // A variable sets a flag, too.
         format!("--{}=", name.trim_start_matches("ETCDCTL_").to_lowercase().replace('_', "-"))
     });
     Some(variables.chain(words.split_whitespace().map(str::to_owned)).map(String::into_bytes).collect())

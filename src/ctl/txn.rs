@@ -62,7 +62,7 @@ fn run(session: &mut Session) -> Result<(), Exit> {
     prompt(session, "failure requests (get, put, del):")?;
     let failure = read_block(session, operation)?;
     let request = TxnRequest { compare, success, failure };
-    // A person may take long to type; etcdctl sets no bound either.
+    // No bound, as in etcdctl, because a person may take long to type.
     let response = session.request(&client, &method::TXN, &request, Call::default())?;
     session.print(&Reply::Txn(response))
 }
@@ -201,7 +201,7 @@ fn comparison(line: &[u8]) -> Result<Compare, Exit> {
     })
 }
 
-/// As much of `"key") op "value"` as could be read.
+/// The part of `"key") op "value"` that could be parsed.
 #[derive(Default)]
 struct Parts {
     key: Option<Vec<u8>>,

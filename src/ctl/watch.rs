@@ -1,14 +1,32 @@
-//! `watch`: events of a key, a range or a prefix, each perhaps handed to a command.
+//! `watch`: events of a key, a range or a prefix, each perhaps passed to a command.
+//!
+//! `watch -i`: lines of stdin start watches and ask for progress, while events of all of them are shown.
+//!
+//! ```text
+//!   stdin ─ thread ─ lines ──┐
+//!                            ├─▶ one loop: starts watches, asks, prints
+//!   watch ─ task ─ responses ┘
+//!         ◀── progress ──────┘
+//! ```
+//!
+//! It ends with stdin, a line that is no valid `watch`, or a command that fails.
 
-use super::command::{Command, Flag, Group};
+use std::io::{BufRead, BufReader, Read};
+use std::rc::Rc;
+
+use tokio::sync::mpsc;
+
+use super::command::{Command, Flag, Group, Path};
 use super::flags::Flags;
 use super::get;
 use super::go_format::quote;
 use super::printer::Reply;
-use super::session::{ERROR, Exit, INTERRUPTED, Session};
-use super::{interactive, process};
+use super::process;
+use super::session::{ERROR, Exit, INTERRUPTED, INVALID_INPUT, Session};
+use super::txn::split_words;
+use crate::base::limits::CLIENT_WATCH_QUEUE_MAX;
 use crate::client::watch::cancellation;
-use crate::client::{Call, Error};
+use crate::client::{Call, Client, Error, Watch};
 use crate::proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
 use crate::proto::mvccpb::Event;
 use crate::proto::mvccpb::event::EventType;
@@ -30,7 +48,7 @@ pub static COMMAND: Command = Command {
 };
 
 /// The environment may name key and end of the range.
-pub const KEY_VARIABLE: &str = "ETCDCTL_WATCH_KEY";
+const KEY_VARIABLE: &str = "ETCDCTL_WATCH_KEY";
 const END_VARIABLE: &str = "ETCDCTL_WATCH_RANGE_END";
 
 fn run(session: &mut Session) -> Result<(), Exit> {
@@ -40,7 +58,7 @@ fn run(session: &mut Session) -> Result<(), Exit> {
         return Err(Exit::arguments(text));
     }
     if session.flags.bool("interactive") {
-        return interactive::run(session);
+        return run_interactive(session);
     }
     let (keys, command) = split_arguments(session, &session.flags)?;
     let client = session.client()?;
@@ -63,8 +81,8 @@ fn run(session: &mut Session) -> Result<(), Exit> {
 /// Keys to watch, and the command for each event.
 type Arguments = (Vec<Vec<u8>>, Vec<String>);
 
-/// Takes `watch a b -- command` apart; the environment may stand for the keys.
-pub fn split_arguments(session: &Session, flags: &Flags) -> Result<Arguments, Exit> {
+/// Splits `watch a b -- command`; the environment may have the keys.
+fn split_arguments(session: &Session, flags: &Flags) -> Result<Arguments, Exit> {
     let (key, end) = (session.variable(KEY_VARIABLE), session.variable(END_VARIABLE));
     let (keys, command) = flags.arguments.split_at(flags.separator.unwrap_or(flags.arguments.len()));
     if flags.separator.is_some() && command.is_empty() {
@@ -82,7 +100,7 @@ pub fn split_arguments(session: &Session, flags: &Flags) -> Result<Arguments, Ex
     Ok((keys, command))
 }
 
-pub fn request(flags: &Flags, keys: &[Vec<u8>]) -> Result<WatchCreateRequest, Exit> {
+fn request(flags: &Flags, keys: &[Vec<u8>]) -> Result<WatchCreateRequest, Exit> {
     let prefix = flags.bool("prefix");
     let (key, end) = match keys {
         [] => return Err(Exit::arguments("bad number of arguments")),
@@ -101,7 +119,7 @@ pub fn request(flags: &Flags, keys: &[Vec<u8>]) -> Result<WatchCreateRequest, Ex
     })
 }
 
-pub fn show(session: &mut Session, response: WatchResponse, command: &[String]) -> Result<(), Exit> {
+fn show(session: &mut Session, response: WatchResponse, command: &[String]) -> Result<(), Exit> {
     if let Some(error) = cancellation(&response).filter(|_| response.canceled) {
         writeln!(session.io.errors, "watch was canceled ({error})")?;
     }
@@ -111,17 +129,17 @@ pub fn show(session: &mut Session, response: WatchResponse, command: &[String]) 
     }
     let events = if command.is_empty() { Vec::new() } else { response.events.clone() };
     session.print(&Reply::Watch(response))?;
-    events.iter().try_for_each(|event| hand_over(session, revision, event, command))
+    events.iter().try_for_each(|event| run_command(session, revision, event, command))
 }
 
-/// A watch that ends with an error looks like one canceled for that reason.
-pub fn show_end(session: &mut Session, error: &Error) -> Result<(), Exit> {
+/// Shows a watch that ended with an error as one that was canceled for that reason.
+fn show_end(session: &mut Session, error: &Error) -> Result<(), Exit> {
     writeln!(session.io.errors, "watch was canceled ({error})")?;
     session.print(&Reply::Watch(WatchResponse { canceled: true, ..Default::default() }))
 }
 
-/// Runs the command with the event in its environment; its failure ends the watch.
-fn hand_over(session: &mut Session, revision: i64, event: &Event, command: &[String]) -> Result<(), Exit> {
+/// Runs the command with the event in its environment. Its failure ends the watch.
+fn run_command(session: &mut Session, revision: i64, event: &Event, command: &[String]) -> Result<(), Exit> {
     let pair = event.kv.clone().unwrap_or_default();
     let kind = if event.r#type == EventType::Put as i32 { "PUT" } else { "DELETE" };
     let variables = [
@@ -136,4 +154,134 @@ fn hand_over(session: &mut Session, revision: i64, event: &Event, command: &[Str
     let words: Vec<String> = command.iter().map(|word| quote(word.as_bytes())).collect();
     writeln!(session.io.errors, "command [{}] error ({})", words.join(" "), failure.text)?;
     Err(Exit::silent(ERROR))
+}
+
+// Interactive.
+
+/// The event that the loop handles next.
+enum Next {
+    Line(Option<Vec<u8>>),
+    Response(usize, Result<WatchResponse, Error>),
+}
+
+/// A started watch: the channel for progress requests, and the command for its events.
+struct Started {
+    progress: mpsc::Sender<()>,
+    command: Rc<[String]>,
+}
+
+fn run_interactive(session: &mut Session) -> Result<(), Exit> {
+    let client = session.client()?;
+    let mut lines = read_lines(std::mem::replace(&mut session.io.input, Box::new(std::io::empty())));
+    let (sender, mut responses) = mpsc::channel(CLIENT_WATCH_QUEUE_MAX);
+    let mut started: Vec<Started> = Vec::new();
+    loop {
+        let next = session.wait(async {
+            tokio::select! {
+                line = lines.recv() => Next::Line(line),
+                Some((at, response)) = responses.recv() => Next::Response(at, response),
+            }
+        });
+        match next {
+            Next::Line(None) => return Err(Exit::new(INVALID_INPUT, "error reading watch request line: EOF")),
+            Next::Line(Some(line)) => obey_line(session, &client, &line, &mut started, &sender)?,
+            Next::Response(at, Ok(response)) => {
+                let command = Rc::clone(&started[at].command);
+                show(session, response, &command)?;
+            }
+            Next::Response(_, Err(error)) => show_end(session, &error)?,
+        }
+    }
+}
+
+/// Lines of stdin without their ends. The thread ends with stdin, or with the process.
+fn read_lines(input: Box<dyn Read + Send>) -> mpsc::Receiver<Vec<u8>> {
+    let (sender, lines) = mpsc::channel(CLIENT_WATCH_QUEUE_MAX);
+    std::thread::spawn(move || {
+        let mut input = BufReader::new(input);
+        loop {
+            let mut line = Vec::new();
+            match input.read_until(b'\n', &mut line) {
+                Ok(_) if line.pop_if(|last| *last == b'\n').is_some() => {}
+                // A last line without an end is ignored.
+                _ => return,
+            }
+            if sender.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    lines
+}
+
+type Responses = mpsc::Sender<(usize, Result<WatchResponse, Error>)>;
+
+fn obey_line(
+    session: &mut Session,
+    client: &Client,
+    line: &[u8],
+    started: &mut Vec<Started>,
+    responses: &Responses,
+) -> Result<(), Exit> {
+    let text = String::from_utf8_lossy(line).into_owned();
+    let words = split_words(line)?;
+    let Some(first) = words.first() else {
+        writeln!(session.io.errors, "Invalid command: {text} (watch and progress supported)")?;
+        return Ok(());
+    };
+    match first.as_slice() {
+        b"watch" if words.len() < 2 && session.variable(KEY_VARIABLE).is_empty() => {
+            writeln!(session.io.errors, "Invalid command {text} (command type or key is not provided)")?;
+        }
+        b"watch" => {
+            let path: Path = vec![&COMMAND];
+            let flags = Flags::parse(&path, &words[1..]).map_err(Exit::arguments)?;
+            let (keys, command) = split_arguments(session, &flags)?;
+            match request(&flags, &keys) {
+                Ok(request) => {
+                    let watch = client.watch(request, Call::default().require_leader());
+                    started.push(start(session, watch, command.into(), started.len(), responses.clone()));
+                }
+                Err(exit) => {
+                    let reason = exit.message.unwrap_or_default();
+                    writeln!(session.io.errors, "Invalid command {text} ({reason})")?;
+                }
+            }
+        }
+        b"progress" => {
+            for one in started {
+                // A watch that has ended, or has a request already, is skipped.
+                let _silent = one.progress.try_send(());
+            }
+        }
+        _ => writeln!(session.io.errors, "Invalid command {text} (only support watch)")?,
+    }
+    Ok(())
+}
+
+fn start(session: &mut Session, watch: Watch, command: Rc<[String]>, at: usize, responses: Responses) -> Started {
+    let (progress, asked) = mpsc::channel(1);
+    session.spawn(forward(watch, at, asked, responses));
+    Started { progress, command }
+}
+
+/// Forwards the responses of one watch until its end.
+async fn forward(mut watch: Watch, at: usize, mut asked: mpsc::Receiver<()>, responses: Responses) {
+    loop {
+        let next = tokio::select! {
+            next = watch.next() => next,
+            Some(()) = asked.recv() => {
+                watch.request_progress();
+                continue;
+            }
+        };
+        let response = match next {
+            Ok(Some(response)) => Ok(response),
+            Ok(None) => return,
+            Err(error) => Err(error),
+        };
+        if responses.send((at, response)).await.is_err() {
+            return;
+        }
+    }
 }

@@ -11,12 +11,13 @@
 //! | `links` | none | | what crosses between the replica and the links to other members |
 //! | `page_commits` | committer | a commit of the page file | its steps: grow, pages, sync, meta, sync, cut |
 //! | `notes` | none | | lines for the log, counts for the metrics |
-//! | `auto_compaction`, `version_monitor` | one each | their interval | propose by themselves |
+//! | `auto_compaction`, `corruption`, `version_monitor` | some each | their interval | propose by themselves, on the leader |
 //! | `mailbox` | one per other core | an answer | carries answers to the services of another core |
 //!
 //! A failure of the disk or of the data ends the process (`stop::fatal`): nothing after it could be trusted.
 
 pub mod auto_compaction;
+pub mod corruption;
 pub mod installation;
 mod links;
 pub mod log_files;

@@ -1,4 +1,4 @@
-//! The first bytes of a connection decide what it speaks.
+//! The protocol of a connection, by its first bytes.
 
 use std::{io, rc::Rc, time::Duration};
 
@@ -12,13 +12,13 @@ use crate::{
     rpc::{Connection, Handler, Membership, Server, Stage},
 };
 
-/// What every HTTP/2 client sends first; no HTTP/1 request begins so.
+/// The first bytes of every HTTP/2 client; no HTTP/1 request begins with them.
 const HTTP2_MARK: &[u8] = b"PRI * HTTP/2.0";
 
 /// Enough for the client preface and its settings.
 const FIRST_READ_BYTES: usize = 1024;
 
-/// What a listener serves.
+/// The protocols of a listener.
 pub enum Traffic<W> {
     /// gRPC, and these pages over HTTP/1.
     Both(Rc<W>),
@@ -43,7 +43,7 @@ pub(super) async fn serve<H: Handler, W: WebHandler>(
     membership: Membership,
     traffic: Traffic<W>,
 ) {
-    // A failure only means that a dead client is noticed later.
+    // If this fails, a dead client is detected later.
     let _ = socket.set_user_timeout(server.settings().keepalive_timeout);
     let sniffed = future::or(
         async {
@@ -53,7 +53,7 @@ pub(super) async fn serve<H: Handler, W: WebHandler>(
         os::timeout(Duration::from_millis(FIRST_BYTES_MS_MAX), sniff(&mut socket)),
     )
     .await;
-    // Nothing, an early end, or silence: there is nobody to tell.
+    // The client closed the connection or sent nothing in time.
     let Some(Ok(first)) = sniffed else { return };
     match (first.starts_with(HTTP2_MARK), traffic) {
         (true, Traffic::Both(_)) | (_, Traffic::Grpc) => {

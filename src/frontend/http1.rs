@@ -1,4 +1,4 @@
-//! HTTP/1 on the gRPC port, through hyper: small requests, small answers.
+//! HTTP/1 on the gRPC port, through hyper, for small requests and answers.
 
 use std::{
     cell::Cell,
@@ -27,10 +27,10 @@ use crate::{
     rpc::{Drain, Stage},
 };
 
-/// hyper hands us this much at a time.
+/// Bytes that hyper reads at a time.
 const READ_BYTES: usize = 8 * 1024;
 
-/// What a client sends while its connection is closed is read in pieces of this size.
+/// Size of the reads that discard a client's last bytes while its connection is closed.
 const LAST_READ_BYTES: usize = 1024;
 
 /// What a [`WebHandler`] returns.
@@ -84,13 +84,13 @@ pub(super) async fn serve<W: WebHandler>(web: Rc<W>, socket: Socket, first: Byte
         }
         None
     };
-    // Errors of hyper are the client's: a malformed request was answered with 400, a broken connection has no reader.
+    // hyper's errors need no handling: it has answered a malformed request with 400, and a broken connection has no reader.
     if let Some(Ok(parts)) = future::or(async { Some(served.as_mut().await) }, watch).await {
         close(parts.io.socket).await;
     }
 }
 
-/// Closes an HTTP/1 socket without losing what it sent: says so, then waits briefly for the client to do the same.
+/// Closes an HTTP/1 socket without losing its last answer: closes the sending direction, then waits briefly for the client's end.
 async fn close(mut socket: Socket) {
     let mut buffer = [0; LAST_READ_BYTES];
     let discard = async {
@@ -155,7 +155,7 @@ async fn answer<W: WebHandler>(
     Ok(answer)
 }
 
-/// What is wrong with a request's `Host`, in the words of Go's server.
+/// The fault of a request's `Host`, in the words of Go's server.
 fn host_fault(version: Version, method: &Method, headers: &HeaderMap) -> Option<&'static str> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let is_host_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"!$%&'()*+,-.:;=[]_~".contains(byte);

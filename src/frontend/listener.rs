@@ -55,7 +55,7 @@ impl<H: Handler> Front<H> {
         }
     }
 
-    /// Stops: no new connections or calls, `grace` for those that run, then everything is closed.
+    /// Stops: refuses new connections and calls, gives running calls `grace`, then closes everything.
     pub async fn stop(&self, grace: Duration) {
         self.drain.advance(Stage::Draining);
         if os::timeout(grace, self.drain.empty()).await.is_none() {
@@ -66,7 +66,7 @@ impl<H: Handler> Front<H> {
     }
 }
 
-/// Clients that left before we accepted them are no reason to rest.
+/// Pauses after an error of `accept`, unless it only concerns one client that has left.
 async fn rest_after(error: &io::Error) {
     let harmless = [io::ErrorKind::ConnectionAborted, io::ErrorKind::ConnectionReset, io::ErrorKind::NotConnected];
     if harmless.contains(&error.kind()) {

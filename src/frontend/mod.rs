@@ -1,4 +1,4 @@
-//! A front core's door: listen, accept, find out which protocol a client speaks, serve it.
+//! The listeners of a front core: accept, detect the protocol of each client, serve it.
 //!
 //! ```text
 //! listener (one per core, SO_REUSEPORT) --accept--> connection: first bytes
@@ -6,15 +6,15 @@
 //!                                                     \-- anything else ----> http1 (hyper): /version, /health ...
 //! ```
 //!
-//! A listener may serve one of the two only ([`Traffic`]).
+//! A listener may be limited to one of the two ([`Traffic`]).
 //!
 //! Invariants
 //! 1. A core holds at most CONNECTIONS_PER_CORE_MAX connections; one more is closed at once.
 //! 2. A client that sends nothing costs one socket and one task, and FIRST_BYTES_MS_MAX of them.
-//! 3. No error of `accept` ends the listener; it rests and goes on.
-//! 4. After [`Front::stop`] nothing new is accepted, what runs may end, and after the bound everything is closed.
+//! 3. No error of `accept` ends the listener; it pauses and continues.
+//! 4. After [`Front::stop`] nothing new is accepted, running calls may end, and after the bound everything is closed.
 //!
-//! Deliberately absent: what methods and pages mean (`rpc::Handler`, [`WebHandler`]: the server's).
+//! Deliberately absent: the meaning of methods and pages (`rpc::Handler` and [`WebHandler`], implemented by the server).
 
 mod connection;
 mod http1;

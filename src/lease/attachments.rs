@@ -1,4 +1,4 @@
-//! Which keys hang on which lease: one ordered set of lease and key, like a bucket whose keys begin with the lease.
+//! The keys attached to each lease: one ordered set of lease and key, like a bucket whose keys begin with the lease.
 //!
 //! | offset | size | meaning |
 //! |---|---|---|
@@ -16,7 +16,7 @@ const ID_BYTES: usize = 8;
 #[derive(Debug, Default)]
 pub(super) struct Attachments {
     entries: BTreeSet<Box<[u8]>>,
-    /// Where the entry that is looked for is put together.
+    /// Buffer for the entry of a lookup.
     wanted: Vec<u8>,
 }
 
@@ -34,8 +34,8 @@ impl Attachments {
     /// The keys of a lease in their order.
     pub(super) fn of(&self, lease: i64) -> impl Iterator<Item = &[u8]> {
         let prefix = lease.to_be_bytes();
-        let behind = self.entries.range::<[u8], _>((Bound::Included(&prefix[..]), Bound::Unbounded));
-        behind.take_while(move |entry| entry.starts_with(&prefix)).map(|entry| &entry[ID_BYTES..])
+        let from_prefix = self.entries.range::<[u8], _>((Bound::Included(&prefix[..]), Bound::Unbounded));
+        from_prefix.take_while(move |entry| entry.starts_with(&prefix)).map(|entry| &entry[ID_BYTES..])
     }
 
     /// Removes the first key of a lease.

@@ -1,4 +1,4 @@
-//! Leases: a promise to delete some keys unless somebody says in time that they are still wanted.
+//! Leases: a promise to delete the attached keys unless a client renews the lease in time.
 //!
 //! ```text
 //!   apply ── grant, revoke, checkpoint, follow (what changes attach and detach) ──▶ ids, TTLs, attachments   on every member
@@ -9,20 +9,21 @@
 //!
 //! | state | deadlines | transition | function |
 //! |---|---|---|---|
-//! | follower | none: no lease runs out | this member leads and has applied all of the terms before | [`Lessor::promote`] |
-//! | primary | one per lease | it leads no more | [`Lessor::demote`] |
+//! | follower | none: no lease expires | this member leads and has applied all entries of earlier terms | [`Lessor::promote`] |
+//! | primary | one per lease | it no longer leads | [`Lessor::demote`] |
 //! | primary, lease past its deadline | passed | revoked through the log; cannot be renewed any more | [`Lessor::take_expired`] |
 //!
 //! Invariants
 //!
-//! 1. Which leases exist, their TTLs and what is attached follow from the log alone. Deadlines are the leader's own affair and
-//!    reach neither disk nor log; a lease ends on every member by the entry that revokes it.
+//! 1. Leases, their TTLs and their keys follow from the log alone. Deadlines exist on the leader only and reach neither disk nor
+//!    log; a lease ends on every member by the entry that revokes it.
 //! 2. A lease lives at least for its TTL after its grant, its last renewal, and every change of leader.
 //! 3. While primary, every lease is in `deadlines` exactly once, under its own deadline.
 //! 4. A key is attached to one lease at most, the one that its newest record names.
-//! 5. A lease that was reported as expired is reported again only after `retry_ms`, so a scan never walks far.
+//! 5. A lease that was reported as expired is reported again only after `retry_ms`, so scans are short.
 //!
-//! Deliberately absent: storage (apply writes bucket `lease`), deletion of keys (apply), a clock (`on_time` tells), who waits.
+//! Deliberately absent: storage (apply writes bucket `lease`), deletion of keys (apply), a clock (`on_time` sets the time), waiting
+//! callers.
 //!
 //! On the path of a put: one comparison if no lease is involved. A renewal costs one lookup and one move in an ordered set, no
 //! allocation, no entry of the log and no published view.
@@ -53,16 +54,16 @@ use crate::{
     proto::leasepb,
 };
 
-/// What the configuration says.
+/// Settings of leases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
     /// Shorter TTLs are raised to this.
     pub ttl_min_s: i64,
-    /// What a new leader gives on top of the TTL: an election timeout.
+    /// Added to each TTL by a new leader: an election timeout.
     pub extension_ms: u64,
-    /// A revocation that was proposed and did not come is proposed again after this.
+    /// A proposed revocation that was not applied is proposed again after this.
     pub retry_ms: u64,
-    /// Without a tick for longer than this a leader is not sure of itself any more.
+    /// Without a tick for longer than this a leader may have lost its leadership unnoticed.
     pub silence_ms_max: u64,
 }
 
@@ -95,7 +96,7 @@ pub struct Lessor {
     leases: BTreeMap<i64, Lease>,
     attachments: Attachments,
     primary: Option<Primary>,
-    /// As the shell told last, in milliseconds from an arbitrary start.
+    /// The time last set by the shell, in milliseconds from an arbitrary start.
     now_ms: u64,
     ticked_ms: u64,
     tally: LeaseTally,
@@ -104,49 +105,49 @@ pub struct Lessor {
 #[derive(Clone, Copy, Debug)]
 struct Lease {
     ttl_s: i64,
-    /// Of the last checkpoint; 0 if there was none since the grant or since a renewal.
+    /// Remaining TTL of the last checkpoint; 0 if there was none since the grant or since a renewal.
     remaining_s: i64,
-    /// Counts while primary only.
+    /// Valid while primary only.
     deadline_ms: u64,
 }
 
 const _: () = assert!(size_of::<Lease>() == 24);
 
-/// What only the leader has.
+/// State that only the leader has.
 #[derive(Debug, Default)]
 struct Primary {
     /// Deadline and lease.
     deadlines: BTreeSet<(u64, i64)>,
-    /// Leases that were reported as expired, and when they may be again.
+    /// Leases that were reported as expired, and the time from which they may be reported again.
     revoking: BTreeMap<i64, u64>,
-    /// Renewed leases with a checkpoint in the log that says less than their TTL.
+    /// Renewed leases whose checkpoint in the log is below their TTL.
     outdated: BTreeSet<i64>,
 }
 
-/// What became of a renewal.
+/// The outcome of a renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Renewal {
     Renewed {
         ttl_s: i64,
     },
-    /// None of this id was applied here.
+    /// No lease of this id was applied here.
     Unknown,
-    /// Too late: it is being revoked. Who asks has to wait until it is gone.
+    /// The lease has expired and is being revoked. Callers wait until it has been revoked.
     Expired,
     NotPrimary,
-    /// Nothing was heard of time for so long that another member may lead by now.
+    /// No tick has come for so long that another member may lead by now.
     Unsure,
 }
 
-/// What is known of a lease.
+/// The state of a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimeToLive {
-    /// Whole seconds, cut off; negative if its end is overdue.
+    /// Whole seconds, rounded down; negative after its deadline.
     pub remaining_s: i64,
     pub granted_s: i64,
 }
 
-/// What happened since the last look, for the metrics.
+/// Counts since the last call, for the metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LeaseTally {
     /// TTL of each lease granted.
@@ -161,7 +162,7 @@ impl Lessor {
         Self { terms, ..Self::default() }
     }
 
-    /// Takes over what was stored. The answer counts keys whose lease does not exist: they stay, and hang on nothing.
+    /// Restores the stored leases. Returns the number of keys whose lease does not exist: these stay, attached to no lease.
     pub fn restore(&mut self, stored: &[leasepb::Lease], attachments: &[Attachment]) -> usize {
         for lease in stored {
             let ttl_s = lease.ttl.max(self.terms.ttl_min_s);
@@ -193,7 +194,7 @@ impl Lessor {
         self.leases.is_empty()
     }
 
-    /// Makes a lease. The answer is its TTL.
+    /// Creates a lease. Returns its TTL.
     ///
     /// # Errors
     /// No id, an id in use, or a TTL beyond the limit.
@@ -234,7 +235,7 @@ impl Lessor {
         self.tally.revoked += 1;
     }
 
-    /// Notes what is left of a lease for the next leader. The answer is what is to be stored, if the lease exists.
+    /// Sets the remaining TTL of a lease for the next leader. Returns the record to be stored, if the lease exists.
     pub fn checkpoint(&mut self, id: i64, remaining_s: i64) -> Option<leasepb::Lease> {
         let lease = self.leases.get_mut(&id)?;
         lease.remaining_s = remaining_s;
@@ -244,7 +245,7 @@ impl Lessor {
         Some(leasepb::Lease { id, ttl: lease.ttl_s, remaining_ttl: remaining_s })
     }
 
-    /// Attaches and detaches what a transaction changed.
+    /// Attaches and detaches the keys that a transaction changed.
     pub fn follow(&mut self, changes: &[Change]) {
         for change in changes {
             if change.previous_lease == change.lease {
@@ -259,12 +260,12 @@ impl Lessor {
         }
     }
 
-    /// It is this late now.
+    /// Sets the time.
     pub fn on_time(&mut self, now_ms: u64) {
         self.now_ms = self.now_ms.max(now_ms);
     }
 
-    /// Consensus was told about the time.
+    /// Consensus has processed a tick.
     pub fn on_tick(&mut self) {
         self.ticked_ms = self.now_ms;
     }
@@ -274,12 +275,12 @@ impl Lessor {
         self.primary.is_some()
     }
 
-    /// Nothing but time could have told this member that it leads no more, and time stood still.
+    /// Whether this member may have lost its leadership unnoticed, because no tick has come for too long.
     fn is_unsure(&self) -> bool {
         self.now_ms.saturating_sub(self.ticked_ms) > self.terms.silence_ms_max
     }
 
-    /// This member leads, and has applied everything of the terms before: every lease gets its time again.
+    /// This member leads and has applied all entries of earlier terms: every lease gets its full time again.
     pub fn promote(&mut self) {
         if self.is_primary() {
             return;
@@ -326,7 +327,7 @@ impl Lessor {
         Renewal::Renewed { ttl_s: lease.ttl_s }
     }
 
-    /// What is left of a lease: nothing, once it has run out and until it is revoked. Only the primary knows.
+    /// The remaining time of a lease; none between its expiry and its revocation. Known on the primary only.
     #[must_use]
     pub fn time_to_live(&self, id: i64) -> Option<TimeToLive> {
         let lease = self.leases.get(&id)?;
@@ -347,17 +348,17 @@ impl Lessor {
         out.freeze()
     }
 
-    /// Up to `limit` leases with ids above `behind`, or the lowest, in the order of their ids: deadline and id. A member
-    /// without deadlines gives 0 for them.
+    /// Up to `limit` leases with ids above `after`, or the lowest, in the order of their ids: deadline and id. A member
+    /// without deadlines returns 0 for them.
     #[must_use]
-    pub fn list(&self, behind: Option<i64>, limit: usize) -> Vec<(u64, i64)> {
-        let start = behind.map_or(Bound::Unbounded, Bound::Excluded);
+    pub fn list(&self, after: Option<i64>, limit: usize) -> Vec<(u64, i64)> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let leases = self.leases.range((start, Bound::Unbounded)).take(limit);
         let is_primary = self.is_primary();
         leases.map(|(id, lease)| (if is_primary { lease.deadline_ms } else { 0 }, *id)).collect()
     }
 
-    /// Up to `limit` leases whose time is up and that are to be revoked now, the most overdue first.
+    /// Up to `limit` expired leases to be revoked, the most overdue first.
     pub fn take_expired(&mut self, limit: usize) -> Vec<i64> {
         if self.is_unsure() {
             return Vec::new();
@@ -371,7 +372,7 @@ impl Lessor {
         expired
     }
 
-    /// Up to `limit` renewed leases whose checkpoint has to be cleared in the log.
+    /// Up to `limit` renewed leases whose checkpoint is to be cleared in the log.
     pub fn take_outdated(&mut self, limit: usize) -> Vec<i64> {
         let Some(primary) = &mut self.primary else { return Vec::new() };
         let mut outdated = Vec::new();
@@ -383,14 +384,14 @@ impl Lessor {
         outdated
     }
 
-    /// What happened since the last call.
+    /// Counts since the last call.
     pub fn take_tally(&mut self) -> LeaseTally {
         std::mem::take(&mut self.tally)
     }
 }
 
 impl Lease {
-    /// What a new leader gives it.
+    /// The time that a new leader gives the lease.
     fn left_s(self) -> i64 {
         if self.remaining_s > 0 { self.remaining_s } else { self.ttl_s }
     }
@@ -517,7 +518,7 @@ mod tests {
         assert_eq!(lessor.list(Some(7), 5), [(0, 9)]);
     }
 
-    /// What a scan, a renewal and a listing touch does not grow with the number of leases.
+    /// The cost of a scan, a renewal and a listing does not grow with the number of leases.
     #[test]
     fn a_million_leases() {
         const LEASES: i64 = 1_000_000;

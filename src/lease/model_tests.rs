@@ -1,4 +1,4 @@
-//! The lessor against a model that keeps leases and keys in two lists and looks at all of them.
+//! The lessor against a model that keeps leases and keys in two lists and searches all of them.
 
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 
@@ -14,7 +14,7 @@ const STEPS: usize = 2000;
 const IDS: i64 = 12;
 const KEYS: u8 = 20;
 
-/// A naive lease: its deadline counts from the last time it was given time.
+/// A naive lease: its deadline counts from its last grant, renewal or promotion.
 #[derive(Clone, Debug)]
 struct ModelLease {
     id: i64,
@@ -104,7 +104,7 @@ struct Pair {
     model: Model,
     store: Store,
     backend: Backend,
-    /// What the backend reads.
+    /// The memory that the backend reads.
     _image: MemoryImage,
 }
 

@@ -1,4 +1,4 @@
-//! Scripts about leases: who holds which, for how long, and what ends when.
+//! Scripts about leases: grants, renewals, attached keys, expiry and changes of leader.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -20,17 +20,17 @@ enum Command {
     Delete(String),
     /// Revokes a lease: its keys are deleted first.
     Revoke(i64),
-    /// Lets seconds pass, and tells consensus and leases of it.
+    /// Lets seconds pass, with ticks.
     Pass(u64),
     /// Lets seconds pass without a tick, as for a member that is suspended.
     Stall(u64),
     /// This member becomes the leader.
     Promote,
-    /// This member leads no more.
+    /// This member no longer leads.
     Demote,
-    /// Shows and takes the leases whose time is up.
+    /// Shows and takes the expired leases.
     Expired,
-    /// Notes in the log what is left of a lease. Example: checkpoint 7 20
+    /// Checkpoints the remaining TTL of a lease. Example: checkpoint 7 20
     Checkpoint { id: i64, remaining: i64 },
     /// Shows and takes the leases whose checkpoint is to be cleared.
     Outdated,

@@ -1,13 +1,13 @@
-//! After a change of leader all leases start again together, and many would run out in the same second: more than are revoked
-//! in one. They are moved apart, as etcd does it, so that one pile does not delay the next.
+//! After a change of leader all leases start again at once, and many would expire in the same second, more than are revoked in
+//! one second. Their deadlines are spread, as in etcd, so that one group does not delay the next.
 
 use crate::base::limits;
 
-/// Below the rate of revocations, so that a pile leaves room for others.
+/// Below the rate of revocations, so that a group leaves room for other leases.
 const TARGET_PER_SECOND: u64 = 3 * limits::LEASE_REVOKES_PER_SECOND as u64 / 4;
 const SECOND_MS: u64 = 1000;
 
-/// Moves deadlines later where too many fall together. They are sorted, before and after.
+/// Moves deadlines later where too many fall into one second. They are sorted, before and after.
 pub(super) fn spread(deadlines: &mut [(u64, i64)]) {
     let Some((first_ms, _)) = deadlines.first() else { return };
     let mut window_ms = *first_ms;

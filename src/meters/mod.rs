@@ -1,16 +1,15 @@
-//! What the member counts, by the core that counts it. Any core may read all of it.
+//! The counters of a member, by core. Any core may read all of them.
 //!
 //! ```text
 //!   front 0: sheet, handling times, gRPC counts ─┐
 //!   front n: the same                            ├─▶ exposition: one page
 //!   engine:  sheet (log, page file, apply)       │
-//!   view:    what state says by itself ──────────┘
+//!   view:    figures of the state ───────────────┘
 //! ```
 //!
 //! 1. Counting takes no lock and hashes nothing: sheets are cells at constant places; a labelled series is made at its first
 //!    use and found by its position from then on.
-//! 2. What follows from the published view (revisions, sizes, leader, applied operations) is not counted at all: the page reads
-//!    the view.
+//! 2. Figures of the published view (revisions, sizes, leader, applied operations) are not counted: the page reads the view.
 
 pub mod slow;
 
@@ -26,7 +25,7 @@ use crate::{
     rpc::{CallCounters, CallReport, MethodCounts},
 };
 
-/// All of a member's.
+/// All counters of a member.
 pub struct Meters {
     pub engine: EngineMeter,
     fronts: Box<[CoreMeter]>,
@@ -34,7 +33,7 @@ pub struct Meters {
     pub slow_apply: Duration,
 }
 
-/// Of one front's core.
+/// The counters of one front's core.
 pub struct CoreMeter {
     pub sheet: Sheet,
     grpc: Grpc,
@@ -43,7 +42,7 @@ pub struct CoreMeter {
     ranges: Outcomes,
 }
 
-/// Of the engine's core.
+/// The counters of the engine's core.
 pub struct EngineMeter {
     pub sheet: Sheet,
     applies: [Outcomes; OPERATIONS.len()],
@@ -232,10 +231,10 @@ fn grpc_counts(counts: &MethodCounts) -> GrpcCounts {
     }
 }
 
-/// Requests by the version that the client announces. Of one front.
+/// Requests of one front, by the version that the client announces.
 #[derive(Default)]
 pub struct ClientVersions {
-    /// In the order of their first call: a handful, compared one by one.
+    /// In the order of their first call. The list is short and searched in sequence.
     known: Vec<(&'static str, Vec<u8>, Series)>,
 }
 

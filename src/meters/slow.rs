@@ -1,4 +1,4 @@
-//! The line and the count of what took longer than it should.
+//! The log line and the count of slow operations.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use crate::{
     metrics::{Name, Sheet},
 };
 
-/// Something took longer than it should.
+/// A slow operation.
 pub struct Slow {
     pub took: Duration,
     pub expected: Duration,
-    /// What it was, unless an entry of the log.
+    /// Its name; empty for an entry of the log.
     pub prefix: &'static str,
 }
 

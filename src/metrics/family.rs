@@ -70,7 +70,7 @@ const fn doubling(start: f64, count: usize) -> Kind {
     Kind::Histogram(Buckets::Doubling { start, count })
 }
 
-/// A table and the names of its rows; apart they could drift.
+/// A table and the names of its rows, so that they cannot differ.
 macro_rules! families {
     ($($id:ident, $name:literal, $kind:expr, $labels:expr, $help:literal;)*) => {
         /// The families by name.

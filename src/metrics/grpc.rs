@@ -1,5 +1,5 @@
-//! What a gRPC server counts of its methods: started, handled by code, messages in and out, and with
-//! `--metrics extensive` the time it took. The methods are an argument; a call counts by its index.
+//! Metrics of the methods of a gRPC server: calls started, handled by code, messages in and out, and with
+//! `--metrics extensive` the time of calls. The methods are an argument; a call counts by the index of its method.
 //!
 //! The gRPC server itself counts calls and messages; a scrape loads its counts. Only the time is counted here.
 
@@ -17,11 +17,11 @@ pub struct GrpcMethod {
     pub method: &'static str,
     /// `unary`, `client_stream`, `server_stream` or `bidi_stream`.
     pub kind: &'static str,
-    /// Whether its series are there before its first call.
+    /// Whether its series exist before its first call.
     pub from_start: bool,
 }
 
-/// What was counted of one method.
+/// The counts of one method.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GrpcCounts {
     pub started: u64,
@@ -116,7 +116,7 @@ impl Grpc {
         Self { methods, extensive, cells: methods.iter().map(|_| cells()).collect() }
     }
 
-    /// Takes over what was counted of method `at` so far. Counts only grow, so taking them twice changes nothing.
+    /// Sets the counts of method `at`. Counts only grow, so setting them twice changes nothing.
     pub fn load(&self, at: usize, counts: &GrpcCounts) {
         let cells = &self.cells[at];
         cells.started.store(counts.started, Ordering::Relaxed);
@@ -125,7 +125,7 @@ impl Grpc {
         cells.handled.iter().zip(counts.handled).for_each(|(cell, count)| cell.store(count, Ordering::Relaxed));
     }
 
-    /// A call of method `at` took so long; costs nothing unless the metrics are extensive.
+    /// Adds the time of a call of method `at`, if the metrics are extensive.
     pub fn took(&self, at: usize, seconds: f64) {
         if self.extensive {
             observe(&HANDLING, &self.cells[at].handling, seconds);

@@ -11,9 +11,10 @@
 //! Cost of an observation: at most 24 comparisons and two such additions.
 //!
 //! Invariants:
-//! 1. A family without labels is there from the start, at 0; so are all series of gRPC methods. A labelled
-//!    series is there from the moment its handle was made ([`Sheet::series`]), which belongs to start-up.
-//! 2. A sheet has one writer, the core it belongs to; a family is written by one core or added up over all. A gauge is either set by one core alone, or moved up and down by any: the scrape adds the sheets.
+//! 1. A family without labels exists from the start, at 0; so do all series of gRPC methods. A labelled
+//!    series exists from the moment its handle was made ([`Sheet::series`]), at start-up.
+//! 2. A sheet has one writer, the core it belongs to; a family is written by one core or added up over all. A gauge is either set by
+//!    one core alone, or moved up and down by any: the scrape adds the sheets.
 //! 3. A scrape sees each cell whole, but not all cells at one instant.
 //!
 //! Absent: families of things that do not exist here (Go runtime, gRPC proxy, the old store).

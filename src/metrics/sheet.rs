@@ -8,7 +8,7 @@ use super::family::{FAMILIES, Family, Kind, Name};
 const FIRST_CELLS: [usize; FAMILIES.len()] = first_cells();
 const CELLS: usize = FIRST_CELLS[FAMILIES.len() - 1] + FAMILIES[FAMILIES.len() - 1].cells();
 
-/// Where the cells of each family begin. Labelled families have theirs in their series.
+/// The first cell of each family. Labelled families have their cells in their series.
 const fn first_cells() -> [usize; FAMILIES.len()] {
     let mut first = [0; FAMILIES.len()];
     let mut at = 1;
@@ -22,7 +22,7 @@ const fn first_cells() -> [usize; FAMILIES.len()] {
 /// Everything one core counts, except gRPC methods.
 pub struct Sheet {
     cells: Box<[AtomicU64]>,
-    /// Touched when a handle is made and when the sheet is read.
+    /// Locked when a handle is made and when the sheet is read.
     labelled: Mutex<Vec<(Name, Series)>>,
 }
 

@@ -13,7 +13,7 @@ use super::sheet::{Read, Sheet};
 /// The content type of the text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
 
-/// What the kernel knows about the process.
+/// The kernel's figures about the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Process {
     pub cpu_seconds: f64,

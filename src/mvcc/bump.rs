@@ -1,8 +1,8 @@
-//! Raises the revision of a database that nobody serves, so that clients of the cluster it was saved from never see it fall.
+//! Raises the revision of a database that no member serves, so that clients of the saved cluster never see it fall.
 //!
-//! What is written is what etcd's tool writes: a record without content at the new revision, and a compaction asked for at it.
-//! The next start takes its revision from the former and compacts up to the latter, so that watchers learn that they missed
-//! something and every key keeps its value.
+//! It writes what etcd's tool writes: a record without content at the new revision, and a scheduled compaction at that revision.
+//! The next start takes its revision from the record and carries out the compaction, so that watchers learn that they missed
+//! changes, and every key keeps its value.
 
 use bytes::Bytes;
 
@@ -39,7 +39,7 @@ pub fn bump_revision(backend: &mut Backend, amount: u64) -> Result<Bump, BumpErr
     Ok(Bump { latest, raised })
 }
 
-/// Of the last record; 0 if there is none.
+/// The revision of the last record; 0 if there is none.
 fn latest_revision(backend: &Backend) -> Result<i64, Failure> {
     let view = backend.view();
     let Some(records) = view.pages().bucket(Bucket::Key.name())? else { return Ok(0) };

@@ -1,18 +1,18 @@
-//! Compaction: forgets history below a revision, in slices between batches, so that no write waits for it.
+//! Compaction: drops history below a revision, in slices between batches, so that no write waits for it.
 //!
 //! | state | in a step | next |
 //! |---|---|---|
-//! | Index | drops stamps of some keys | Commit when the tree is through |
-//! | Commit | looks whether `scheduledCompactRev` is in the page file | Records when it is; until then the shell should commit |
+//! | Index | drops stamps of some keys | Commit at the last key |
+//! | Commit | checks whether `scheduledCompactRev` is in the page file | Records when it is; until then the shell should commit |
 //! | Records | reads records up to the revision, adds them to the hash, deletes those not kept | finished at the last one |
 //!
 //! 1. From the moment it begins, new views refuse reads below the revision; older views keep what they hold.
-//! 2. Whether a record is kept is asked of the index as it is now: the newest change of a key at or below the revision is not moved by
+//! 2. The present index decides whether a record is kept: the newest change of a key at or below the revision is affected neither by
 //!    later writes nor by dropping older stamps. So there is no set of kept revisions, whatever the size of the store.
-//! 3. `scheduledCompactRev` is written behind everything at or below its revision. Once the page file has it, it has all records
-//!    the compaction is about, and the buffer none.
-//! 4. After a restart the index is built from what is left, so starting over from `scheduledCompactRev` ends in the same
-//!    state. Only the hash would be different: it is not kept then.
+//! 3. `scheduledCompactRev` is written after everything at or below its revision. Once the page file has it, it has all records
+//!    that the compaction concerns, and the buffer none.
+//! 4. After a restart the index is built from the remaining records, so a compaction started again from `scheduledCompactRev` ends
+//!    in the same state. Only the hash would differ, so it is not kept then.
 //! 5. Compactions run one after the other in the order they were asked for.
 
 use std::sync::Arc;
@@ -35,12 +35,12 @@ pub(super) const FINISHED_KEY: &[u8] = b"finishedCompactRev";
 /// Keys in a leaf of the index, roughly: turns a budget of entries into one of leaves.
 const ENTRIES_PER_LEAF: usize = 32;
 
-/// What a slice of compaction came to.
+/// The outcome of one slice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CompactStep {
     /// No compaction is under way.
     Idle,
-    /// Nothing to do until the backend has committed what is pending.
+    /// Waits until the backend has committed the pending changes.
     AwaitsCommit,
     /// A slice of the index is done; there is more to do.
     Indexing,
@@ -50,7 +50,7 @@ pub enum CompactStep {
 }
 
 impl Store {
-    /// Begins to forget what `revision` does not need. Reads below it are refused from now on.
+    /// Begins a compaction at `revision`. Reads below it are refused from now on.
     pub fn compact_begin(&mut self, backend: &mut Backend, revision: i64) -> Result<(), Error> {
         if revision <= self.compact_revision {
             return Err(Refusal::Compacted.into());
@@ -121,7 +121,7 @@ impl Store {
     }
 }
 
-/// Compacts some keys at or above `from`; answers where to go on.
+/// Compacts some keys at or above `from`; returns the next key.
 fn drop_stamps(index: &mut TreeIndex, revision: i64, from: &[u8], budget: usize) -> Option<Vec<u8>> {
     let leaves = budget / ENTRIES_PER_LEAF + 1;
     let (keys, resume) = index.compactable(revision, from, leaves);

@@ -1,4 +1,4 @@
-//! One compaction under way: how far it is, and the deletion of records.
+//! One compaction under way: its progress, and the deletion of records.
 
 use super::{
     Failure,
@@ -13,7 +13,7 @@ use crate::backend::{Backend, Bucket, ReadView};
 #[derive(Debug)]
 pub(super) struct Compaction {
     pub revision: i64,
-    /// Whether the one before had finished: else the hash misses what it deleted.
+    /// Whether the compaction before had finished. Otherwise the hash lacks the records that it deleted.
     pub keeps_hash: bool,
     pub hasher: Hasher,
     pub deleted: u64,

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{base::refusal, pagefile};
 
-/// What a client did wrong; the same on every member.
+/// A mistake of the client; the same on every member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     #[error("required revision has been compacted")]
@@ -24,7 +24,7 @@ impl From<Refusal> for refusal::Refusal {
     }
 }
 
-/// The database is not what it should be; the member has to stop.
+/// The database is damaged; the member stops.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     #[error(transparent)]

@@ -1,7 +1,7 @@
-//! Changes as watchers and leases see them.
+//! Changes as watchers and leases receive them.
 //!
 //! The event of a put carries the stored record unchanged. The event of a deletion carries a `KeyValue` with key and
-//! mod_revision, while the stored tombstone has only the key: it is made here.
+//! mod_revision. The stored tombstone has only the key, so that event is made here.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::encoding::{encode_varint, encoded_len_varint};

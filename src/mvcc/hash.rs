@@ -5,11 +5,11 @@
 //! | skipped | why |
 //! |---|---|
 //! | main above the revision asked for | later history |
-//! | main at or below the compact revision, and not what a compaction at the revision asked for would keep | may be deleted already |
+//! | main at or below the compact revision, unless a compaction at the revision asked for would keep it | may be deleted already |
 //! | a tombstone exactly at the compact revision | older releases delete it |
 //!
-//! etcd has one oddity that a compatible hash must share: if that compaction would keep nothing at all, the second rule does not
-//! apply, and whatever the last compaction left counts.
+//! A compatible hash shares one oddity of etcd: if that compaction would keep no record at all, the second rule does not
+//! apply, and all records that the last compaction left are added.
 
 use super::{Failure, record::RecordFields, scan::StoredRecord, tree_index::TreeIndex};
 use crate::{
@@ -43,7 +43,7 @@ impl Hasher {
         stored.revision.main <= self.compact_revision
     }
 
-    /// Adds a record; `kept` answers the second rule and is asked only if it applies.
+    /// Adds a record; `kept` decides the second rule and is called only if the rule applies.
     pub(super) fn add(
         &mut self,
         stored: &StoredRecord<'_>,

@@ -52,7 +52,7 @@ impl HashReader {
         Ok(Self { view, state })
     }
 
-    /// Goes on for about `budget` records; an answer when done.
+    /// Adds about `budget` records; the result when all are added.
     pub fn step(&mut self, budget: usize) -> Result<Option<HashResult>, Failure> {
         let Self { view, state } = self;
         let hash = match state {

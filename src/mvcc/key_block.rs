@@ -3,14 +3,14 @@
 //! ```text
 //!   bytes   /registry/pods/a/registry/pods/b/registry/svc/x      the keys one after the other
 //!   ends                   ^               ^               ^     where each one ends
-//!   heads   "pods" "pods" "svc/"                                 four bytes of each behind the `skip` bytes all share
+//!   heads   "pods" "pods" "svc/"                                 four bytes of each after the `skip` bytes all share
 //! ```
 //!
-//! A search compares heads first: a few neighbouring cache lines read side by side, instead of one far line per step of a
-//! binary search. Only keys with an equal head, usually one, are looked at themselves. With a million keys nearly
-//! every line is a miss, so misses one after the other are what a lookup costs.
+//! A search compares heads first: a few neighbouring cache lines, instead of one distant line per step of a binary search.
+//! Only keys with an equal head, usually one, are compared as a whole. With a million keys nearly every line is a cache miss,
+//! so the number of misses in sequence is the cost of a lookup.
 //!
-//! 1. Every key starts with the same `skip` bytes. In a sorted list that is what the first and the last share.
+//! 1. Every key starts with the same `skip` bytes. In a sorted list these are the bytes that the first and the last key share.
 //! 2. Heads ascend as the keys do; a key that ends early has zeros in its head.
 
 use std::cmp::Ordering;

@@ -2,7 +2,7 @@
 //!
 //! etcd keeps a list of generations, each a list of revisions that ends with a tombstone. The same information is kept
 //! here as one flat list of [`Stamp`]s in revision order; a tombstone stamp ends a generation, and each put carries its
-//! own create revision and version, so nothing has to be counted when reading.
+//! own create revision and version, so a read counts nothing.
 //!
 //! ```text
 //!   leaf of the tree index            History (immutable, shared with old trees)
@@ -15,7 +15,7 @@
 //! 2. An older run is longer than a newer one until it holds [`HISTORY_RUN_MAX`] stamps. A put moves the old latest
 //!    stamp into a new run and merges equal ones like carries of a binary counter, so it copies O(log n) stamps on
 //!    average and at most a few runs' worth ever, however often a key was written since the last compaction.
-//! 3. Most keys have one version: for them there is no history at all, only 28 bytes in the leaf.
+//! 3. A key with one version has no history, only 28 bytes in the leaf.
 //!
 //! A read at revision `at` finds the newest stamp with `main <= at`; the key is there if that is a put. Compaction at
 //! `at` keeps that stamp and everything newer, except that a tombstone stays only if it lies exactly at `at`.
@@ -116,7 +116,7 @@ pub(super) struct History {
     total: usize,
 }
 
-/// What compaction does to one key.
+/// The effect of a compaction on one key.
 pub(super) enum Compacted {
     Unchanged,
     /// The latest stamp stays, with this history.
@@ -163,7 +163,7 @@ impl History {
         Some(run.stamps[end - 1])
     }
 
-    /// The run that holds the newest stamp with `main <= at`, and the position behind that stamp.
+    /// The run that holds the newest stamp with `main <= at`, and the position after that stamp.
     fn find(&self, at: i64) -> Option<(&Self, usize)> {
         let mut run = self;
         loop {
@@ -201,7 +201,7 @@ impl History {
 }
 
 impl Drop for History {
-    /// Frees a long list run by run instead of one call deep per run.
+    /// Frees a long list run by run, without recursion.
     fn drop(&mut self) {
         let mut next = self.older.take();
         while let Some(mut run) = next.and_then(Arc::into_inner) {
@@ -210,7 +210,7 @@ impl Drop for History {
     }
 }
 
-/// What compaction at `at` does to a key with this latest stamp and history.
+/// The effect of a compaction at `at` on a key with this latest stamp and history.
 pub(super) fn compact(latest: Stamp, history: Option<&Arc<History>>, at: i64) -> Compacted {
     if latest.main <= at {
         return match (latest.survives(at), history) {

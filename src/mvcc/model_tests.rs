@@ -1,4 +1,4 @@
-//! The store against a model that keeps every version in a list and answers by looking at all of them.
+//! The store against a model that keeps every version in a list and searches all of them.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ struct ModelRecord {
     tombstone: bool,
 }
 
-/// Everything that ever happened, less what compactions dropped.
+/// All changes, without those that compactions dropped.
 #[derive(Clone)]
 struct Model {
     records: Vec<ModelRecord>,
@@ -218,7 +218,7 @@ struct World {
     durable: Model,
     /// Hash of each compaction under way, as the model had it when it began.
     compaction_hashes: BTreeMap<i64, u32>,
-    /// Views of the past with what they must go on answering.
+    /// Past views with the answers they must keep.
     past: Vec<(View, Model)>,
     seed: u64,
 }
@@ -443,7 +443,7 @@ impl World {
         }
     }
 
-    /// Throws the memory away and starts from what was committed.
+    /// Drops the memory and starts from the last commit.
     fn restart(&mut self) {
         if self.rng.random_bool(0.5) {
             self.commit();

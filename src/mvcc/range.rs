@@ -1,7 +1,7 @@
-//! Range: which keys, in which order, how many; and their bytes.
+//! Range: selection, order and limit of keys, and the encoded answer.
 //!
-//! The answer of a large range is not built in memory. It is walked twice: [`RangeReader::measure`] finds its exact encoded size, so
-//! that the frame can be announced, and [`RangeReader::fill`] then gives its bytes in pieces. Both work in bounded steps.
+//! The answer of a large range is not built in memory. The range is walked twice: [`RangeReader::measure`] finds the exact encoded
+//! size, which the frame begins with, and [`RangeReader::fill`] then returns the bytes in pieces. Both work in bounded steps.
 //!
 //! | order asked for | plan | memory |
 //! |---|---|---|
@@ -16,8 +16,8 @@
 //! | Drain | empties the heap into order, adding up sizes | Ready |
 //! | Ready | `fill` may be called | |
 //!
-//! Filters look only at revisions, which the index has, so no record is read in vain. A stored record is the encoded key-value, so
-//! an answer is copied, not encoded; only keys-only answers are put together from the index.
+//! Filters need only revisions, which the index has, so only records of the answer are read. A stored record is the encoded
+//! key-value, so an answer is copied, not encoded; only keys-only answers are made from the index.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::encoding::{encode_varint, encoded_len_varint};
@@ -46,7 +46,7 @@ use crate::{
 /// Keys in a leaf of the index, roughly: turns a budget of entries into one of leaves.
 const ENTRIES_PER_LEAF: usize = 32;
 
-/// What a range request asks for. Zero switches a limit or filter off.
+/// The options of a range request. Zero switches a limit or filter off.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RangeOptions {
     pub key: Bytes,
@@ -68,11 +68,11 @@ pub struct RangeOptions {
 pub struct Measured {
     /// Encoded size of all `kvs` fields, tags and lengths included.
     pub kvs_bytes: u64,
-    /// Number of them.
+    /// Number of `kvs` fields.
     pub kvs: u64,
-    /// Keys of the range, whatever limit and filters say.
+    /// Keys of the range, without limit and filters.
     pub count: i64,
-    /// Whether the limit cut something off.
+    /// Whether the limit left keys out.
     pub more: bool,
 }
 
@@ -90,21 +90,21 @@ pub struct RangeResult {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Piece {
     pub kvs: u64,
-    /// The key to go on with, if the range does not end here.
+    /// The next key, if the range does not end here.
     pub next: Option<Bytes>,
     /// Whether the limit ends the answer here.
     pub cut_off: bool,
 }
 
-/// One range over one view, on its way out.
+/// One range over one view.
 #[derive(Debug)]
 pub struct RangeReader {
     view: View,
     options: RangeOptions,
     at: i64,
-    /// Ranks of the first key of the range and of the one behind it.
+    /// Ranks of the first key of the range and of the first key after it.
     first: u64,
-    behind: u64,
+    end: u64,
     plan: Plan,
     phase: Phase,
     measured: Measured,
@@ -191,8 +191,7 @@ impl RangeOptions {
             (SortTarget::Key, SortOrder::Descend) => Plan::Backwards,
             (SortTarget::Key, _) => Plan::Forwards,
             (target, sort_order) => {
-                // As etcd has it: without an order the limit goes into the scan, one more than asked for, and what
-                // that finds is sorted.
+                // As in etcd: without an order the scan itself is limited, to one more than asked for, and its result is sorted.
                 let limit_first = sort_order == SortOrder::None && !self.has_filters();
                 let order = Order { target, descending: sort_order == SortOrder::Descend };
                 let taken_max = if limit_first { self.kvs_max().saturating_add(1) } else { u64::MAX };
@@ -206,7 +205,7 @@ impl RangeReader {
     /// Refuses revisions the view cannot answer for.
     pub fn new(view: View, options: RangeOptions) -> Result<Self, Refusal> {
         let at = view.read_revision(options.revision)?;
-        let (first, behind) = view.index.ranks(options.range());
+        let (first, end) = view.index.ranks(options.range());
         let from = options.key.to_vec();
         Ok(Self {
             plan: options.plan(),
@@ -214,7 +213,7 @@ impl RangeReader {
             options,
             at,
             first,
-            behind,
+            end,
             phase: Phase::Count { from },
             measured: Measured::default(),
             walked: 0,
@@ -229,7 +228,7 @@ impl RangeReader {
         self.view.revision
     }
 
-    /// Goes on measuring for about `budget` keys; the size when it is known.
+    /// Measures about `budget` keys; the size when it is known.
     pub fn measure(&mut self, budget: usize) -> Result<Option<Measured>, Failure> {
         let mut left = budget.max(1);
         loop {
@@ -311,7 +310,7 @@ impl RangeReader {
         Ok(done)
     }
 
-    /// Empties the heap: `filled` counts what is still in it, and the items behind are in order.
+    /// Empties the heap: `filled` counts the items still in it, and the items after them are in order.
     fn drain(&mut self, left: &mut usize) -> Result<bool, Failure> {
         let Plan::Sorted { order, .. } = self.plan else {
             unreachable!("only a sorted plan has a heap");
@@ -333,7 +332,7 @@ impl RangeReader {
     /// Appends `kvs` fields while they fit into `room` bytes, but at least one; `true` when all are out.
     ///
     /// # Panics
-    /// If [`Self::measure`] has not answered yet.
+    /// If [`Self::measure`] has not returned a size yet.
     pub fn fill(&mut self, out: &mut BytesMut, room: usize) -> Result<bool, Failure> {
         let start = out.len();
         self.emit(RANGE_FILL_ENTRIES_MAX, &mut |body| {
@@ -347,7 +346,7 @@ impl RangeReader {
     }
 
     /// Appends the first `kvs` fields of an answer in key order: those of about `budget` keys that fit into `room` bytes, but one
-    /// at least if there is one. Nothing is measured or counted, and the rest is to be asked for again. To be called first.
+    /// at least if there is one. Nothing is measured or counted, and the rest needs another request. Called before `measure`.
     ///
     /// # Panics
     /// If the answer has filters or another order.
@@ -375,7 +374,7 @@ impl RangeReader {
         Ok(piece)
     }
 
-    /// Gives bodies to `sink` in the order of the answer until it does not take one; `true` when all were taken.
+    /// Passes bodies to `sink` in the order of the answer until it refuses one; `true` when it took all.
     fn emit(&mut self, budget: usize, sink: &mut dyn FnMut(&Body<'_>) -> bool) -> Result<bool, Failure> {
         assert!(matches!(self.phase, Phase::Ready), "measure comes first");
         let mut filled = self.filled;
@@ -401,8 +400,8 @@ impl RangeReader {
         Ok(filled == self.measured.kvs)
     }
 
-    /// Visits keys of the range that exist and pass the filters, from the one with `walked` before it. A visitor that answers
-    /// `false` ends the walk, and the key it saw last is not counted as walked. `true` unless the budget ended first.
+    /// Visits keys of the range that exist and pass the filters, from the one with `walked` keys before it. A visitor that returns
+    /// `false` ends the walk, and the last key it got is not counted as walked. `true` unless the budget ended first.
     fn visit(
         &self,
         walked: &mut u64,
@@ -410,16 +409,16 @@ impl RangeReader {
         visitor: &mut dyn FnMut(TreeEntry<'_>, KeyVersion, u64) -> Result<bool, Failure>,
     ) -> Result<bool, Failure> {
         let index = &self.view.index;
-        let total = self.behind - self.first;
+        let total = self.end - self.first;
         let backwards = matches!(self.plan, Plan::Backwards);
-        let mut cursor = index.cursor_at_rank(if backwards { self.behind - *walked } else { self.first + *walked });
+        let mut cursor = index.cursor_at_rank(if backwards { self.end - *walked } else { self.first + *walked });
         while *walked < total {
             if *left == 0 {
                 return Ok(false);
             }
             *left -= 1;
             let (entry, rank) = if backwards {
-                (cursor.previous(), self.behind - *walked - 1)
+                (cursor.previous(), self.end - *walked - 1)
             } else {
                 (cursor.next(), self.first + *walked)
             };
@@ -461,7 +460,7 @@ impl RangeReader {
         Ok(Body::Fields(RecordFields { value: &[], ..fields }))
     }
 
-    /// As etcd has it: keys-only answers come from the index, without the lease, unless values were needed to sort.
+    /// As in etcd: keys-only answers come from the index, without the lease, unless the order needs values.
     fn answers_from_index(&self) -> bool {
         self.options.keys_only && self.options.sort_target != SortTarget::Value
     }

@@ -1,14 +1,14 @@
-//! Orders of a range other than by key: a heap of small items that is filled and emptied in bounded steps.
+//! Orders of a range other than by key: a heap of small items, filled and emptied in bounded steps.
 //!
-//! While keys are walked, the heap keeps the best `limit` items with the worst on top. Emptied, it gives the items from the last to
-//! the first. Both cost O(log n) per item, so sorting a million keys never holds a core for longer than one slice.
+//! While keys are walked, the heap keeps the first `limit` items in the order, with the last of them on top. Emptying it yields the
+//! items from the last to the first. Both cost O(log n) per item, so a sort of a million keys never holds a core for longer than one slice.
 
 use std::cmp::Ordering;
 
 use super::{Failure, key_index::KeyVersion, record::RecordFields, revision::Revision, view::View};
 use crate::proto::etcdserverpb::range_request::SortTarget;
 
-/// A key of the result: where its record is, where it is in the index, and what it is sorted by.
+/// A key of the result: the place of its record, its place in the index, and its sort value.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Item {
     sort: u64,
@@ -121,8 +121,8 @@ fn value_prefix(value: &[u8]) -> u64 {
     u64::from_be_bytes(prefix)
 }
 
-/// The value of an item whose record was readable when the item was made; should it not be any more, the answer is built from it
-/// later and fails there.
+/// The value of an item, whose record was readable when the item was made. If it has become unreadable, the answer fails later,
+/// when it reads the record again.
 fn value_of<'v>(item: &Item, view: &'v View) -> &'v [u8] {
     let record = view.record(item.revision()).unwrap_or_default();
     RecordFields::parse(record).map_or(&[], |fields| fields.value)

@@ -10,7 +10,7 @@
 //! | lease | 0x30 | yes | |
 //!
 //! Hashes cover these bytes on every member, and a range answers with them unchanged, so writing is exact and
-//! reading takes a record apart without copying it.
+//! reading decodes a record without copying it.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::encoding::{WireType, decode_key, decode_varint, encode_varint, encoded_len_varint};
@@ -41,7 +41,7 @@ pub struct RecordFields<'a> {
 pub struct BadRecord(&'static str);
 
 impl<'a> RecordFields<'a> {
-    /// Takes a record apart; unknown fields are skipped.
+    /// Decodes a record; unknown fields are skipped.
     pub fn parse(record: &'a [u8]) -> Result<Self, BadRecord> {
         let mut fields = Self::default();
         let mut rest = record;
@@ -94,7 +94,7 @@ impl<'a> RecordFields<'a> {
         out.freeze()
     }
 
-    /// The message for callers that want one.
+    /// The decoded message.
     #[must_use]
     pub fn to_key_value(&self) -> KeyValue {
         KeyValue {
@@ -108,7 +108,7 @@ impl<'a> RecordFields<'a> {
     }
 }
 
-/// Where the key lies within a record written by [`RecordFields::to_record`], to share it with the record.
+/// The key as a slice of a record written by [`RecordFields::to_record`].
 #[must_use]
 pub fn key_of(record: &Bytes, key_len: usize) -> Bytes {
     if key_len == 0 {

@@ -5,7 +5,8 @@
 //! | Records | puts records into the index in revision order | Leases at the last one |
 //! | Leases | reads the records of keys that name a lease | done at the last key |
 //!
-//! The current revision afterwards is that of the last record, or of the last compaction if that is higher: its records may all be gone.
+//! The current revision afterwards is that of the last record, or of the last compaction if that is higher, because a compaction may
+//! have deleted the last records.
 
 use bytes::Bytes;
 
@@ -27,7 +28,7 @@ pub struct Attachment {
     pub lease: i64,
 }
 
-/// A store on its way from the page file into memory.
+/// A store that is being read from the page file.
 #[derive(Debug)]
 pub struct Restore {
     records: ReadView,
@@ -63,7 +64,7 @@ impl Restore {
         })
     }
 
-    /// Goes on for about `budget` records; `true` when done.
+    /// Reads about `budget` records; `true` when done.
     pub fn step(&mut self, budget: usize) -> Result<bool, Failure> {
         match &mut self.state {
             State::Records(scan) => {
@@ -90,10 +91,10 @@ impl Restore {
         Ok(matches!(self.state, State::Done))
     }
 
-    /// The store, and which key hangs on which lease, in key order. A compaction that was cut short is under way again.
+    /// The store, and the keys with leases in key order. A compaction that was interrupted is under way again.
     ///
     /// # Panics
-    /// If [`Self::step`] has not answered `true`.
+    /// If [`Self::step`] has not returned `true`.
     pub fn finish(self, backend: &mut Backend) -> Result<(Store, Vec<Attachment>), Failure> {
         assert!(matches!(self.state, State::Done), "restore is not through");
         let mut store = Store {
@@ -184,7 +185,7 @@ mod tests {
         assert!(attachments.is_empty() && !store.is_compacting());
     }
 
-    /// The first record of a key says what came before; a leading tombstone says only that something did.
+    /// The first record of a key has its create revision and version; a leading tombstone only shows that the key existed.
     #[test]
     fn compacted_beginnings_are_taken_from_the_first_record() {
         let mut disk = Disk::default();
@@ -229,7 +230,8 @@ mod tests {
         }
     }
 
-    /// What a restore with `--bump-revision --mark-compacted` leaves: an empty record far ahead, and everything before it compacted.
+    /// The result of a restore with `--bump-revision --mark-compacted`: an empty record at a much higher revision, and everything before
+    /// it compacted.
     #[test]
     fn a_bumped_database_goes_on_from_the_bump() {
         let mut disk = Disk::default();

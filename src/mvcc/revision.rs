@@ -27,14 +27,14 @@ pub struct Revision {
     pub sub: i64,
 }
 
-/// A key of bucket `key`, taken apart.
+/// A decoded key of bucket `key`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordKey {
     pub revision: Revision,
     pub tombstone: bool,
 }
 
-/// Bytes that are no revision key: the database is damaged or was written by something else.
+/// Bytes that are no revision key: the database is damaged or was written by another program.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a revision key: {0:02x?}")]
 pub struct BadRevisionKey(pub Vec<u8>);

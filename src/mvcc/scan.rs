@@ -5,9 +5,9 @@
 //!   2.0  3.0  3.1t  5.0 ......................... |  901.0  902.0  902.1t  903.0
 //! ```
 //!
-//! The read buffer offers no order of its own to walk, and needs none: revisions are dense where nothing was compacted,
-//! a transaction is never split between the two, and what is still in the buffer is not compacted (a compaction deletes only what
-//! was committed). So the first missing sub revision ends a transaction and the next main revision follows.
+//! The read buffer has no cursor and needs none: revisions are dense where nothing was compacted, a transaction is never split
+//! between the two, and records in the buffer are not compacted (a compaction deletes only committed ones). So the first missing sub
+//! revision ends a transaction and the next main revision follows.
 
 use super::{
     Failure,
@@ -26,7 +26,7 @@ pub struct StoredRecord<'a> {
     pub record: &'a [u8],
 }
 
-/// A walk over records in slices; it holds no view, so each slice may see a newer one.
+/// A walk over records in slices. It holds no view, so each slice may use a newer one.
 #[derive(Clone, Debug)]
 pub struct RecordScan {
     next: Revision,
@@ -36,7 +36,7 @@ pub struct RecordScan {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// `then_buffer`: go on with the read buffer when the pages are through.
+    /// `then_buffer`: continue with the read buffer after the pages.
     Pages {
         then_buffer: bool,
     },

@@ -1,4 +1,4 @@
-//! Scripts about the key space: what is written, what is read at which revision, what a compaction leaves.
+//! Scripts about the key space: writes, reads at revisions, and compactions.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -38,7 +38,7 @@ enum Command {
         #[arg(key)]
         max_create: Option<i64>,
     },
-    /// Asks for a compaction: reads below the revision are refused from now on.
+    /// Begins a compaction: reads below the revision are refused from now on.
     Compact(i64),
     /// Carries compactions out to their end, with the commits of the page file that they wait for, and one at the end.
     CompactToEnd,

@@ -5,12 +5,12 @@ use std::{collections::VecDeque, sync::Arc};
 use super::{compaction::Compaction, hash::KeyValueHash, tree_index::TreeIndex, view::View};
 use crate::backend::Backend;
 
-/// Revision of a store nothing was ever written to.
+/// Revision of an empty store.
 pub const FIRST_REVISION: i64 = 1;
 /// Compact revision of a store that was never compacted.
 pub const NEVER_COMPACTED: i64 = -1;
 
-/// The writer's side of the key space. The backend is shared with other floors, so it is passed in.
+/// The writer's side of the key space. The backend is shared with other modules, so it is an argument.
 #[derive(Debug)]
 pub struct Store {
     pub(super) index: TreeIndex,

@@ -1,4 +1,4 @@
-//! A page file in memory, for tests of this floor.
+//! A page file in memory, for tests of this module.
 
 use crate::{
     backend::Backend,
@@ -55,7 +55,7 @@ impl Disk {
         }
     }
 
-    /// What a start after a power cut finds.
+    /// The disk as a start after a power cut finds it.
     pub(crate) fn reopened(&self) -> Self {
         Self::new(&self.image.content(self.file_len as usize))
     }

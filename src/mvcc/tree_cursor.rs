@@ -27,7 +27,7 @@ impl<'t> TreeEntry<'t> {
         self.leaf.keys().at(self.slot)
     }
 
-    /// The version a read at `at` sees.
+    /// The version that a read at `at` returns.
     #[must_use]
     pub fn version_at(&self, at: i64) -> Option<KeyVersion> {
         self.leaf.version_at(self.slot, at)
@@ -80,7 +80,7 @@ impl<'t> TreeCursor<'t> {
         }
     }
 
-    /// The key after the gap; the cursor moves behind it.
+    /// The key after the gap; the cursor moves past it.
     #[allow(clippy::should_implement_trait, reason = "it also moves backwards")]
     pub fn next(&mut self) -> Option<TreeEntry<'t>> {
         while self.slot == self.leaf.len() {

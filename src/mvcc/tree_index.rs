@@ -1,12 +1,12 @@
-//! The tree index: which keys exist, and the versions of each.
+//! The tree index: all keys, and the versions of each.
 //!
-//! A persistent B-tree. The writer changes nodes in place as long as nobody else holds them and copies them otherwise,
-//! so a batch of changes copies each node at most once, and a reader that took a clone (one reference count) keeps its
-//! own state for as long as it likes, on any core, without a lock.
+//! A persistent B-tree. The writer changes a node in place if no reader holds it and copies it otherwise, so a batch of
+//! changes copies each node at most once. A reader takes a clone (one reference count) and keeps its state, on any core and
+//! without a lock.
 //!
 //! 1. All leaves are at one depth. Keys ascend through the leaves. Only the root may be empty.
 //! 2. The summary beside each child equals what the subtree holds; `newest` may be too high, never too low.
-//! 3. Nothing here reads records: revisions, create revisions and versions are all it knows.
+//! 3. Nothing here reads records: the index has only revisions, create revisions and versions.
 //!
 //! A subtree whose `newest` is not above the revision of a read has exactly `live` keys at it. So counting a range
 //! at the current revision visits two paths, and at an old revision only what has changed since.
@@ -44,7 +44,7 @@ pub struct TreeIndex {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CountSlice {
     pub count: u64,
-    /// Where to go on; `None` when the range is done.
+    /// The next key; `None` when the range is done.
     pub resume: Option<Vec<u8>>,
 }
 
@@ -111,7 +111,7 @@ impl TreeIndex {
         self.summary.keys + self.summary.past
     }
 
-    /// The version of `key` a read at `at` sees.
+    /// The version of `key` that a read at `at` returns.
     #[must_use]
     pub fn version_at(&self, key: &[u8], at: i64) -> Option<KeyVersion> {
         let (leaf, slot) = self.find(key)?;
@@ -136,7 +136,7 @@ impl TreeIndex {
         }
     }
 
-    /// Records a put; answers what the key's version was before and what it is now.
+    /// Records a put; returns the key's version before and after it.
     pub fn put(&mut self, key: &[u8], revision: Revision, leased: bool) -> (Option<KeyVersion>, KeyVersion) {
         let mut replaced = None;
         let mut written = None;
@@ -153,7 +153,7 @@ impl TreeIndex {
         (replaced, written.expect("a put makes a live version"))
     }
 
-    /// Records a deletion. A key that does not exist is left alone and `false` is the answer.
+    /// Records a deletion. Returns `false` if the key does not exist.
     pub fn tombstone(&mut self, key: &[u8], revision: Revision) -> bool {
         let exists = self.find(key).is_some_and(|(leaf, slot)| !leaf.stamp(slot).is_tombstone());
         if exists {
@@ -166,7 +166,7 @@ impl TreeIndex {
     }
 
     /// Records a put found in the database. The first record of a key brings its create revision and version along,
-    /// because what came before may be compacted; later ones count on from it.
+    /// because earlier records may be compacted; later ones count from there.
     pub fn restore_put(&mut self, key: &[u8], found: KeyVersion) {
         self.edit(key, &mut |leaf, place| match place {
             Ok(slot) => {
@@ -187,8 +187,8 @@ impl TreeIndex {
         });
     }
 
-    /// Keys at or above `from` of which compaction at `at` drops something, out of about `leaves` leaves, and where to go
-    /// on. Leaves that hold nothing to drop are passed by without a look.
+    /// Keys at or above `from` of which compaction at `at` drops versions, out of about `leaves` leaves, and the next key. Leaves with
+    /// nothing to drop are skipped.
     #[must_use]
     pub fn compactable(&self, at: i64, from: &[u8], leaves: usize) -> (Vec<Vec<u8>>, Option<Vec<u8>>) {
         let mut search = CompactableSearch { at, leaves: leaves.max(1), keys: Vec::new() };
@@ -264,16 +264,16 @@ impl TreeIndex {
         }
     }
 
-    /// Ranks of the first key of a range and of the first one behind it.
+    /// Ranks of the first key of a range and of the first one after it.
     #[must_use]
     pub fn ranks(&self, range: KeyRange<'_>) -> (u64, u64) {
         let first = self.rank(range.start());
-        let behind = match range {
+        let end = match range {
             KeyRange::Single(key) => first + u64::from(self.find(key).is_some()),
             KeyRange::Between(_, end) => self.rank(end).max(first),
             KeyRange::From(_) => self.summary.keys,
         };
-        (first, behind)
+        (first, end)
     }
 
     /// Number of keys of `range` that exist at `at`.
@@ -282,7 +282,7 @@ impl TreeIndex {
         self.count_slice(range, range.start(), at, usize::MAX).count
     }
 
-    /// Part of [`Self::count`]: keys at or above `from`, looking into at most about `leaves` leaves one by one.
+    /// Part of [`Self::count`]: keys at or above `from`, visiting at most about `leaves` leaves.
     #[must_use]
     pub fn count_slice(&self, range: KeyRange<'_>, from: &[u8], at: i64, leaves: usize) -> CountSlice {
         let mut slice = CountSlice { count: 0, resume: None };
@@ -318,10 +318,10 @@ impl TreeIndex {
     }
 }
 
-/// What an edit does to the leaf that holds its key (`Ok(slot)`) or would (`Err(slot)`).
+/// The change of the leaf that holds the key (`Ok(slot)`) or into which it belongs (`Err(slot)`).
 type Change<'c> = dyn FnMut(&mut Leaf, Result<usize, usize>) -> Delta + 'c;
 
-/// Walks down to the leaf of `key`, copying shared nodes, and mends the path on the way back. As deep as the tree.
+/// Descends to the leaf of `key`, copying shared nodes, and repairs the path on the way back. Recursion is as deep as the tree.
 fn edit(node: &mut Arc<Node>, key: &[u8], change: &mut Change<'_>) -> (Delta, Option<Split>) {
     match Arc::make_mut(node) {
         Node::Leaf(leaf) => {
@@ -353,7 +353,7 @@ struct Count {
 }
 
 impl Count {
-    /// Counts the keys of a subtree within the bounds that cut through it. Answers where to go on if the budget ended.
+    /// Counts the keys of a subtree within the bounds that cut through it. Returns the next key if the budget ended.
     fn visit<'n>(
         &mut self,
         node: &'n Node,
@@ -369,8 +369,8 @@ impl Count {
             Node::Leaf(leaf) => {
                 let place = |key| leaf.keys().search(key).unwrap_or_else(|slot| slot);
                 let first = lower.map_or(0, place);
-                let behind = upper.map_or(leaf.len(), place);
-                let live = (first..behind).filter(|slot| leaf.version_at(*slot, self.at).is_some());
+                let end = upper.map_or(leaf.len(), place);
+                let live = (first..end).filter(|slot| leaf.version_at(*slot, self.at).is_some());
                 self.found += live.count() as u64;
                 self.leaves -= 1;
                 None
@@ -447,7 +447,7 @@ mod tests {
     use super::*;
 
     impl TreeIndex {
-        /// Every invariant of the tree.
+        /// Checks every invariant of the tree.
         pub(in crate::mvcc) fn check(&self) {
             let mut depths = Vec::new();
             let mut last: Option<Vec<u8>> = None;
@@ -549,9 +549,9 @@ mod tests {
                 from = slice.resume;
             }
             assert_eq!(sliced, expected);
-            let (first, behind) = tree.ranks(range);
+            let (first, end) = tree.ranks(range);
             let mut cursor = tree.cursor_at_rank(first);
-            for _ in first..behind {
+            for _ in first..end {
                 assert!(range.contains(cursor.next().expect("in range").key()));
             }
             assert!(cursor.next().is_none_or(|next| !range.contains(next.key())));

@@ -19,13 +19,13 @@ use super::{
 };
 use crate::base::limits::{INDEX_BRANCH_CHILDREN_MAX, INDEX_LEAF_BYTES_MAX, INDEX_LEAF_KEYS_MAX};
 
-/// Below this many entries a node looks for a neighbour to merge with.
+/// Below this many entries a node is merged with a neighbour.
 const LEAF_KEYS_MIN: usize = INDEX_LEAF_KEYS_MAX / 4;
 const BRANCH_CHILDREN_MIN: usize = INDEX_BRANCH_CHILDREN_MAX / 4;
 /// As in a key block.
 const GROW_KEYS: usize = 8;
 
-/// What a subtree holds.
+/// Counts over a subtree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Summary {
     /// Keys that exist now.
@@ -38,7 +38,7 @@ pub(super) struct Summary {
     pub(super) newest: i64,
 }
 
-/// How one change moves a [`Summary`].
+/// The change of a [`Summary`] by one edit.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Delta {
     pub(super) live: i64,
@@ -191,7 +191,7 @@ impl Leaf {
         Some(&self.histories[found].1)
     }
 
-    /// The version of the key in `slot` that a read at `at` sees.
+    /// The version of the key in `slot` that a read at `at` returns.
     pub(super) fn version_at(&self, slot: usize, at: i64) -> Option<KeyVersion> {
         self.newest_at(slot, at)?.live()
     }
@@ -263,7 +263,7 @@ impl Leaf {
         delta
     }
 
-    /// Splits if too large. `inserted` is the slot that grew: an insert at the end leaves a full leaf behind, so keys
+    /// Splits if too large. `inserted` is the slot that grew: an insert at the end splits so that the left leaf stays full, so keys
     /// that come in order fill leaves completely.
     pub(super) fn split(&mut self, inserted: usize) -> Option<Split> {
         let len = self.len();
@@ -387,7 +387,7 @@ fn separator(left: &[u8], right: &[u8]) -> Vec<u8> {
     right[..=shared_len(left, right)].to_vec()
 }
 
-/// The latest stamp a put makes of the one before.
+/// The latest stamp after a put, from the one before.
 pub(super) fn put_stamp(before: Option<Stamp>, revision: Revision, leased: bool) -> Stamp {
     let (created, version) = match before.and_then(Stamp::live) {
         Some(live) => (live.created, live.version + 1),

@@ -1,4 +1,4 @@
-//! What a reader holds: one state of the store, never changing.
+//! A view: one immutable state of the store, for readers.
 //!
 //! Cloning a view is a few reference counts. A point read costs a walk down the index (about four nodes), one lookup of
 //! the record by its revision and one copy into the output: no allocation, no lock, no hop.
@@ -34,6 +34,12 @@ impl View {
         self.revision
     }
 
+    /// The hashes of the last compactions, by their revisions.
+    #[must_use]
+    pub fn compaction_hashes(&self) -> &[KeyValueHash] {
+        &self.hashes
+    }
+
     /// The revision of the last compaction asked for; -1 if there was none.
     #[must_use]
     pub fn compact_revision(&self) -> i64 {
@@ -50,7 +56,7 @@ impl View {
         &self.records
     }
 
-    /// The revision a read that asks for `requested` takes place at; zero and below mean the current one.
+    /// The revision at which a read that asks for `requested` takes place; zero and below mean the current one.
     pub fn read_revision(&self, requested: i64) -> Result<i64, Refusal> {
         if requested > self.revision {
             return Err(Refusal::FutureRevision);
@@ -81,7 +87,7 @@ impl View {
         }
     }
 
-    /// Appends `key`, if it exists, as one `kvs` field of a `RangeResponse`; the answer is whether it does.
+    /// Appends `key`, if it exists, as one `kvs` field of a `RangeResponse`. Returns whether it exists.
     pub fn point(&self, key: &[u8], requested: i64, keys_only: bool, out: &mut BytesMut) -> Result<bool, Error> {
         let Some(version) = self.version(key, requested)? else {
             return Ok(false);
@@ -99,7 +105,7 @@ impl View {
     }
 }
 
-/// What a keys-only answer says of a key: no value, and no lease either.
+/// The fields of a key in a keys-only answer: no value, and no lease either.
 pub(super) fn index_fields(key: &[u8], version: KeyVersion) -> RecordFields<'_> {
     RecordFields {
         key,

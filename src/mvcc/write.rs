@@ -1,8 +1,8 @@
 //! One write transaction: all its changes under one main revision.
 //!
-//! Index and backend are changed at once, so reads within the transaction see its own writes; the revision counts only when the
-//! transaction ends. A long one can be paused: views taken meanwhile are those before it. Nothing can refuse half-way: whatever may be refused (unknown lease, missing key of `ignore_value`,
-//! revisions of ranges) is checked by the caller before the first change.
+//! Index and backend are changed at once, so reads within the transaction include its own writes; the revision takes effect when the
+//! transaction ends. A long one can be paused: views taken meanwhile are those before it. No change can be refused: everything that
+//! may be refused (unknown lease, missing key of `ignore_value`, revisions of ranges) is checked by the caller before the first change.
 
 use super::{
     Failure, Store, View,
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{backend::Backend, proto::mvccpb::KeyValue};
 
-/// An open write transaction. It has to be ended.
+/// An open write transaction. The caller must end it.
 #[must_use = "a write transaction has to be ended"]
 pub struct WriteTxn<'s> {
     store: &'s mut Store,
@@ -22,7 +22,7 @@ pub struct WriteTxn<'s> {
     changes: Vec<Change>,
 }
 
-/// What a transaction did.
+/// The result of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed {
     /// The store's revision afterwards; the one before if nothing changed.
@@ -32,7 +32,7 @@ pub struct Committed {
 }
 
 /// A write transaction between two slices. Until it is resumed and ended, views are those before it: its changes have a revision
-/// that no view reaches yet. Nobody else may write, compact or commit meanwhile.
+/// that no view reaches yet. Meanwhile the caller must not write, compact or commit.
 #[derive(Debug)]
 #[must_use = "a write transaction has to be ended"]
 pub struct PausedTxn {
@@ -40,7 +40,7 @@ pub struct PausedTxn {
     changes: Vec<Change>,
 }
 
-/// What a range deletion did.
+/// The result of a range deletion.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Deleted {
     pub count: i64,
@@ -54,7 +54,7 @@ impl Store {
         WriteTxn::new(self, backend)
     }
 
-    /// Goes on with a write transaction.
+    /// Resumes a write transaction.
     pub fn resume<'s>(&'s mut self, backend: &'s mut Backend, paused: PausedTxn) -> WriteTxn<'s> {
         WriteTxn::resumed(self, backend, paused)
     }
@@ -70,12 +70,12 @@ impl<'s> WriteTxn<'s> {
         Self { store, backend, changes: paused.changes }
     }
 
-    /// Puts the transaction aside, to let others have their turn.
+    /// Pauses the transaction, to let other tasks run.
     pub fn pause(self) -> PausedTxn {
         PausedTxn { begin_revision: self.store.revision, changes: self.changes }
     }
 
-    /// The revision reads of this transaction take place at, and the one an inner response header carries.
+    /// The revision of reads in this transaction, and of inner response headers.
     #[must_use]
     pub fn revision(&self) -> i64 {
         self.store.revision + i64::from(!self.changes.is_empty())
@@ -87,14 +87,14 @@ impl<'s> WriteTxn<'s> {
         self.store.revision
     }
 
-    /// The state including this transaction's changes so far, for ranges and compares. To be dropped before the next change:
-    /// nodes a view holds have to be copied.
+    /// The state including this transaction's changes so far, for ranges and compares. The caller drops it before the next change,
+    /// because nodes that a view holds are copied.
     #[must_use]
     pub fn view(&self) -> View {
         self.store.view_at(self.backend, self.revision())
     }
 
-    /// What the index knows of `key` now.
+    /// The present version of `key`.
     #[must_use]
     pub fn version(&self, key: &[u8]) -> Option<KeyVersion> {
         self.store.index.version_at(key, self.revision())
@@ -108,7 +108,7 @@ impl<'s> WriteTxn<'s> {
         }
     }
 
-    /// Writes one version of `key`. The answer is the version before, if asked for and if there was one.
+    /// Writes one version of `key`. Returns the version before, if asked for and if there was one.
     pub fn put(
         &mut self,
         key: &[u8],
@@ -167,7 +167,7 @@ impl<'s> WriteTxn<'s> {
         Ok(deleted)
     }
 
-    /// Deletes one key that is known to be attached to `lease`: its record need not be read. Says whether it was there.
+    /// Deletes one key that is known to be attached to `lease`, without reading its record. Returns whether it existed.
     pub fn delete_attached(&mut self, key: &[u8], lease: i64) -> bool {
         let exists = self.version(key).is_some();
         if exists {

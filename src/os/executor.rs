@@ -30,12 +30,12 @@ const RING_DEPTH: usize = 256;
 /// Runs `future` to its end on the calling thread.
 ///
 /// # Errors
-/// The kernel refuses the rings or the CPU; `probe::explain` turns that into words.
+/// The kernel refuses the rings or the CPU; `probe::explain` names the cause.
 pub fn run<T>(seat: &Seat, future: impl Future<Output = T>) -> io::Result<T> {
     let executor = builder(seat).make().map_err(io::Error::from)?;
     Ok(executor.run(async {
         let (mut pulse, mut future) = (pin!(pulse()), pin!(future));
-        // Not a task of its own: that could be one of those that are ready and slept upon, and would then never set a timer.
+        // The pulse is no task of its own: a task could be among those that are ready while the executor sleeps, and would not set its timer.
         poll_fn(|context| match pulse.as_mut().poll(context) {
             Poll::Ready(never) => match never {},
             Poll::Pending => future.as_mut().poll(context),
@@ -48,8 +48,8 @@ pub fn run<T>(seat: &Seat, future: impl Future<Output = T>) -> io::Result<T> {
 ///
 /// glommio 0.9 goes to sleep with tasks that are ready if something arrives in its latency ring (the preempt timer, the wake-up of
 /// another thread) after it looked at I/O and before it runs the first task: its `run_task_queues` then says that nothing ran.
-/// Whatever comes next wakes it; where nothing would, this does. Before the future of [`run`] was polled there is no pulse either,
-/// so the preempt timer has to be long; [`super::yield_now`] does its work.
+/// The next event wakes it. This timer is that event when there is no other. Before the future of [`run`] was polled there is no
+/// pulse either, so the preempt timer has to be long; [`super::yield_now`] replaces it.
 async fn pulse() -> Infallible {
     loop {
         Timer::new(Duration::from_millis(limits::PULSE_MS)).await;
@@ -83,7 +83,7 @@ fn builder(seat: &Seat) -> LocalExecutorBuilder {
 /// CPUs this process may run on, ascending.
 ///
 /// # Errors
-/// The kernel does not tell.
+/// The kernel refuses the question.
 pub fn allowed_cpus() -> io::Result<Vec<usize>> {
     // SAFETY: cpu_set_t is plain data and valid when zeroed.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };

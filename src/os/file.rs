@@ -137,7 +137,7 @@ impl LogFile {
         }
     }
 
-    /// Closes without waiting for anything but the kernel.
+    /// Closes the file. Writes under way are not waited for.
     ///
     /// # Errors
     /// The kernel's.
@@ -228,7 +228,7 @@ impl PagedFile {
         self.file.pre_allocate(length, false).await.map_err(|error| failure("allocate", &self.path, error))
     }
 
-    /// Cuts the file to `length`, `step` bytes at a time: the kernel lets nobody touch the file meanwhile.
+    /// Cuts the file to `length`, `step` bytes at a time: the kernel blocks all other access to the file meanwhile.
     ///
     /// # Errors
     /// The kernel's.
@@ -287,7 +287,7 @@ pub fn grow(file: &std::fs::File, length: u64) -> io::Result<()> {
     if error.raw_os_error() == Some(libc::EOPNOTSUPP) {
         return file.set_len(length);
     }
-    // What it got before the room ended; the failure to report is the first.
+    // Gives back the blocks that were allocated before the room ended. The failure to report is that of the allocation.
     let _cut = file.set_len(before);
     Err(error)
 }

@@ -1,16 +1,16 @@
 //! The only door to the kernel and to glommio.
 //!
-//! Everything above speaks of files, sockets, clocks and executors through the types here, so a reader who wants to
-//! know what ringd asks of Linux reads this folder and nothing else. `unsafe` lives here and in the page views.
+//! All other modules use files, sockets, clocks and executors through the types here, so this folder shows everything that
+//! ringd asks of Linux. `unsafe` code is only here and in the page views.
 //!
-//! | file | what the kernel does for us |
+//! | file | what it offers |
 //! |---|---|
 //! | `executor` | one pinned executor per core |
 //! | `channel` | messages between two executors |
 //! | `net` | listeners and streams |
 //! | `task` | tasks and timers of one executor |
 //! | `tls` | the same streams, encrypted |
-//! | `probe` | whether io_uring, memlock and O_DIRECT are there, in words a person can act on |
+//! | `probe` | whether io_uring, memlock and O_DIRECT are available, with advice if not |
 //! | `file` | direct durable writes (WAL), buffered writes and syncs (page file), directories |
 //! | `mapping` | the reserved read-only mapping of the page file |
 //! | `lock` | one process per data directory |

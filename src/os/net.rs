@@ -1,7 +1,7 @@
 //! Stream sockets of one core: TCP, and UNIX sockets in the file system.
 //!
 //! A [`Socket`] offers polls, not futures: one `poll_receive` is at most one `recv`, one `poll_send` is at most one
-//! `send`. Neither asks the kernel again while glommio already waits for it to say "ready", so a caller may poll at will.
+//! `send`. Neither asks the kernel again while glommio already waits for readiness, so a caller may poll at will.
 //!
 //! [`bind`] makes one listening socket per front core on the same address. On TCP these are several sockets (SO_REUSEPORT:
 //! the kernel spreads new connections over them). SO_REUSEPORT alone would let a second server join silently, so the
@@ -35,8 +35,8 @@ use socket2::{Domain, SockRef, TcpKeepalive, Type};
 /// Connections the kernel keeps for us until we accept them.
 const BACKLOG: i32 = 1024;
 
-/// A process that was just killed keeps its port until the kernel has taken its rings apart: so often, and so long
-/// between two attempts, a port that is in use is tried again.
+/// A process that was just killed keeps its port until the kernel has released its rings. So a port in use is tried this often,
+/// with this pause between two attempts.
 const BIND_ATTEMPTS: usize = 50;
 const BIND_PAUSE: Duration = Duration::from_millis(10);
 
@@ -95,7 +95,7 @@ pub struct SocketFile(PathBuf);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Somebody else may have removed it before.
+        // The file may have been removed by another process.
         let _ = std::fs::remove_file(&self.0);
     }
 }
@@ -106,11 +106,11 @@ pub fn resolve(address: &str) -> Option<String> {
     Some(address.to_socket_addrs().ok()?.next()?.to_string())
 }
 
-/// Takes `address` for this process: `count` listening sockets, to be handed to one core each.
-/// Port 0 takes a free port, the same for all of them.
+/// Takes `address` for this process: `count` listening sockets, one for each core.
+/// With port 0 the kernel chooses a free port, the same for all of them.
 ///
 /// Errors: the kernel's, `AddrInUse` also when the other listener shares its port. Blocks for up to half a second
-/// before it says so; for use at start.
+/// before that error; for use at start.
 pub fn bind(address: &Address, count: usize) -> io::Result<Bound> {
     match address {
         Address::Tcp(address) => bind_tcp(*address, count),
@@ -153,7 +153,7 @@ fn listen_on_any_family(address: SocketAddr) -> io::Result<socket2::Socket> {
     }
 }
 
-/// A listening socket on `address`; with `shared`, others may listen there with us.
+/// A listening socket on `address`; with `shared`, other sockets may listen there too.
 fn open_bound(address: SocketAddr, shared: bool) -> io::Result<socket2::Socket> {
     let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
@@ -164,7 +164,7 @@ fn open_bound(address: SocketAddr, shared: bool) -> io::Result<socket2::Socket> 
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
     socket.bind(&address.into())?;
-    // The first socket listens too: only listening sockets collide when both allow SO_REUSEADDR.
+    // The first socket listens too: with SO_REUSEADDR only listening sockets collide.
     socket.listen(BACKLOG)?;
     Ok(socket)
 }
@@ -205,8 +205,8 @@ impl BoundSocket {
 
 /// A listening socket on the core that calls [`Listener::new`].
 pub struct Listener {
-    /// Of either family: what glommio does with a listener and a stream (accept, receive, send, shut down) is the same for
-    /// both, and its own type for UNIX sockets cannot be made of a socket that several cores share.
+    /// Of either family. glommio accepts, receives, sends and shuts down both in the same way, and its own type for UNIX sockets
+    /// cannot be made of a socket that several cores share.
     inner: glommio_net::TcpListener,
     is_unix: bool,
 }
@@ -215,7 +215,7 @@ impl Listener {
     /// Must be called on the executor that will accept.
     pub fn new(socket: BoundSocket) -> Listener {
         let is_unix = socket.0.domain().is_ok_and(|domain| domain == Domain::UNIX);
-        // SAFETY: the descriptor is open, listening and owned by nobody else after `into_raw_fd`.
+        // SAFETY: the descriptor is open, listening and has no other owner after `into_raw_fd`.
         let inner = unsafe { glommio_net::TcpListener::from_raw_fd(socket.0.into_raw_fd()) };
         Listener { inner, is_unix }
     }
@@ -295,7 +295,7 @@ impl Socket {
         Ok(())
     }
 
-    /// Tells the other side that nothing more will come.
+    /// Closes the sending direction.
     pub fn shutdown_send(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         match Pin::new(&mut self.inner).poll_close(context) {
             Poll::Ready(result) => result,

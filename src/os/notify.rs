@@ -1,4 +1,4 @@
-//! One task waits, others on the same executor wake it; wakes that come before the wait are not lost, and many are one.
+//! One task waits, others on the same executor wake it. A wake-up before the wait is kept, and several count as one.
 
 use std::{
     cell::{Cell, RefCell},
@@ -36,7 +36,7 @@ impl Notify {
     }
 }
 
-/// Where a task finds the outcome of what it waits for.
+/// The outcome of something that one task waits for.
 pub struct Ticket<T> {
     outcome: Cell<Option<T>>,
     done: Notify,
@@ -49,7 +49,7 @@ impl<T> Default for Ticket<T> {
 }
 
 impl<T> Ticket<T> {
-    /// It is over. Called once.
+    /// Sets the outcome and wakes the waiter. Called once.
     pub fn end(&self, outcome: T) {
         self.outcome.set(Some(outcome));
         self.done.notify();

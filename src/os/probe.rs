@@ -1,4 +1,4 @@
-//! What this machine lacks, in words a person can act on. There is no fallback without io_uring.
+//! Checks of the machine's capabilities, with advice for each that is missing. There is no fallback without io_uring.
 
 use std::{
     fs::OpenOptions,
@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A missing capability, its cause and the mend.
+/// A missing capability, its cause and its remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum Missing {
     #[error("this kernel has no io_uring (Linux 5.8 or newer is needed)")]
@@ -55,7 +55,7 @@ pub fn io_uring() -> Result<(), Missing> {
 /// Checks that files under `directory` can be written directly, by writing one block.
 ///
 /// # Errors
-/// `NoDirectIo`, or what went wrong otherwise.
+/// `NoDirectIo`, or another error of the kernel.
 pub fn direct_io(directory: &Path) -> Result<(), Missing> {
     let lacks = |source| Missing::NoDirectIo { path: directory.to_owned(), source };
     if in_memory(directory).map_err(Missing::Other)? {
@@ -72,7 +72,7 @@ pub fn direct_io(directory: &Path) -> Result<(), Missing> {
     match outcome {
         Ok(()) => Ok(()),
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Err(lacks(error)),
-        // A full disk is not one without O_DIRECT: a member restarts on it, because its log has its room already.
+        // A full disk may well support O_DIRECT. A member can restart on it, because its log has its space already.
         Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(()),
         Err(error) => Err(Missing::Other(io::Error::new(error.kind(), format!("{}: {error}", path.display())))),
     }
@@ -101,7 +101,7 @@ fn ring_setup() -> io::Result<()> {
     if descriptor < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the descriptor was just returned to us and nobody else has it.
+    // SAFETY: the descriptor was just returned and has no other owner.
     unsafe { libc::close(i32::try_from(descriptor).unwrap_or(-1)) };
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What the kernel says of this process, for `/metrics`.
+//! The kernel's figures about this process, for `/metrics`.
 
 use std::fs;
 
@@ -20,13 +20,13 @@ pub struct ProcessReading {
     pub major_faults: u64,
 }
 
-/// Reads `/proc/self`; what cannot be read stays 0.
+/// Reads `/proc/self`. A figure that cannot be read is 0.
 #[must_use]
 pub fn read() -> ProcessReading {
     // SAFETY: sysconf has no memory effect.
     let (ticks, page) = unsafe { (libc::sysconf(libc::_SC_CLK_TCK) as f64, libc::sysconf(libc::_SC_PAGESIZE) as u64) };
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // The command name may hold spaces; the fields that count follow its closing parenthesis.
+    // The command name may hold spaces; the fields read here follow its closing parenthesis.
     let fields: Vec<&str> = stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ').collect()).unwrap_or_default();
     let field = |number: usize| fields.get(number - 3).and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
     ProcessReading {

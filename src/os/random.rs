@@ -1,9 +1,9 @@
-//! Random numbers that nobody can guess, from the kernel. For seeds and salts; never on a path of requests.
+//! Unpredictable random numbers from the kernel, for seeds and salts. Not used while serving requests.
 
 /// A random number.
 ///
 /// # Panics
-/// The kernel has no random numbers, as no kernel with io_uring does.
+/// The kernel has no random numbers. Every kernel with io_uring has.
 #[must_use]
 pub fn number() -> u64 {
     let mut bytes = [0u8; 8];

@@ -1,4 +1,4 @@
-//! The signals that a member takes notice of, handled as etcd does.
+//! The signals that a member handles, as etcd does.
 //!
 //! | signal | while the member starts | once it serves |
 //! |---|---|---|
@@ -22,7 +22,7 @@ use signal_hook::{
 
 const STOPPING: [i32; 2] = [SIGTERM, SIGINT];
 const WITHOUT_EFFECT: [i32; 9] = [SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, libc::SIGPWR, SIGXCPU, SIGXFSZ];
-/// The exit code of a Go program that is told to end as pid 1, where the kernel's default action does not apply.
+/// The exit code of a Go program that is terminated as pid 1, where the kernel's default action does not apply.
 const EXIT_AS_FIRST_PROCESS: i32 = 2;
 
 static STARTING: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| Arc::new(AtomicBool::new(true)));
@@ -34,7 +34,7 @@ static RECEIVED: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
 /// The kernel refuses a handler.
 pub fn install() -> io::Result<()> {
     for signal in STOPPING {
-        // In this order: what is remembered does not matter if the process ends first.
+        // In this order, because a process that ends at the signal needs no record of it.
         if is_first_process() {
             flag::register_conditional_shutdown(signal, EXIT_AS_FIRST_PROCESS, Arc::clone(&STARTING))?;
         } else {

@@ -1,17 +1,17 @@
-//! The ends of a member: it cannot go on, or it was told to stop.
+//! The ways in which a member ends: after a failure, or by a signal.
 
 use crate::os::signal;
 
-/// Logs why and ends the process with exit code 1. What is acknowledged is durable, so ending here loses nothing; going on after
-/// a failed write or over a damaged page might.
+/// Logs the reason and ends the process with exit code 1. Everything acknowledged is durable, so nothing is lost. To continue after
+/// a failed write or a damaged page could lose data.
 pub fn fatal(reason: &str) -> ! {
     tracing::error!(reason, "the member cannot go on and stops");
     eprintln!("ringd: fatal: {reason}");
     std::process::exit(1);
 }
 
-/// Ends the process by the signal that stopped it. Everything is on disk, so nothing is taken apart: freeing an index of a million
-/// keys piece by piece would take longer than the whole stop.
+/// Ends the process by the signal that stopped it. Everything is on disk, so no memory is freed: freeing an index of a million
+/// keys would take longer than the rest of the stop.
 pub fn by_signal(signal: i32) -> ! {
     signal::raise_again(signal);
     std::process::exit(0);

@@ -12,7 +12,7 @@ use glommio::timer::Timer;
 
 use crate::base::limits;
 
-/// Runs `future` on this core until it ends; nobody waits for it.
+/// Starts `future` as a task of this core that no other task waits for.
 pub fn spawn_local(future: impl Future<Output = ()> + 'static) {
     glommio::spawn_local(future).detach();
 }
@@ -23,14 +23,14 @@ pub async fn sleep(duration: Duration) {
 }
 
 thread_local! {
-    /// When a task of this core last was ready again after a look at I/O.
+    /// When a task of this core last became ready after I/O was polled.
     static LAST_LOOK: Cell<Instant> = Cell::new(Instant::now());
 }
 
 /// Goes to the back of this core's run queue once.
 ///
-/// The executor does not look at sockets, disks and timers while tasks are ready. So when the last look is some time
-/// ago, every task that yields waits for a timer instead, the shortest there is: all are ready again after a look.
+/// The executor does not poll sockets, disks and timers while tasks are ready. So when the last poll is some time ago, every task
+/// that yields waits for the shortest timer instead: all are ready again after the poll.
 pub async fn yield_now() {
     let is_due = LAST_LOOK.get().elapsed() >= Duration::from_millis(limits::IO_LOOK_MS);
     let mut look = is_due.then(|| Timer::new(Duration::from_micros(1)));
@@ -70,8 +70,7 @@ pub async fn timeout<F: Future>(duration: Duration, future: F) -> Option<F::Outp
     .await
 }
 
-/// One timer that a task keeps for all its deadlines: it is set anew only when a nearer one appears, and
-/// may wake the task early, never late.
+/// One timer for all deadlines of a task. It is reset only for a nearer deadline, so it may wake the task early, but never late.
 #[derive(Default)]
 pub struct Alarm {
     armed: Option<(Instant, Timer)>,

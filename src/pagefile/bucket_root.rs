@@ -1,4 +1,4 @@
-//! Where the tree of a bucket begins: a page of its own, or inline in the value of the bucket.
+//! The root of a bucket's tree: a page of its own, or inline in the value of the bucket.
 
 use super::page::{LeafElement, Page, Window, read_u64};
 use super::{Corrupt, PageId};
@@ -6,7 +6,7 @@ use super::{Corrupt, PageId};
 /// Bytes of a bucket's value: page of its root (0 = inline, a leaf page follows) and sequence.
 pub(super) const BUCKET_HEADER_BYTES: usize = 16;
 
-/// Where a bucket's tree begins in the root that it was asked from.
+/// The root of a bucket's tree in one committed root.
 #[derive(Clone, Copy, Debug)]
 pub struct BucketRoot {
     pub(super) place: BucketPlace,
@@ -16,7 +16,7 @@ pub struct BucketRoot {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum BucketPlace {
     Page(PageId),
-    /// A leaf inside the bucket's value: which page it lies in, where in the file, how long.
+    /// A leaf inside the bucket's value: the page that holds it, its offset in the file, its length.
     Inline {
         host: PageId,
         at: u64,

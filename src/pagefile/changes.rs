@@ -1,4 +1,4 @@
-//! What a commit changes, bucket by bucket.
+//! The changes of a commit, by bucket.
 
 use bytes::Bytes;
 
@@ -11,7 +11,7 @@ pub struct Change {
     pub value: Option<Bytes>,
 }
 
-/// What a commit does to one bucket, which is created if it is missing.
+/// The changes of one bucket, which is created if it is missing.
 #[derive(Clone, Debug)]
 pub struct BucketChanges {
     pub name: Bytes,

@@ -3,8 +3,8 @@
 use super::PageId;
 use crate::base::limits::PAGE_WRITE_BYTES_MAX;
 
-/// What has to reach the disk, in this order: grow the file and sync, `pages`, sync, `meta`, sync, and
-/// cut the file if so asked.
+/// Work on the file, in this order: grow it and sync, write `pages`, sync, write `meta`, sync, and cut the file if
+/// `truncate_to` is set.
 #[derive(Debug)]
 pub struct Commit {
     pub txid: u64,
@@ -14,11 +14,11 @@ pub struct Commit {
     pub pages: Vec<PageWrite>,
     /// The commit point.
     pub meta: PageWrite,
-    /// Length from which on nobody needs the file any more after the commit point (while shrinking only).
+    /// Length to which the file can be cut after the commit point (while shrinking only).
     pub truncate_to: Option<u64>,
 }
 
-/// Consecutive whole pages. Only a page file makes them, so that none can hit a page that somebody reads.
+/// Consecutive whole pages. Only a page file makes them, so that none overwrites a page that a reader may use.
 #[derive(Debug, PartialEq, Eq)]
 pub struct PageWrite {
     offset: u64,
@@ -40,7 +40,7 @@ impl PageWrite {
         &self.bytes
     }
 
-    /// For a disk that wants to own the buffer.
+    /// The buffer, for a disk that needs to own it.
     #[must_use]
     pub fn into_parts(self) -> (u64, Vec<u8>) {
         (self.offset, self.bytes)

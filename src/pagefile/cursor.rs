@@ -1,7 +1,7 @@
 //! Lookups and scans in one bucket of one root. A descent is bounded by [`TREE_DEPTH_MAX`] whatever the file says.
 //!
-//! A scan sees whether the keys of branches lead to the pages they should: the start of a member, which scans everything, finds
-//! what would make lookups miss their record.
+//! A scan checks that the keys of branches agree with the pages they lead to. So the start of a member, which scans everything,
+//! finds damage that would make lookups miss their record.
 
 use smallvec::SmallVec;
 
@@ -25,7 +25,7 @@ impl<'t> From<LeafElement<'t>> for Item<'t> {
     }
 }
 
-/// The element stored under `key`.
+/// The element stored under `key`, if there is one.
 #[inline]
 pub(super) fn lookup<'t>(
     window: &'t Window,
@@ -57,7 +57,7 @@ pub(super) fn child<'t>(window: &'t Window, parent: &Page<'t>, index: usize) -> 
     window.page(parent.branch(index)?.child)
 }
 
-/// A position in a bucket. Every move answers the record it arrives at, `None` at the end.
+/// A position in a bucket. Every move returns the record it arrives at, `None` at the end.
 #[derive(Clone)]
 pub struct Cursor<'t> {
     window: &'t Window,
@@ -138,15 +138,15 @@ impl<'t> Cursor<'t> {
                 return Err(Corrupt::new(page.id, "tree is too deep"));
             }
             let below = child(self.window, page, *index)?;
-            below.lies_between(page.branch(*index)?.key, self.behind_path()?)?;
+            below.lies_between(page.branch(*index)?.key, self.key_after_path()?)?;
             let index = if below.is_leaf() { leaf_index(&below)? } else { branch_index(&below)? };
             self.path.push((below, index));
         }
         Ok(())
     }
 
-    /// The key that leads past the page below the path; none if that is the last of the bucket.
-    fn behind_path(&self) -> Result<Option<&'t [u8]>, Corrupt> {
+    /// The separator after the last page of the path; none if that page is the last of the bucket.
+    fn key_after_path(&self) -> Result<Option<&'t [u8]>, Corrupt> {
         let following = self.path.iter().rev().find(|(page, index)| *index + 1 < page.count());
         following.map(|(page, index)| Ok(page.branch(*index + 1)?.key)).transpose()
     }
@@ -173,7 +173,7 @@ impl<'t> Cursor<'t> {
         }
     }
 
-    /// The page that the cursor stands on.
+    /// The page of the current position.
     #[must_use]
     pub fn page(&self) -> Option<PageId> {
         self.path.last().map(|(page, _)| page.id)

@@ -1,10 +1,10 @@
-//! What can be wrong with a page file, and the number of a page that it is said of.
+//! Errors of a page file, and the page number that they name.
 
 /// Position of a page, in pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PageId(pub u64);
 
-/// Damage in the file: what is wrong with which page.
+/// Damage in the file: the page and the broken rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("database page {page}: {reason}")]
 pub struct Corrupt {

@@ -1,12 +1,12 @@
-//! Which pages may be written: free ones, and those that will be once some reader is gone.
+//! The pages that may be written: free ones, and those that become free when a reader ends.
 //!
-//! A page is born in the transaction that allocates it and dies in the one that frees it; every root r with
-//! birth <= r < death may look at it. It is reusable when no such root is alive. Instead of asking that again and again, a
-//! dead page waits in the list of **one** live root that still sees it, the oldest; when that root goes, the page moves on to
-//! the next live root that sees it, or becomes free. So a long-running snapshot holds back the pages of its own root only, not
-//! the pages that come and go after it.
+//! A page is born in the transaction that allocates it and dies in the one that frees it. Every root r with
+//! birth <= r < death may read it. It is reusable when no such root is alive. To keep that check cheap, a dead page waits in the
+//! list of **one** live root that may read it, the oldest. When that root is dropped, the page moves to the list of the next live
+//! root that may read it, or becomes free. So a long-running snapshot holds back the pages of its own root only, not pages that
+//! were allocated and freed after it.
 //!
-//! Births are remembered for pages younger than the oldest live root; all others count as born at 0.
+//! Births are recorded for pages younger than the oldest live root; all others count as born at 0.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -51,12 +51,12 @@ impl FreeSet {
         self.free_pages + self.waiting_pages
     }
 
-    /// A root that readers may hold from now on.
+    /// Adds a root that readers may hold.
     pub(super) fn add_root(&mut self, txid: u64) {
         self.live.insert(txid);
     }
 
-    /// Roots that nobody holds any more.
+    /// Drops roots without readers.
     pub(super) fn drop_roots(&mut self, gone: &[u64]) {
         for txid in gone {
             self.live.remove(txid);
@@ -107,7 +107,7 @@ impl FreeSet {
         self.spans.range(..limit.0).map(|(start, length)| (*length).min(limit.0 - start)).sum()
     }
 
-    /// Remembers that a page was born in `txid` (also when it came from the end of the file).
+    /// Records that a page was born in `txid` (also when it came from the end of the file).
     pub(super) fn born(&mut self, start: PageId, txid: u64) {
         self.births.insert(start.0, txid);
         match self.births_by_txid.back_mut() {
@@ -116,7 +116,7 @@ impl FreeSet {
         }
     }
 
-    /// A page that transaction `death` does not use any more.
+    /// Frees pages that transaction `death` does not use any more.
     pub(super) fn free(&mut self, span: Span, death: u64) {
         let birth = self.births.remove(&span.start.0).unwrap_or(0);
         self.place(Dead { span, birth, death });
@@ -242,10 +242,10 @@ mod tests {
         free.born(PageId(20), 6);
         free.born(PageId(30), 8);
         free.born(PageId(40), 8);
-        free.free(span(10, 1), 10); // seen by 5, 7 and 9
-        free.free(span(20, 1), 8); // seen by 7
-        free.free(span(30, 1), 9); // seen by none
-        free.free(span(40, 1), 10); // seen by 9
+        free.free(span(10, 1), 10); // read by 5, 7 and 9
+        free.free(span(20, 1), 8); // read by 7
+        free.free(span(30, 1), 9); // read by none
+        free.free(span(40, 1), 10); // read by 9
         assert_eq!(free.allocate(1, 10, false), Some(PageId(30)));
         assert_eq!(free.allocate(1, 10, false), None);
         free.drop_roots(&[7]);

@@ -1,4 +1,4 @@
-//! The two meta pages: which root is the newest, and where the file ends.
+//! The two meta pages: the newest root, and the end of the file.
 //!
 //! | offset in page | size | field |
 //! |---|---|---|
@@ -23,10 +23,10 @@ const MAGIC: u32 = 0xED0C_DAED;
 const VERSION: u32 = 2;
 /// Meta page field of a file without a stored freelist.
 const FREELIST_NOT_STORED: u64 = u64::MAX;
-/// Bytes of a meta page that mean something.
+/// Bytes of a meta page that are used.
 const META_BYTES: usize = 80;
 const PAGE_SIZE_MIN: u64 = 1024;
-/// The largest that any Linux page size suggests; it also keeps the count of a page's elements below 65535.
+/// The largest page size of Linux. It also keeps the count of a page's elements below 65535.
 const PAGE_SIZE_MAX: u64 = 64 * 1024;
 /// Candidates for the second meta page when the first one is unreadable: 1 KiB, 2 KiB ... 64 KiB.
 const PAGE_SIZE_CANDIDATES: u32 = 7;
@@ -107,7 +107,7 @@ impl Meta {
         Meta::decode(&page)
     }
 
-    /// The second meta page when the first, and with it the page size, is lost.
+    /// The second meta page, when the first one and with it the page size is unreadable.
     fn find_second(map: &PageMap, file_len: u64) -> Result<Meta, OpenError> {
         (0..PAGE_SIZE_CANDIDATES)
             .map(|shift| PAGE_SIZE_MIN << shift)
@@ -118,7 +118,7 @@ impl Meta {
             .ok_or(OpenError::InvalidDatabase)
     }
 
-    /// The checksum vouches for the writer, not for the file still being whole.
+    /// Checks the fields against the file: a right checksum does not show that the file is complete.
     fn plausible(&self, map: &PageMap, file_len: u64) -> Result<(), OpenError> {
         let page_size = u64::from(self.page_size);
         let sizes = PAGE_SIZE_MIN..=PAGE_SIZE_MAX;

@@ -17,19 +17,19 @@
 //! 2. All page writes of a commit are stable before its meta write begins, and that is stable before
 //!    [`PageFile::on_committed`]; a power cut at any moment leaves the state before or after.
 //! 3. The same file and the same changes give the same commit, byte for byte.
-//! 4. Damaged input ends in [`Corrupt`], which names the page; it never panics, and no loop depends on it without a bound.
+//! 4. Damaged input ends in [`Corrupt`], which names the page. It causes no panic, and every loop over it is bounded.
 //! 5. Every branch but the root has two children or more (bbolt relies on it when it merges).
 //!
-//! Files: `page` views, `meta`, `freelist` which page may be reused, `cursor` lookups and scans, `read_txn`,
+//! Files: `page` views, `meta`, `freelist` reusable pages, `cursor` lookups and scans, `read_txn`,
 //! `node` and `tree` copy-on-write of one bucket, `write_txn` all buckets of a commit, `commit` pages to be written,
 //! `page_file` the machine, `shrink` giving back the end of the file, `check` every rule of the format.
 //!
-//! Deliberately absent: storing the freelist (etcd does not either; the free set is found by walking at open, which the index
-//! rebuild pays for anyway), changing nested buckets (they are read, checked and carried along), file locks, growing and
-//! syncing (the shell's), undoing a commit (one that fails stops the member).
+//! Deliberately absent: storing the freelist (etcd does not either; the free set is found by a walk at open, which the index
+//! rebuild needs anyway), changing nested buckets (they are read, checked and kept), file locks, growing and
+//! syncing (the shell's), undoing a commit (a failed one stops the member).
 //!
-//! Read path: the last floor of a lookup whose record is not in the read buffer. Cost per level: one binary search, no
-//! allocation. Write path: off it; a commit of n records costs n appends, one copy of their bytes and about n / 12 pages.
+//! Read path: the last step of a lookup whose record is not in the read buffer. Cost per level: one binary search, no
+//! allocation. Not on the write path: a commit of n records costs n appends, one copy of their bytes and about n / 12 pages.
 
 mod bucket_root;
 mod changes;

@@ -1,4 +1,4 @@
-//! A page taken apart, to be changed: entries that point into the old page or own new bytes, and how they are cut into pages.
+//! A page decoded for changing: entries that point into the old page or own new bytes, and how they are cut into pages.
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -29,10 +29,10 @@ impl Fill {
 /// Index of a node in its tree's arena.
 pub(super) type NodeId = usize;
 
-/// Bytes of a key or value, wherever they are.
+/// Bytes of a key or value, in the file or in memory.
 #[derive(Clone, Debug)]
 pub(super) enum Cell {
-    /// In the file; checked when it was taken from its page, and pinned by the last commit.
+    /// In the file; checked when the page was decoded, and kept by the last commit.
     Mapped {
         at: u64,
         len: usize,
@@ -91,7 +91,7 @@ pub(super) struct Node {
     pub(super) content: Content,
     /// Size as one page, header included.
     pub(super) bytes: usize,
-    /// Too small, but had no sibling to join; looked at again when its parent got more children.
+    /// Too small, without a sibling to join. It is checked again when its parent has more children.
     pub(super) starved: bool,
     /// Joined into another node or removed.
     pub(super) gone: bool,
@@ -140,7 +140,7 @@ impl Node {
         Node { old: None, parent, level, content, bytes, starved: false, gone: false, written: Vec::new() }
     }
 
-    /// Takes a page apart. `old` is the page's place in the file; inline pages have none.
+    /// Decodes a page. `old` is the page's place in the file; inline pages have none.
     pub(super) fn from_page(page: &Page<'_>, level: usize, old: Option<Span>) -> Result<Node, Corrupt> {
         if page.is_leaf() != (level == 0) {
             return Err(Corrupt::new(page.id, "leaves at different depths"));
@@ -178,8 +178,8 @@ impl Node {
 
     /// Entries that the next page takes, from entry `from` on, when `remaining` bytes (without header) are left.
     ///
-    /// bbolt's rule: all if they fit, else as many as fill the page to `fill`. A branch keeps two at least on both sides; a leaf
-    /// one, so that a few very large values are not rewritten together, but two wherever they fit in one page.
+    /// bbolt's rule: all if they fit, else as many as fill the page to `fill`. A branch keeps at least two on both sides. A leaf
+    /// keeps one, so that a few very large values are not rewritten together, but two if two fit in one page.
     pub(super) fn piece(&self, from: usize, remaining: usize, page_size: usize, fill: Fill) -> usize {
         let count = self.content.count();
         let least = if self.level == 0 { 1 } else { 2 };

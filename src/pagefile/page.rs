@@ -1,7 +1,7 @@
-//! Views over the bytes of the file, and the only unsafe code of this floor.
+//! Views over the bytes of the file, and the only unsafe code of this module.
 //!
-//! Three layers: [`PageMap`] is an address range that somebody keeps mapped; [`Window`] is the part of it that one
-//! committed root may touch; [`Page`] is one logical page inside a window, whose elements are checked one by one as they are
+//! Three layers: [`PageMap`] is an address range that its owner keeps mapped; [`Window`] is the part of it that one
+//! committed root may read; [`Page`] is one logical page inside a window, whose elements are checked one by one as they are
 //! read, so that damaged bytes become a [`Corrupt`] and never a panic.
 //!
 //! | offset | size | page header |
@@ -39,7 +39,7 @@ pub(super) const FLAG_BUCKET: u32 = 0x01;
 
 /// A read-only range of addresses under which the file appears, reserved once and larger than the file will become.
 ///
-/// Bytes past the end of the file are mapped but must not be touched; only a window hands out slices, and it stops at the
+/// Bytes past the end of the file are mapped but must not be touched; only a window returns slices, and it stops at the
 /// high-water mark of a committed root, below which the file always has bytes.
 #[derive(Clone)]
 pub struct PageMap {
@@ -50,7 +50,7 @@ pub struct PageMap {
 
 // SAFETY: the range is only read through this type, and its owner, which is Send and Sync itself, keeps it mapped.
 unsafe impl Send for PageMap {}
-// SAFETY: as above; reading from several threads is what a mapping is for.
+// SAFETY: as above; several threads may read a mapping.
 unsafe impl Sync for PageMap {}
 
 impl fmt::Debug for PageMap {
@@ -71,7 +71,7 @@ impl PageMap {
         PageMap { base, reserved_len, _owner: owner }
     }
 
-    /// How long the file may become under this map, in bytes.
+    /// The largest length of the file under this map, in bytes.
     #[must_use]
     pub fn reserved_len(&self) -> u64 {
         self.reserved_len
@@ -93,12 +93,12 @@ impl PageMap {
 
     fn slice(&self, offset: u64, len: usize) -> &[u8] {
         // SAFETY: the callers below stay inside a window, which is inside the file, and look only at pages that the window's
-        // root reaches; those are pinned, so nobody writes them while the root lives.
+        // root reaches; those are pinned, so no commit writes them while the root lives.
         unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(offset as usize), len) }
     }
 }
 
-/// A file in memory: for tests, and for the simulator, where it plays the page cache.
+/// A file in memory: for tests, and for the simulator, where it stands for the page cache.
 ///
 /// A power cut is a new image made from whatever bytes the simulated disk kept.
 pub struct MemoryImage {
@@ -129,7 +129,7 @@ impl MemoryImage {
     pub fn map(&self) -> PageMap {
         let cells = &self.bytes.0;
         let base = NonNull::from(&cells[..]).cast::<u8>();
-        // SAFETY: the box does not move and lives as long as the Arc that is handed over.
+        // SAFETY: the box does not move and lives as long as the Arc that is passed.
         unsafe { PageMap::from_raw(base, cells.len() as u64, self.bytes.clone()) }
     }
 
@@ -150,7 +150,7 @@ impl MemoryImage {
     }
 }
 
-/// What one root may touch: the pages below its high-water mark.
+/// The pages that one root may read: those below its high-water mark.
 #[derive(Clone, Debug)]
 pub(super) struct Window {
     pub(super) map: PageMap,
@@ -256,7 +256,7 @@ impl<'a> Page<'a> {
         1 + u64::from(read_u32(self.bytes, 12))
     }
 
-    /// What follows the header.
+    /// The bytes after the header.
     pub(super) fn body(&self) -> &'a [u8] {
         &self.bytes[HEADER_BYTES..]
     }
@@ -302,30 +302,30 @@ impl<'a> Page<'a> {
         Ok(found.unwrap_or_else(|above| above.saturating_sub(1)))
     }
 
-    /// Where `key` is in this leaf, or where it would be.
+    /// The index of `key` in this leaf, or the index at which it would be inserted.
     #[inline]
     pub(super) fn leaf_index(&self, key: &[u8], reach: Reach) -> Result<Result<usize, usize>, Corrupt> {
         search(self.count, reach.guess(key, self.count), |index| Ok(compare(self.leaf(index)?.key, key)))
     }
 
-    /// The reach of a branch, from its own keys: as far as its last child begins.
+    /// The key range of a branch, from its own keys: up to where its last child begins.
     #[inline]
     pub(super) fn reach(&self) -> Result<Reach, Corrupt> {
         if self.is_branch() {
-            Ok(Reach { first: head(self.branch(0)?.key), behind: head(self.branch(self.count - 1)?.key) })
+            Ok(Reach { first: head(self.branch(0)?.key), end: head(self.branch(self.count - 1)?.key) })
         } else {
             Ok(Reach::default())
         }
     }
 
-    /// The reach of a child of this branch.
+    /// The key range of a child of this branch.
     #[inline]
     pub(super) fn reach_of(&self, index: usize, reach: Reach) -> Result<Reach, Corrupt> {
-        let behind = if index + 1 < self.count { head(self.branch(index + 1)?.key) } else { reach.behind };
-        Ok(Reach { first: head(self.branch(index)?.key), behind })
+        let end = if index + 1 < self.count { head(self.branch(index + 1)?.key) } else { reach.end };
+        Ok(Reach { first: head(self.branch(index)?.key), end })
     }
 
-    /// Refuses a page that begins below the key that leads to it, or does not end before the one that leads past it.
+    /// Checks that a page's keys lie between the key of its branch element and that of the next one.
     pub(super) fn lies_between(&self, lower: &[u8], upper: Option<&[u8]>) -> Result<(), Corrupt> {
         let Some(last) = self.count.checked_sub(1) else { return Ok(()) };
         if compare(self.key(0)?, lower).is_lt() {
@@ -358,22 +358,22 @@ impl<'a> Page<'a> {
     }
 }
 
-/// Which keys a page may hold, by their first eight bytes; where its parent's keys say so.
+/// The keys that a page may hold, by their first eight bytes, as far as its parent's keys tell.
 ///
-/// Revision keys count upwards, so the place of one in its page can be computed from this, within one or two, where a binary search
-/// would read half a dozen keys of a page that is not in the processor's cache. For other keys it is a guess like any other.
+/// Revision keys count upwards, so the index of one in its page can be estimated from this, within one or two, where a binary search
+/// would read half a dozen keys of a page that is not in the processor's cache. For other keys the estimate has no such precision.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Reach {
     first: u64,
-    behind: u64,
+    end: u64,
 }
 
 impl Reach {
-    /// Where to look for `key` first, if that can be told.
+    /// An estimate of the index of `key`, if there is one.
     #[inline]
     fn guess(&self, key: &[u8], count: usize) -> Option<usize> {
         let offset = head(key).saturating_sub(self.first);
-        let length = self.behind.saturating_sub(self.first);
+        let length = self.end.saturating_sub(self.first);
         let guess = offset.checked_mul(count as u64)?.checked_div(length)?;
         Some(usize::try_from(guess).unwrap_or(usize::MAX).min(count.saturating_sub(1)))
     }
@@ -385,8 +385,8 @@ fn head(key: &[u8]) -> u64 {
     key.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
-/// The index among `count` sorted elements that `order` calls equal, or where it would be: a binary search. With a guess it looks there
-/// first, then ever further away until the place lies between two elements.
+/// The index among `count` sorted elements that `order` calls equal, or the index for an insertion: a binary search. With a guess it
+/// starts there, and doubles the distance until the index lies between two elements.
 #[inline]
 fn search(
     count: usize,
@@ -443,7 +443,7 @@ mod tests {
     fn every_guess_finds_every_place() {
         for count in 0..12_usize {
             let guesses = (0..count).map(Some).chain([None]);
-            // Element `i` is 2i + 1: odd numbers are there, even ones lie between them.
+            // Element `i` is 2i + 1: odd numbers are elements, even ones lie between them.
             for (guess, wanted) in guesses.flat_map(|guess| (0..=2 * count).map(move |wanted| (guess, wanted))) {
                 let found = search(count, guess, |index| {
                     assert!(index < count, "{count} {guess:?} {wanted}");
@@ -458,7 +458,7 @@ mod tests {
     #[test]
     fn a_guess_stays_in_the_page() {
         let key = |main: u64| main.to_be_bytes();
-        let reach = Reach { first: 100, behind: 150 };
+        let reach = Reach { first: 100, end: 150 };
         let guesses = [0, 99, 100, 101, 125, 149, 150, 1000, u64::MAX].map(|main| reach.guess(&key(main), 10));
         let expected = [Some(0), Some(0), Some(0), Some(0), Some(5), Some(9), Some(9), Some(9), None];
         assert_eq!(guesses, expected);

@@ -1,11 +1,11 @@
-//! The single writer's machine: which root is the last, who still reads older ones, and the commit at work.
+//! The single writer's machine: the last root, older roots with readers, and the commit under way.
 //!
 //! | state | input | next | |
 //! |---|---|---|---|
-//! | Idle | `begin` | Begun | takes the changes, releases pages that nobody sees any more |
+//! | Idle | `begin` | Begun | takes the changes, releases pages that no root reads any more |
 //! | Begun | `step` | Building | chooses leaves to be moved, if the file is shrinking |
 //! | Building | `step` | Building or InFlight | a slice of the work; at the end the commit |
-//! | InFlight | `on_committed` | Idle | the shell has made it stable: new readers see it |
+//! | InFlight | `on_committed` | Idle | the shell has made it durable: new readers see it |
 //!
 //! A commit that fails is not undone: the member stops, and the file is what the last meta page says.
 
@@ -32,11 +32,11 @@ pub struct PageFile {
     /// Every root that may have readers, the last one included.
     roots: BTreeMap<u64, Arc<CommittedRoot>>,
     space: Space,
-    /// Freelist page of another program, given up by the next commit.
+    /// Freelist page of another program, freed by the next commit.
     stored_freelist: Option<Span>,
     /// Pages in use by the last commit.
     used_pages: u64,
-    /// The end of the file is being given back.
+    /// Set while the file is shrinking.
     shrink: Option<Shrink>,
     state: State,
 }
@@ -50,13 +50,13 @@ enum State {
 }
 
 impl PageFile {
-    /// What a new file contains.
+    /// The content of a new file.
     #[must_use]
     pub fn image_of_new_file(page_size: u32) -> Vec<u8> {
         meta::image_of_new_file(page_size)
     }
 
-    /// Opens a file of `file_len` bytes that appears under `map`. Walks all trees: this is where every page is touched once.
+    /// Opens a file of `file_len` bytes that appears under `map`. Walks all trees, and so reads every page once.
     pub fn open(map: PageMap, file_len: u64) -> Result<PageFile, OpenError> {
         let meta = Meta::choose(&map, file_len)?;
         let window = Window { map, page_size: meta.page_size as usize, high_water: meta.high_water };
@@ -82,7 +82,7 @@ impl PageFile {
         })
     }
 
-    /// The last commit, for any core. Its pages stay as they are while the answer or a clone of it lives.
+    /// The last commit, for any core. Its pages are not overwritten while the returned value or a clone of it lives.
     #[must_use]
     pub fn read(&self) -> ReadTxn {
         ReadTxn::new(self.root.clone())
@@ -99,7 +99,7 @@ impl PageFile {
         self.state = State::Begun(buckets);
     }
 
-    /// Committed roots that somebody holds, the last one included.
+    /// Number of committed roots with readers, the last one included.
     #[must_use]
     pub fn open_read_transactions(&self) -> usize {
         let last = self.root.meta.txid;
@@ -108,7 +108,7 @@ impl PageFile {
         self.roots.iter().filter(is_read).count()
     }
 
-    /// Roots without readers are given up, except the last two: a damaged newest meta page leaves the one before usable.
+    /// Drops roots without readers, except the last two: if the newest meta page is damaged, the one before stays usable.
     fn release_roots(&mut self) {
         let last = self.root.meta.txid;
         // `get_mut` rather than `strong_count`: it orders the last reader's reads before what is written over them.
@@ -122,7 +122,7 @@ impl PageFile {
         self.space.free.drop_roots(&gone);
     }
 
-    /// Builds on for about `budget` records. `Some`: the commit, to be made stable and then reported by `on_committed`.
+    /// Builds the commit for about `budget` records. `Some`: the commit, to be made durable and then reported by `on_committed`.
     pub fn step(&mut self, budget: usize) -> Result<Option<Commit>, CommitError> {
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Begun(buckets) => {
@@ -170,7 +170,7 @@ impl PageFile {
         Ok(Commit { txid, grow_to, pages, meta: meta_write, truncate_to })
     }
 
-    /// While settling, the file ends where the last page of any live root does (a reader may copy all of its root's pages).
+    /// While settling, the file is cut after the last page of any live root (a reader may copy all pages of its root).
     fn truncate(&mut self) -> Option<u64> {
         self.shrink.as_ref().filter(|shrink| shrink.is_settling())?;
         let live = self.roots.values().map(|root| root.meta.high_water);
@@ -200,7 +200,7 @@ impl PageFile {
         Ok((Some(file_len), file_len))
     }
 
-    /// The commit in flight is stable.
+    /// The commit in flight is durable.
     pub fn on_committed(&mut self) {
         let State::InFlight(meta) = std::mem::replace(&mut self.state, State::Idle) else {
             panic!("no commit is in flight")
@@ -217,7 +217,7 @@ impl PageFile {
         }
     }
 
-    /// Lets the next commits, also empty ones, give back the end of the file as far as they can.
+    /// Lets the next commits, also empty ones, free the end of the file as far as possible.
     pub fn start_shrink(&mut self) {
         if self.shrink.is_none() {
             self.shrink = Some(Shrink::new(self.used_pages));
@@ -225,7 +225,7 @@ impl PageFile {
         }
     }
 
-    /// Whether commits are still needed for that.
+    /// Whether the file is shrinking.
     #[must_use]
     pub fn is_shrinking(&self) -> bool {
         self.shrink.is_some()
@@ -249,7 +249,7 @@ impl PageFile {
         self.used_pages * self.root.window.page_size as u64
     }
 
-    /// Every rule of the format, and that the free set is exactly what the last commit does not reach. Between commits only.
+    /// Checks every rule of the format, and that the free set is exactly what the last commit does not reach. Between commits only.
     #[must_use]
     pub fn check(&self) -> Vec<Violation> {
         assert!(!self.is_busy(), "between commits only");
@@ -258,7 +258,7 @@ impl PageFile {
     }
 }
 
-/// The stored freelist tells nothing that the walk does not, but it must not contradict it.
+/// Checks that the stored freelist agrees with the walk, which finds the free pages anyway.
 fn read_stored(window: &Window, id: PageId, used: &mut PageSet) -> Result<Span, Corrupt> {
     let stored = StoredFreelist::read(window, id)?;
     if !used.insert(stored.span) {

@@ -8,13 +8,13 @@ use super::cursor::{Cursor, lookup};
 use super::meta::Meta;
 use super::page::{FLAG_BUCKET, Window};
 
-/// The last commit, or an older one that somebody still holds. While it lives its pages are not reused.
+/// The last commit, or an older one with readers. While it lives its pages are not reused.
 #[derive(Clone, Debug)]
 pub struct ReadTxn {
     root: Arc<CommittedRoot>,
 }
 
-/// What the pins count: one per commit.
+/// The root that readers share: one per commit.
 #[derive(Debug)]
 pub(super) struct CommittedRoot {
     pub(super) window: Window,
@@ -47,7 +47,7 @@ impl ReadTxn {
         BucketRoot { place: BucketPlace::Page(self.root.meta.root), sequence: self.root.meta.sequence }
     }
 
-    /// A bucket by name. The answer is good for this root only.
+    /// A bucket by name. The result is valid for this root only.
     pub fn bucket(&self, name: &[u8]) -> Result<Option<BucketRoot>, Corrupt> {
         match lookup(&self.root.window, &self.root_bucket(), name)? {
             Some(element) if element.flags & FLAG_BUCKET != 0 => BucketRoot::of(&element).map(Some),
@@ -75,7 +75,7 @@ impl ReadTxn {
     /// Appends up to `len_max` bytes of this root's image, from `offset`, to `target`; less only at the end.
     ///
     /// The image is what bbolt's `WriteTo` gives: both meta pages describe this root, with txid and txid - 1, and every other
-    /// page is as in the file, free ones included (their content means nothing).
+    /// page is as in the file, free ones included (their content is arbitrary).
     pub fn copy_image(&self, offset: u64, len_max: usize, target: &mut Vec<u8>) {
         let page_size = self.root.window.page_size as u64;
         let end = self.size_bytes().min(offset + len_max as u64);

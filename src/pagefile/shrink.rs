@@ -1,16 +1,16 @@
-//! Giving back the end of the file while it is in use: what an online Defragment does.
+//! Shrinking the file while it is in use: the online Defragment.
 //!
 //! | phase | each commit | ends when |
 //! |---|---|---|
-//! | Moving | rewrites some leaves that lie at or above the limit; copy-on-write puts them, and the branches above them, on the lowest free pages | every leaf was looked at, or there is no room below the limit |
+//! | Moving | rewrites some leaves that lie at or above the limit; copy-on-write puts them, and the branches above them, on the lowest free pages | every leaf was visited, or there is no room below the limit |
 //! | Settling | lowers the high-water mark over free pages at the end, and cuts the file once no root needs them | a few commits have passed |
 //!
-//! The limit is the number of pages in use and a little more, and follows what is written meanwhile: with all of them below, the
-//! rest is free. The little more is room to work with, without which the last leaves would find no place. A few commits of settling
-//! are needed because pages are freed only when the last two roots do not see them; a reader that stays longer than that keeps
-//! its part of the file. Leaves that became small are joined on the way, as after a deletion.
+//! The limit is the number of pages in use plus some slack, and follows the writes meanwhile: when all pages in use are below it, the
+//! rest is free. Without slack the last leaves would find no free page. A few commits of settling are needed because pages are freed
+//! only when the last two roots do not use them; a reader that stays longer keeps its part of the file. Leaves that became small are
+//! joined meanwhile, as after a deletion.
 //!
-//! Work per commit is bounded by [`SHRINK_LEAVES_VISITED_MAX`] and [`SHRINK_PAGES_MOVED_MAX`], so nobody waits for it.
+//! Work per commit is bounded by [`SHRINK_LEAVES_VISITED_MAX`] and [`SHRINK_PAGES_MOVED_MAX`], so no request waits for it.
 
 use std::collections::BTreeMap;
 
@@ -24,14 +24,14 @@ use super::read_txn::ReadTxn;
 use super::{Corrupt, PageId};
 use crate::base::limits::{SHRINK_LEAVES_VISITED_MAX, SHRINK_PAGES_MOVED_MAX, TREE_DEPTH_MAX};
 
-/// Commits after the last move until its old pages are certainly given back, if no reader stays.
+/// Commits after the last move until its old pages are free, if no reader stays.
 const SETTLING_COMMITS: u32 = 6;
-/// Commits in a row without room before moving is given up.
+/// Commits in a row without room before moving ends.
 const STARVED_COMMITS_MAX: u32 = 4;
-/// Times that all leaves are looked at.
+/// Passes over all leaves.
 const PASSES_MAX: u32 = 3;
-/// Pages above those in use that stay in the file: half of those in use within these bounds, because a small tree is not deep, and
-/// a part of those in use.
+/// Free pages that stay in the file: half as many as are in use within these bounds, because a small tree is not deep, and
+/// a fraction of those in use.
 const SLACK_PAGES_MIN: u64 = 24;
 const SLACK_PAGES_MAX: u64 = 64;
 const SLACK_PART: u64 = 64;
@@ -48,7 +48,7 @@ pub(super) struct Shrink {
 
 #[derive(Debug)]
 enum Phase {
-    /// Position of the next leaf to look at.
+    /// Position of the next leaf to visit.
     Moving {
         bucket: Key,
         key: Key,
@@ -62,7 +62,7 @@ enum Phase {
 /// Keys whose leaves are to be rewritten, by bucket.
 pub(super) type Moves = BTreeMap<Bytes, Vec<Key>>;
 
-/// What a look at one leaf tells.
+/// The result of visiting one leaf.
 struct Visit {
     /// Highest page on the way to the leaf, the leaf included.
     highest: PageId,
@@ -78,13 +78,13 @@ impl Shrink {
         Shrink { limit: limit(used_pages), phase, passes_left: PASSES_MAX - 1 }
     }
 
-    /// So many pages are in use now.
+    /// Adjusts the limit to the number of pages in use.
     pub(super) fn follow(&mut self, used_pages: u64) {
         self.limit = limit(used_pages);
     }
 
-    /// After a pass: another one, if the file is still clearly longer than what is in it. Pages with overflow may have found no
-    /// low place in the first, because small ones were in the way.
+    /// Another pass, if the file is still clearly longer than its content. Pages with overflow may have found no low place in the
+    /// pass before, because small pages were there.
     pub(super) fn next_pass(self, used_pages: u64, high_water: u64) -> Option<Shrink> {
         let worth_it = high_water > used_pages + used_pages / 8 + 16;
         let passes_left = self.passes_left.checked_sub(1)?;
@@ -95,7 +95,7 @@ impl Shrink {
         matches!(self.phase, Phase::Settling { .. })
     }
 
-    /// A commit is stable. True: the pass is done.
+    /// A commit is durable. True: the pass is done.
     pub(super) fn on_committed(&mut self) -> bool {
         match &mut self.phase {
             Phase::Moving { .. } => false,
@@ -133,7 +133,7 @@ impl Shrink {
             }
             match visit.next {
                 Some(next) => *key = next,
-                None => bucket.push(0), // The smallest name behind this one.
+                None => bucket.push(0), // The smallest name after this one.
             }
         }
         Ok(moves)
@@ -184,5 +184,5 @@ fn visit(window: &Window, root: &BucketRoot, key: &[u8]) -> Result<Visit, Corrup
 
 const _: () = assert!(SHRINK_PAGES_MOVED_MAX > TREE_DEPTH_MAX as u64);
 const _: () = assert!(SLACK_PAGES_MAX > TREE_DEPTH_MAX as u64);
-// One leaf can always move.
+// The slack always suffices for moving one leaf.
 const _: () = assert!(SLACK_PAGES_MIN > TREE_DEPTH_MAX as u64 / 2 + BRANCHES_PER_MOVE);

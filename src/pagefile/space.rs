@@ -1,15 +1,15 @@
-//! Where new pages come from and old ones go during one commit.
+//! Allocating and freeing pages during one commit.
 
 use super::PageId;
 use super::freelist::{FreeSet, Span};
 
-/// Where new pages come from and old ones go.
+/// Allocates and frees pages of one commit.
 #[derive(Debug)]
 pub(super) struct Space {
     pub(super) free: FreeSet,
     pub(super) high_water: u64,
     pub(super) txid: u64,
-    /// The end of the file is being given back: several pages together look for a low place, too.
+    /// The file is shrinking: spans of several pages are placed low, too.
     pub(super) low: bool,
 }
 

@@ -1,6 +1,6 @@
 //! The page file against a naive model, with power cuts and damaged bytes.
 //!
-//! `RINGD_SEED=n` repeats one seed, `RINGD_BBOLT=path` lets the real bbolt judge the files.
+//! `RINGD_SEED=n` repeats one seed, `RINGD_BBOLT=path` has the real bbolt check the files.
 
 use std::collections::BTreeMap;
 
@@ -326,7 +326,7 @@ fn damage_is_an_error_not_a_panic() {
         for trial in 0..1500 {
             let mut damaged = content.clone();
             for _ in 0..workload.random.random_range(1..4) {
-                // Half of the damage in headers and elements, where it hurts most.
+                // Half of the damage is in headers and elements.
                 let page = workload.random.random_range(0..content.len() / 1024);
                 let within = workload.random.random_range(0..if trial % 2 == 0 { 96 } else { 1024 });
                 damaged[page * 1024 + within] ^= 1 << workload.random.random_range(0..8);
@@ -343,8 +343,7 @@ fn damage_is_an_error_not_a_panic() {
     }
 }
 
-/// What a member does at its start: it reads every record. If it does not see a damage to the keys of branches, that damage must not
-/// hide a record later.
+/// A member reads every record at its start. Damage to the keys of branches that this does not detect must not hide a record later.
 #[test]
 fn scans_see_what_would_mislead_lookups() {
     const PAGE: usize = 1024;
@@ -443,7 +442,7 @@ fn appends_fill_pages_and_leave_full_ones_alone() {
     assert!(written < payload * 190 / 100, "{written} written for {payload}");
 }
 
-/// Shrinking beside writers and readers: the content stays, old roots stay, the end of the file goes.
+/// Shrinking beside writers and readers: the content and old roots stay, and the end of the file is cut.
 #[test]
 fn the_end_of_the_file_is_given_back() {
     for seed in seeds(4) {
@@ -497,7 +496,7 @@ fn the_end_of_the_file_is_given_back() {
     }
 }
 
-/// What compaction leaves behind: the newest records, at the end of the file, each half a page; and writing goes on.
+/// A file after a compaction: the newest records are at the end, each half a page, and writes continue.
 #[test]
 fn the_newest_records_move_to_the_front() {
     let (mut world, mut model) = (World::new(4096), Model::new());
@@ -554,15 +553,15 @@ fn shrunk(count: u64, bytes: usize, gone: std::ops::Range<u64>) -> (u64, u64, u6
     (size, after, in_use)
 }
 
-/// Pages in use fill the beginning of the file as far as there are any, so that the last record, at the end, finds no room
-/// among them: a little more room is allowed for, and the end goes all the same.
+/// Pages in use fill the beginning of the file without a gap, so that the last record, at the end, finds no room among them. The
+/// slack makes room for it, and the end is cut.
 #[test]
-fn the_end_is_given_back_behind_a_full_beginning() {
+fn the_end_is_cut_after_a_full_beginning() {
     let (_, after, in_use) = shrunk(300, 8192, 20..299);
     assert!(after < in_use * 2, "{after} bytes, {in_use} in use");
 }
 
-/// What stays free in a file of few pages is in proportion to them.
+/// The free pages of a small file are in proportion to those in use.
 #[test]
 fn a_small_file_becomes_smaller() {
     let (size, after, in_use) = shrunk(25, 4096, 0..24);

@@ -6,11 +6,11 @@
 //! | rebalance | looks at one node that became small: remove, join with a sibling, or leave | `rebalance_one` |
 //! | spill | writes one page of one node, leaves first | `spill_piece` |
 //!
-//! Only nodes on the way to a change are taken apart; the rest of the tree is referred to by page. A run of appends behind a
+//! Only nodes on the path to a change are decoded; the rest of the tree is referred to by page. A run of appends after a
 //! full last leaf begins a new leaf and leaves the full one as it is, so an append never rewrites more than one leaf.
 //!
 //! A node that should join a sibling but has none (its parent has only this child) is *starved*: its parent is then too small
-//! itself, will be joined or collapsed, and hands its starved children back to the queue. So no branch with one child is left.
+//! itself, will be joined or collapsed, and puts its starved children back into the queue. So no branch with one child remains.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -30,7 +30,7 @@ use crate::base::limits::TREE_DEPTH_MAX;
 mod rebalance;
 mod spill;
 
-/// Where the bucket's tree begins after the commit.
+/// The root of the bucket's tree after the commit.
 #[derive(Debug)]
 pub(super) enum NewRoot {
     Unchanged,
@@ -85,7 +85,7 @@ pub(super) struct Tree {
     phase: Phase,
 }
 
-/// What a run of changes asks of its leaf.
+/// The effect of a run of changes on its leaf.
 enum Plan {
     Nothing,
     Merge,
@@ -163,7 +163,7 @@ impl Tree {
                 self.merge(leaf, run)?;
             }
             Plan::NewLeafBehind => {
-                let leaf = self.add_leaf_behind(&path)?;
+                let leaf = self.add_leaf_after(&path)?;
                 self.merge(leaf, run)?;
             }
         }
@@ -224,14 +224,14 @@ impl Tree {
         let Some(record) = record_of(first, self.flags).filter(|_| path.len() > 1 && page.count() > 0) else {
             return Ok(Plan::Merge);
         };
-        let is_behind = *page.leaf(page.count() - 1)?.key < *first.key;
-        if is_behind && page.used_bytes()? + record.bytes() > self.fill.of(self.page_size()) {
+        let is_after = *page.leaf(page.count() - 1)?.key < *first.key;
+        if is_after && page.used_bytes()? + record.bytes() > self.fill.of(self.page_size()) {
             return Ok(Plan::NewLeafBehind);
         }
         Ok(Plan::Merge)
     }
 
-    /// Takes apart the first `depth` pages of `path`, and answers the last of them.
+    /// Decodes the first `depth` pages of `path`, and returns the last node.
     fn load(&mut self, path: &[Step], depth: usize) -> Result<NodeId, Corrupt> {
         let mut last = None;
         for (above, step) in path[..depth].iter().enumerate() {
@@ -280,7 +280,7 @@ impl Tree {
     }
 
     /// A new leaf after the one at the end of `path`, for the next put.
-    fn add_leaf_behind(&mut self, path: &[Step]) -> Result<NodeId, Corrupt> {
+    fn add_leaf_after(&mut self, path: &[Step]) -> Result<NodeId, Corrupt> {
         let parent = self.load(path, path.len() - 1)?;
         let index = path[path.len() - 2].index + 1;
         let put = self.changes.as_slice().iter().find(|change| change.value.is_some()).expect("planned for a put");
@@ -329,7 +329,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Takes the leaf that covers `key` apart, so that it will be written elsewhere, and joined if it has become small.
+    /// Decodes the leaf that covers `key`, so that it is written to a new page, and joined if it has become small.
     fn move_leaf(&mut self, key: &[u8]) -> Result<usize, Corrupt> {
         let path = self.descend(key)?;
         let leaf = self.load(&path, path.len())?;
@@ -372,7 +372,7 @@ fn page_at(window: &Window, stored: BucketPlace) -> Result<Page<'_>, Corrupt> {
     Ok(page)
 }
 
-/// The first change that is not the deletion of a key that is absent anyway.
+/// The first change that is not the deletion of an absent key.
 fn first_effective<'c>(page: &Page<'_>, changes: &'c [Change]) -> Result<Option<&'c Change>, Corrupt> {
     for change in changes {
         if change.value.is_some() || page.leaf_index(&change.key, Reach::default())?.is_ok() {

@@ -1,5 +1,5 @@
-//! Which pages a root reaches: every tree from the root bucket down, nested buckets included. Pages are marked as they are met,
-//! so a page met twice is damage and the walk ends whatever the file says.
+//! The pages that a root reaches: every tree from the root bucket down, nested buckets included. Each page is marked when it is
+//! visited, and a page visited twice is damage, so the walk ends for any content of the file.
 
 use super::bucket_root::{BucketPlace, BucketRoot};
 use super::freelist::Span;

@@ -40,7 +40,7 @@ enum Current {
 }
 
 impl WriteTxn {
-    /// Changes of buckets whose names ascend, on top of `base`, and leaves to be rewritten as they are.
+    /// A commit of changes of buckets, whose names ascend, on top of `base`, and of leaves that are rewritten unchanged.
     pub(super) fn new(base: ReadTxn, mut buckets: Vec<BucketChanges>, moves: Moves) -> WriteTxn {
         for name in moves.keys() {
             if let Err(at) = buckets.binary_search_by(|bucket| bucket.name.cmp(name)) {

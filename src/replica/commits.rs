@@ -1,108 +1,19 @@
-//! Commits of the page file: when they begin, who waits for them, and what follows from them.
+//! Commits of the page file: their start, the requests that wait for them, and their effects.
 //!
 //! | state | moves on by | next |
 //! |---|---|---|
 //! | idle | `Turn`, when a commit is due and no entry is applied in part | building |
 //! | building | `Turn`: one slice | building, or writing |
-//! | writing | `PagesCommitted` | idle; the view is published, the log released, those that wait are answered |
+//! | writing | `PagesCommitted` | idle; the view is published, the log released, waiting requests are answered |
 //!
-//! A commit is due when the interval has passed, when enough changes wait, when the file is shrinking, or when somebody waits for a
-//! flush. A flush is done by the first commit that began after it was asked for, or at once when nothing is to be committed.
+//! A commit is due when the interval has passed, when enough changes wait, when the file is shrinking, or when a flush is requested.
+//! A flush ends with the first commit that began after the request, or at once when there is nothing to commit.
 
-use super::{Answer, Chore, CoreId, Count, Effect, Effects, Failure, Note, Replica, Sizes, Timer};
-use crate::{base::limits, consensus::SnapshotMark};
-
-#[derive(Debug)]
-pub(super) struct PageCommits {
-    state: State,
-    /// Begin as soon as possible.
-    is_due: bool,
-    /// Even if there is no change but the applied index.
-    is_forced: bool,
-    /// Commits begun so far.
-    begun: u64,
-    /// What the page file has.
-    pub committed: SnapshotMark,
-    flushes: Vec<Flush>,
-    defragment: Defragment,
-}
-
-#[derive(Debug)]
-enum State {
-    Idle,
-    Building { mark: SnapshotMark, took_ns: u64 },
-    Writing { mark: SnapshotMark, truncate_to: Option<u64> },
-}
-
-#[derive(Debug)]
-struct Flush {
-    /// The number of the commit that is enough.
-    commit: u64,
-    purpose: FlushPurpose,
-}
-
-/// Who waits for a flush.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum FlushPurpose {
-    Chore {
-        core: CoreId,
-        id: u64,
-    },
-    Defragment,
-    /// A compaction goes on.
-    Compaction,
-    /// A compaction is over, and its answers are due.
-    Compacted {
-        revision: i64,
-    },
-    /// A state is to be sent.
-    Image,
-    Stop,
-}
-
-/// Requests to defragment; those that come while one is under way share the next.
-#[derive(Debug, Default)]
-struct Defragment {
-    asked: Vec<(CoreId, u64)>,
-    served: Vec<(CoreId, u64)>,
-    progress: Option<Progress>,
-}
-
-#[derive(Debug)]
-struct Progress {
-    started_ms: u64,
-    /// Set when the file has begun to shrink.
-    before: Option<Sizes>,
-}
-
-impl PageCommits {
-    pub fn new(committed: SnapshotMark) -> Self {
-        Self {
-            state: State::Idle,
-            is_due: false,
-            is_forced: false,
-            begun: 0,
-            committed,
-            flushes: Vec::new(),
-            defragment: Defragment::default(),
-        }
-    }
-
-    pub fn is_building(&self) -> bool {
-        matches!(self.state, State::Building { .. })
-    }
-
-    pub fn is_writing(&self) -> bool {
-        matches!(self.state, State::Writing { .. })
-    }
-
-    /// A commit that was not handed out yet is given up, because its state is about to be replaced.
-    pub fn abandon(&mut self) {
-        if self.is_building() {
-            self.state = State::Idle;
-        }
-    }
-}
+use super::{
+    Answer, Chore, CoreId, Count, Effect, Effects, Failure, Note, Replica, Sizes, Timer,
+    progress::{CommitState as State, Defragmenting, Flush, FlushPurpose},
+};
+use crate::base::limits;
 
 impl Replica {
     pub(super) fn on_chore(&mut self, core: CoreId, id: u64, chore: Chore) {
@@ -118,7 +29,7 @@ impl Replica {
         effects.push(Effect::SetTimer { timer: Timer::Commit, after_ms });
     }
 
-    /// Has a commit begun soon, and what waits for it resumed after it.
+    /// Requests a commit, after which `purpose` is carried out.
     pub(super) fn flush(&mut self, purpose: FlushPurpose) {
         let commit = self.commits.begun + 1;
         self.commits.is_forced |= matches!(purpose, FlushPurpose::Image);
@@ -178,7 +89,7 @@ impl Replica {
         }
     }
 
-    /// The commit in flight is stable.
+    /// The commit in flight is durable.
     pub(super) fn on_pages_committed(&mut self, effects: &mut Effects) -> Result<(), Failure> {
         let State::Writing { mark, truncate_to } = std::mem::replace(&mut self.commits.state, State::Idle) else {
             panic!("no commit of the page file is in flight")
@@ -196,7 +107,7 @@ impl Replica {
         Ok(())
     }
 
-    /// Releases what is in the page file from the log: on disk what no peer needs either, in memory what is beyond the limits.
+    /// Releases entries that the page file covers from the log: on disk those that no peer needs either, in memory those beyond the limits.
     pub(super) fn release_log(&mut self, effects: &mut Effects) {
         let index = self.commits.committed.index;
         let needed = self.snapshots.oldest_sent();
@@ -208,7 +119,7 @@ impl Replica {
         self.log.release(first.map_or(index, |first| index.min(first - 1)), effects);
     }
 
-    /// Ends the flushes that commit number `commit` is enough for.
+    /// Ends the flushes that need no later commit than number `commit`.
     pub(super) fn end_flushes(&mut self, commit: u64, effects: &mut Effects) {
         let (ended, waiting): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.commits.flushes).into_iter().partition(|flush| flush.commit <= commit);
@@ -236,7 +147,7 @@ impl Replica {
         }
     }
 
-    /// Whether the commits under way are those of a process that ends.
+    /// Requests the last commit before the process ends.
     pub(super) fn stop(&mut self) {
         self.flush(FlushPurpose::Stop);
     }
@@ -250,7 +161,7 @@ impl Replica {
             return;
         }
         defragment.served = std::mem::take(&mut defragment.asked);
-        defragment.progress = Some(Progress { started_ms: self.now_ms, before: None });
+        defragment.progress = Some(Defragmenting { started_ms: self.now_ms, before: None });
         effects.push(Effect::Count(Count::DefragmentStarted));
         self.flush(FlushPurpose::Defragment);
     }
@@ -266,7 +177,7 @@ impl Replica {
     }
 
     fn end_defragment(&mut self, effects: &mut Effects) {
-        let Some(Progress { started_ms, before: Some(before) }) = self.commits.defragment.progress else { return };
+        let Some(Defragmenting { started_ms, before: Some(before) }) = self.commits.defragment.progress else { return };
         if self.applier.backend().is_shrinking() {
             return;
         }

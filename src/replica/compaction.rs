@@ -7,26 +7,13 @@
 //! | pausing | `Timer::Compact` | due |
 //! | awaiting | the flush of the page file is done | due |
 //!
-//! When all is deleted, the answers that waited for it follow after one more flush.
+//! When all records are deleted, the waiting answers follow after one more flush.
 
-use super::{Answer, Count, Effect, Effects, Failure, Note, Replica, Timer, commits::FlushPurpose};
+use super::{
+    Answer, Count, Effect, Effects, Failure, Note, Replica, Timer,
+    progress::{Compaction, CompactionState as State, FlushPurpose},
+};
 use crate::mvcc::{CompactStep, CompactionReport};
-
-#[derive(Debug, Default)]
-pub(super) struct Compaction {
-    state: State,
-    /// When the first slice was done.
-    started_ms: Option<u64>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum State {
-    #[default]
-    Idle,
-    Due,
-    Pausing,
-    Awaiting,
-}
 
 impl Replica {
     /// Whether a slice can be done at once.
@@ -74,7 +61,7 @@ impl Replica {
         self.flush(FlushPurpose::Compacted { revision: report.revision });
     }
 
-    /// The pause is over, or what was awaited is in the page file.
+    /// The pause or the flush has ended.
     pub(super) fn resume_compaction(&mut self) {
         if matches!(self.compaction.state, State::Pausing | State::Awaiting) {
             self.compaction.state = State::Due;

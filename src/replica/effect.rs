@@ -1,8 +1,8 @@
-//! What the replica has done: one closed enum.
+//! The effects of the replica: one closed enum.
 //!
-//! An effect may be started as soon as it is handed out, in the order given. What has to wait for something (a batch for its segment,
-//! a vote for its append, the installation of a snapshot for the commit in flight) is held back inside the replica under the
-//! name of what it waits for, so neither the shell nor the simulator repeats any order.
+//! An effect may be started as soon as it is returned, in the order given. An effect that must wait (a batch for its segment,
+//! a vote for its append, the installation of a snapshot for the commit in flight) is held in the replica until its condition is met,
+//! so neither the shell nor the simulator repeats any order.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ pub enum Effect {
     Publish(Arc<View>),
     /// These changes are in the view published last.
     Announce(Vec<Change>),
-    /// The view published last is another history: watchers read what they lack from it.
+    /// The view published last is of a received state: watchers read the changes that they miss from it.
     HistoryReplaced,
     /// For a core, or for the member itself.
     Answer { core: CoreId, answer: Answer },
@@ -35,7 +35,7 @@ pub enum Effect {
     LogTask(Action),
     /// Carry out the steps of this commit in order, then say `PagesCommitted`.
     CommitPages(Commit),
-    /// Shorten the page file to this length; nobody reads beyond it.
+    /// Shorten the page file to this length; no reader needs more.
     CutPages { length: u64 },
     /// A message to another member. It may be lost; `PeerUnreachable` if that is known.
     Send(raftpb::Message),
@@ -47,13 +47,13 @@ pub enum Effect {
     DiscardSnapshot { index: u64 },
     /// Say `Timer` after so many milliseconds.
     SetTimer { timer: Timer, after_ms: u64 },
-    /// There is more to do: say `Turn` again after letting others run.
+    /// There is more to do: send `Turn` again after other tasks have run.
     Again,
     /// For the log of the process.
     Note(Note),
     /// For the metrics.
     Count(Count),
-    /// The last commit of the page file is stable; nothing more follows.
+    /// The last commit of the page file is durable; no effect follows.
     Stopped,
     /// This member was removed from the cluster and ends.
     Removed,
@@ -114,20 +114,20 @@ pub enum Note {
     },
 }
 
-/// An entry whose application deserves a line.
+/// An entry whose application is logged.
 #[derive(Debug)]
 pub struct SlowApply {
     pub entry: LogEntry,
     pub took_ns: u64,
     pub is_slow: bool,
-    /// Length of the response, if it was not refused and somebody here waits for it.
+    /// Length of the response, if it was not refused and a caller of this member waits for it.
     pub response_bytes: Option<usize>,
     pub refusal: Option<Refusal>,
-    /// The refusal is worth a line of its own.
+    /// The refusal is logged as a failure.
     pub failed: bool,
 }
 
-/// Length of the database, and what of it is in use.
+/// Length of the database, and its bytes in use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sizes {
     pub bytes: u64,
@@ -141,7 +141,7 @@ pub enum Count {
     Applied(Vec<AppliedEntry>),
     Leases(LeaseTally),
     LeaderChanged,
-    /// Leases were revoked because they ran out.
+    /// Expired leases were revoked.
     LeasesExpired(u64),
     ReadIndexSlow,
     ReadIndexFailed,
@@ -150,9 +150,9 @@ pub enum Count {
         of_index: bool,
         took_ns: u64,
     },
-    /// States of the page file that somebody reads.
+    /// Number of committed states of the page file with readers.
     OpenReadTransactions(usize),
-    /// A commit was built in so many slices of this total length.
+    /// A commit was built, in slices of this total time.
     CommitBuilt {
         took_ns: u64,
     },

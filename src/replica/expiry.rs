@@ -1,34 +1,16 @@
-//! Leases that have run out: the leader proposes to revoke them, and to clear checkpoints that renewals have outdated.
+//! Expired leases: the leader proposes to revoke them, and to clear checkpoints that renewals have outdated.
 //!
 //! A revocation is proposed only while this member leads, and is never forwarded: a leader that was deposed during a pause of
 //! its process must not end leases that clients have renewed at its successor (etcd #15247).
 
-use std::collections::BTreeMap;
-
 use prost::Message;
 
-use super::{Count, Effect, Effects, Note, Replica, Timer, proposals::Proposed};
+use super::{Count, Effect, Effects, Note, Replica, Timer, progress::EXPIRY, proposals::Proposed};
 use crate::{
     apply::request::{self, Kind},
     base::{limits, refusal::Refusal},
     proto::etcdserverpb::{LeaseCheckpoint, LeaseCheckpointRequest, LeaseRevokeRequest},
 };
-
-/// Where revocations of expired leases come from: the outcome is counted, nobody waits for it.
-pub(super) const EXPIRY: super::CoreId = super::CoreId::MAX - 1;
-
-#[derive(Debug, Default)]
-pub(super) struct Expiry {
-    /// Lease by proposal, oldest first: bounded, because an outcome may never come.
-    waiting: BTreeMap<u64, i64>,
-}
-
-impl Expiry {
-    /// Whether a proposal revokes an expired lease.
-    pub fn is_own(&self, id: u64) -> bool {
-        self.waiting.contains_key(&id)
-    }
-}
 
 impl Replica {
     pub(super) fn on_expire_timer(&mut self, effects: &mut Effects) {
@@ -58,7 +40,7 @@ impl Replica {
         id
     }
 
-    /// A proposal of this file is over.
+    /// A proposal of this file has ended.
     pub(super) fn on_own_outcome(&mut self, id: u64, refusal: Option<Refusal>, effects: &mut Effects) {
         match (self.expiry.waiting.remove(&id), refusal) {
             (Some(_), None) => effects.push(Effect::Count(Count::LeasesExpired(1))),

@@ -1,4 +1,4 @@
-//! What the replica takes in: one closed enum.
+//! The inputs of the replica: one closed enum.
 
 use super::{CoreId, Request};
 use crate::{pagefile::PageFile, proto::raftpb, wal::SegmentId};
@@ -10,7 +10,7 @@ use crate::{pagefile::PageFile, proto::raftpb, wal::SegmentId};
 pub enum Input {
     /// A request of a core that serves connections, or of the member itself. It waits for the next `Turn`.
     Request { core: CoreId, request: Request },
-    /// Carry everything that waits through Raft once, and do one slice of each work under way.
+    /// Carry all waiting requests through Raft once, and do one slice of each work under way.
     Turn,
     /// A timer that was set has run out.
     Timer(Timer),
@@ -18,7 +18,7 @@ pub enum Input {
     LogWritten { sequence: u64 },
     /// A segment that was asked for can be written.
     SegmentPrepared { segment: SegmentId },
-    /// The commit of the page file that was handed out is on stable storage.
+    /// The commit of the page file in flight is on stable storage.
     PagesCommitted,
     /// A message of another member, as decoded.
     Message(raftpb::Message),
@@ -38,7 +38,7 @@ pub enum Input {
     Stop,
 }
 
-/// What the replica has itself reminded of.
+/// The timers of the replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Timer {
     /// One heartbeat interval.
@@ -47,6 +47,6 @@ pub enum Timer {
     Commit,
     /// The pause between two slices of a compaction.
     Compact,
-    /// The interval between looks for expired leases.
+    /// The interval between scans for expired leases.
     Expire,
 }

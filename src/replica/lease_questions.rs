@@ -1,8 +1,8 @@
 //! Questions about leases, which the replica answers without an entry of the log.
 //!
-//! Questions go to the replica instead of a published view, because each renewal changes what is to be answered: 10,000 of them
-//! in a second would be as many views. The replica never waits for anything on behalf of a question: what cannot be answered yet
-//! says why, and the services ask again.
+//! Questions go to the replica instead of a published view, because each renewal changes the answers: 10,000 renewals
+//! in a second would need as many views. The replica never waits for a question: if it cannot be answered yet, the answer
+//! has the reason, and the services ask again.
 
 use bytes::Bytes;
 
@@ -14,10 +14,10 @@ use crate::{
 /// The field of a LeaseTimeToLiveResponse that has the keys; its last one.
 const KEYS_FIELD: u32 = 5;
 
-/// What a front wants to know, or to have done without an entry of the log.
+/// A question or a request of a front that needs no entry of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeaseQuestion {
-    /// Renews these in order, up to the first that has to wait.
+    /// Renews these in order, up to the first that must wait.
     Renew {
         ids: Vec<i64>,
     },
@@ -25,7 +25,7 @@ pub enum LeaseQuestion {
         id: i64,
         with_keys: bool,
     },
-    /// Some leases behind this id, or the first ones.
+    /// Some leases after this id, or the first ones.
     List {
         behind: Option<i64>,
     },
@@ -34,7 +34,7 @@ pub enum LeaseQuestion {
 /// The engine's answer to the question of the same kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeaseAnswer {
-    /// TTLs of those renewed, and why the next one was not.
+    /// TTLs of the renewed leases, and why the next one was not renewed.
     Renewed { ttls: Vec<i64>, stopped: Option<Renewal> },
     /// `None`: no such lease. `keys` are encoded as the response's field.
     TimeToLive(Option<(TimeToLive, Bytes)>),
@@ -45,7 +45,7 @@ pub enum LeaseAnswer {
 }
 
 impl LeaseQuestion {
-    /// Whether the answer says what hangs on a lease.
+    /// Whether the answer has the keys of a lease.
     #[must_use]
     pub fn wants_keys(&self) -> bool {
         matches!(self, Self::TimeToLive { with_keys: true, .. })

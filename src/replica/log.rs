@@ -1,4 +1,4 @@
-//! The replica's log: which append of Raft became which batch, and what waits for it.
+//! The replica's log: the batches of each append of Raft, and the messages that wait for them.
 //!
 //! | held | until |
 //! |---|---|
@@ -15,7 +15,7 @@ use crate::{
     base::limits,
     consensus,
     proto::raftpb,
-    wal::{self, AppendError, IssuedBatch, Prepare, SegmentId, SnapshotMarker, Wal},
+    wal::{self, AppendError, HeldBatches, Prepare, SegmentId, SnapshotMarker, Wal},
 };
 
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(super) struct Log {
     appends: VecDeque<InFlight>,
     /// Number of the last append acknowledged.
     acknowledged: u64,
-    batches: Vec<IssuedBatch>,
+    held: HeldBatches,
     messages: VecDeque<(u64, raftpb::Message)>,
 }
 
@@ -40,7 +40,7 @@ struct InFlight {
 
 impl Log {
     pub fn new(wal: Wal) -> Self {
-        Self { wal, appends: VecDeque::new(), acknowledged: 0, batches: Vec::new(), messages: VecDeque::new() }
+        Self { wal, appends: VecDeque::new(), acknowledged: 0, held: HeldBatches::default(), messages: VecDeque::new() }
     }
 
     /// Whether another batch may go to the log. Beyond the limit proposals wait and the next batch grows.
@@ -50,7 +50,7 @@ impl Log {
 
     /// Whether batches wait for their segment.
     pub fn holds_batches(&self) -> bool {
-        !self.batches.is_empty()
+        !self.held.is_empty()
     }
 
     /// Brings an append to the log: first the snapshot's marker, then entries and hard state.
@@ -78,12 +78,7 @@ impl Log {
     }
 
     fn issue(&mut self, issued: wal::Append, effects: &mut Effects) {
-        for batch in issued.writes {
-            match self.wal.is_ready(batch.write.segment) {
-                true => effects.push(Effect::WriteLog(batch)),
-                false => self.batches.push(batch),
-            }
-        }
+        self.held.admit(&self.wal, issued.writes, |batch| effects.push(Effect::WriteLog(batch)));
         effects.extend(issued.actions.into_iter().map(Effect::LogTask));
     }
 
@@ -127,7 +122,7 @@ impl Log {
         last
     }
 
-    /// Hands out the messages whose append has been acknowledged.
+    /// Sends the messages whose append has been acknowledged.
     pub fn release_messages(&mut self, effects: &mut Effects) {
         let acknowledged = self.acknowledged;
         while let Some((_, message)) = self.messages.pop_front_if(|(after, _)| *after <= acknowledged) {
@@ -138,12 +133,7 @@ impl Log {
     /// A segment can be written.
     pub fn on_prepared(&mut self, segment: SegmentId, effects: &mut Effects) {
         self.wal.on_prepared(segment);
-        for batch in std::mem::take(&mut self.batches) {
-            match self.wal.is_ready(batch.write.segment) {
-                true => effects.push(Effect::WriteLog(batch)),
-                false => self.batches.push(batch),
-            }
-        }
+        self.held.release(&self.wal, |batch| effects.push(Effect::WriteLog(batch)));
     }
 
     /// Lets a preparation take a released segment instead of a new file. False: there is none.
@@ -151,7 +141,7 @@ impl Log {
         self.wal.reuse(prepare)
     }
 
-    /// Writes that everything in the log is durable, if it is quiet and does not say so yet.
+    /// Records in the log that all of it is durable, if no batch is in flight and the log has no such record at its end.
     pub fn confirm(&mut self, effects: &mut Effects) {
         if let Some(append) = self.wal.confirm() {
             self.issue(append, effects);

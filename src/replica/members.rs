@@ -1,24 +1,15 @@
 //! Changes of the membership and of leadership, from their request to their answer.
 
-use super::{Answer, CoreId, Effect, Effects, Failure, Note, Replica};
+use super::{Answer, CoreId, Effect, Effects, Failure, Note, Replica, progress::Transfer};
 use crate::{
     base::{log_entry::LogEntry, refusal::Refusal},
     consensus::{ConfChangeError, Input as RaftInput},
     proto::raftpb,
 };
 
-/// A hand-over of leadership that somebody waits for.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Transfer {
-    core: CoreId,
-    id: u64,
-    to: u64,
-    since_ms: u64,
-}
-
 impl Replica {
     /// Makes a committed membership change effective and answers it. A change that the state has refused names
-    /// nobody, and one that consensus refuses is answered like any refusal: neither stops the member.
+    /// node 0, and one that consensus refuses is answered as a refusal: neither stops the member.
     pub(super) fn on_conf_change(
         &mut self,
         entry: &LogEntry,
@@ -48,7 +39,7 @@ impl Replica {
         self.consensus.step(RaftInput::TransferLeader { to }, &mut self.raft_effects);
     }
 
-    /// Answers the hand-overs that have succeeded, or that have lasted for longer than an election.
+    /// Answers the transfers that have succeeded, or that have lasted for longer than an election timeout.
     pub(super) fn end_transfers(&mut self, effects: &mut Effects) {
         let (leader, now_ms, limit_ms) = (self.leader, self.now_ms, self.settings.election_ms);
         self.transfers.retain(|transfer| {
@@ -63,7 +54,7 @@ impl Replica {
         });
     }
 
-    /// Ends a member that was removed, once it has passed on what its successors need to know.
+    /// Ends a removed member, once it no longer leads.
     pub(super) fn end_if_removed(&mut self, effects: &mut Effects) {
         if self.is_removed && !self.consensus.is_leader() {
             self.is_removed = false;

@@ -1,4 +1,4 @@
-//! What crosses between the services of a core and the replica: requests in, answers out.
+//! Messages between the services of a core and the replica: requests and answers.
 //!
 //! A message is a few words and shared bytes, never a copy of a value.
 
@@ -7,28 +7,30 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::lease_questions::{LeaseAnswer, LeaseQuestion};
-use crate::{base::refusal::Refusal, proto::raftpb, watch::Batch};
+use crate::{base::refusal::Refusal, consensus::Follower, proto::raftpb, watch::Batch};
 
-/// Where an answer goes: the number of a core that serves connections.
+/// The number of a core that serves connections, to which answers are sent.
 pub type CoreId = u16;
 
-/// The member itself, where nobody but the log waits for an answer.
+/// The member itself, which only logs its answers.
 pub const SELF: CoreId = CoreId::MAX;
 
 /// From the services of a core to the replica.
 #[derive(Debug)]
 pub enum Request {
-    /// Replicate this marshalled `InternalRaftRequest`; the outcome comes back under `id`.
+    /// Replicate this marshalled `InternalRaftRequest`; the outcome has the same `id`.
     Propose { id: u64, data: Bytes },
-    /// Change the membership; the outcome comes back under `id` once the change is applied.
+    /// Change the membership; the outcome has the same `id` and follows when the change is applied.
     ChangeMembers { id: u64, change: raftpb::ConfChange },
-    /// Hand leadership to this member; the outcome comes back under `id`.
+    /// Transfer leadership to this member; the outcome has the same `id`.
     TransferLeader { id: u64, to: u64 },
-    /// Confirm that this member may serve reads; comes back under `context`.
+    /// Wait until everything that is committed now is applied; comes back under `id`.
+    Settle { id: u64 },
+    /// Confirm that this member may serve reads; the answer has the same `context`.
     ReadIndex { context: u64 },
-    /// Work on the page file; its end comes back under `id`.
+    /// Work on the page file; the answer has the same `id`.
     Chore { id: u64, chore: Chore },
-    /// Questions about leases, all of a turn together; each comes back under its number.
+    /// Questions about leases, all of a turn together; each answer has the number of its question.
     Leases { questions: Vec<(u64, LeaseQuestion)> },
 }
 
@@ -37,7 +39,7 @@ pub enum Request {
 pub enum Chore {
     /// Everything applied before goes into the page file.
     Flush,
-    /// The page file gives back what it does not need.
+    /// The page file is shrunk.
     Defragment,
 }
 
@@ -54,6 +56,8 @@ pub enum Answer {
     Changes(Arc<Batch>),
     /// Changes are in the view published last that were not sent, because too many are on their way.
     ChangesLost,
+    /// Everything that was committed is applied: the members as their leader sees them, none on another member.
+    Settled { id: u64, outcome: Result<Vec<Follower>, Refusal> },
     /// The chore is done.
     ChoreDone { id: u64 },
     /// In the order of the questions.

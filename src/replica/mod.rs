@@ -1,4 +1,4 @@
-//! The replica: one member's decisions, and the order of everything that follows from them.
+//! The replica: one member's decisions, and the order of their effects.
 //!
 //! ```text
 //!   services ── Request ──▶ ┐                                   ┌─▶ Publish, Announce, Answer ──▶ services
@@ -8,28 +8,30 @@
 //!   clock ── Timer ───────▶ ┘        └───────────────┘          └─▶ SetTimer, Note, Count ──────▶ clock, log lines, metrics
 //! ```
 //!
-//! `step(now, input, &mut effects)` takes one input. Requests and messages only queue; `Input::Turn` carries everything that waits
-//! through Raft once, so proposals that arrive together share one batch of the log, one durable write and one published view, and
+//! `step(now, input, &mut effects)` takes one input. Requests and messages only queue; `Input::Turn` carries all that wait through
+//! Raft once, so proposals that arrive together share one batch of the log, one durable write and one published view, and
 //! then does one slice of each long work: an entry with many keys, a commit of the page file, a compaction, a received state.
 //!
 //! | file | holds |
 //! |---|---|
-//! | `input`, `effect`, `message` | what goes in and comes out |
+//! | `input`, `effect`, `message` | inputs, effects, and messages of the services |
 //! | `turn` | the order of a turn; from committed entries to answers |
-//! | `log` | appends in flight, and what waits for them |
-//! | `proposals`, `reads` | what waits for consensus, and for how long |
+//! | `log` | appends in flight, and the messages that wait for them |
+//! | `proposals`, `reads` | requests that wait for consensus, and their time-outs |
 //! | `members` | changes of membership and leadership |
+//! | `settling` | waits until what is committed is applied |
 //! | `commits` | commits of the page file, flushes, defragmentation |
-//! | `compaction`, `expiry` | old revisions, leases that have run out |
+//! | `compaction`, `expiry` | old revisions, expired leases |
+//! | `progress` | how far each of these works is, between two inputs |
 //! | `snapshots`, `opening` | whole states from and to other members, and from the page file |
 //! | `retained` | entries kept in memory for followers that lag |
-//! | `lease_questions` | what the services ask about leases |
+//! | `lease_questions` | questions of the services about leases |
 //!
 //! Invariants
 //!
-//! 1. An answer follows the view that it depends on, and that view holds only what is durable here and committed.
+//! 1. An answer follows the view that it depends on, and that view holds only entries that are durable here and committed.
 //! 2. A message or an acknowledgement that claims something durable is held until it is.
-//! 3. Everything that waits ends: a proposal, a read and a hand-over by their time-outs, a flush by the next commit.
+//! 3. Every wait ends: that of a proposal, a read and a transfer by their time-outs, that of a flush by the next commit.
 //! 4. No clock, no channel, no log line inside: time is an argument, lines and metrics are effects. The stopwatch only measures;
 //!    no decision depends on it.
 //! 5. The same inputs give the same effects.
@@ -49,24 +51,31 @@ mod log;
 mod members;
 mod message;
 mod opening;
+mod progress;
 mod proposals;
 mod reads;
 mod retained;
+mod settling;
 mod snapshots;
 mod turn;
 
 use std::{collections::VecDeque, sync::Arc};
 
-use self::{
-    commits::PageCommits, compaction::Compaction, expiry::Expiry, log::Log, members::Transfer, proposals::Proposals,
-    reads::ReadRounds, retained::Retained, snapshots::Snapshots,
-};
 pub use self::{
     effect::{AppliedEntry, Count, Effect, Effects, Note, Sizes, SlowApply},
     input::{Input, Timer},
     message::{Answer, Chore, CoreId, Request, SELF},
     opening::{Identity, Opened, Opening, OpeningError},
 };
+use self::{
+    log::Log,
+    progress::{Compaction, Expiry, PageCommits, Snapshots, Transfer},
+    proposals::Proposals,
+    reads::ReadRounds,
+    retained::Retained,
+    settling::Settling,
+};
+pub use crate::consensus::Follower;
 use crate::{
     apply::{Applier, ApplyFailure, RaftStatus, View},
     base::{limits, log_entry::LogEntry},
@@ -85,12 +94,13 @@ pub struct Replica {
     applier: Applier,
     stopwatch: Stopwatch,
     own_ids: OwnIds,
-    /// As of the present step.
+    /// The time of the present step.
     now_ms: u64,
     inbox: VecDeque<(CoreId, Request)>,
     proposals: Proposals,
     reads: ReadRounds,
     transfers: Vec<Transfer>,
+    settling: Vec<Settling>,
     /// Committed and not applied yet.
     committed: VecDeque<LogEntry>,
     /// Applied in part.
@@ -109,16 +119,16 @@ pub struct Replica {
     is_removed: bool,
     /// Something that views show has changed since the last one was published.
     is_view_due: bool,
-    /// Of the entries applied in the present turn.
+    /// Changes of the entries applied in the present turn.
     changes: Vec<Change>,
     applied_entries: Vec<AppliedEntry>,
 }
 
-/// What a member is started with.
+/// Settings of a member.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     pub identity: Identity,
-    /// The bound on anything that waits for consensus.
+    /// The time-out of requests that wait for consensus.
     pub request_timeout_ms: u64,
     pub tick_ms: u64,
     pub election_ms: u64,
@@ -128,13 +138,13 @@ pub struct Settings {
     pub compaction_pause_ms: u64,
     /// Entries kept for followers that lag.
     pub catchup_entries: u64,
-    /// Applying an entry for longer than this is worth a line.
+    /// Applying an entry for longer than this is logged.
     pub slow_apply_ns: u64,
-    /// Where ids of proposals of the member itself begin, and their distance.
+    /// The ids of proposals of the member itself.
     pub own_ids: OwnIds,
 }
 
-/// Ids that nobody else uses.
+/// Ids that no other proposer uses: `next`, and then in steps.
 #[derive(Clone, Copy, Debug)]
 pub struct OwnIds {
     pub next: u64,
@@ -149,7 +159,7 @@ impl OwnIds {
     }
 }
 
-/// Measures how long work takes. Decides nothing.
+/// Measures how long work takes. No decision depends on it.
 pub struct Stopwatch {
     read_ns: Box<dyn FnMut() -> u64>,
     last_ns: u64,
@@ -184,7 +194,7 @@ pub struct Initial {
     pub applier: Applier,
     /// Index and length of the applied entries that the log in memory holds.
     pub retained: Vec<(u64, usize)>,
-    /// What the page file has.
+    /// The last entry that the page file has.
     pub committed: SnapshotMark,
     /// Work on the log's files that its replay left.
     pub actions: Vec<Action>,
@@ -218,7 +228,7 @@ pub fn pending_installation(marker: Option<&SnapshotMarker>, database_index: u64
     marker.filter(|marker| marker.restarts_log && marker.index > database_index).map(|marker| marker.index)
 }
 
-/// The member cannot go on.
+/// The member cannot continue.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     #[error(transparent)]
@@ -262,6 +272,7 @@ impl Replica {
             proposals: Proposals::new(),
             reads: ReadRounds::default(),
             transfers: Vec::new(),
+            settling: Vec::new(),
             committed: VecDeque::new(),
             unfinished: None,
             commit_index: applier.index(),
@@ -286,7 +297,7 @@ impl Replica {
     /// Takes one input at a time in milliseconds from an arbitrary start, which never goes back.
     ///
     /// # Errors
-    /// The member cannot go on, and takes no further input.
+    /// The member cannot continue, and takes no further input.
     pub fn step(&mut self, now_ms: u64, input: Input, effects: &mut Effects) -> Result<(), Failure> {
         self.now_ms = self.now_ms.max(now_ms);
         self.applier.lessor().on_time(self.now_ms);
@@ -349,7 +360,7 @@ impl Replica {
         self.log.holds_batches()
     }
 
-    /// Consensus, for those who look on.
+    /// Consensus, for tests and metrics.
     #[must_use]
     pub fn consensus(&self) -> &Consensus {
         &self.consensus
@@ -368,7 +379,7 @@ impl Replica {
         self.applier.is_midway()
     }
 
-    /// What is applied now.
+    /// The last applied entry.
     fn applied_mark(&self) -> SnapshotMark {
         SnapshotMark { index: self.applier.index(), term: self.applier.term(), conf_state: self.consensus.conf_state() }
     }

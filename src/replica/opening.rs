@@ -1,4 +1,4 @@
-//! From a page file to the state that it holds: at the start of a member, and after a received state has taken the file's place.
+//! From a page file to the state that it holds: at the start of a member, and after a received state has replaced the file.
 //!
 //! | state | in a slice | next |
 //! |---|---|---|
@@ -43,12 +43,13 @@ pub struct Identity {
     pub terms: Terms,
     /// Negative: none.
     pub quota_bytes: i64,
+    pub learners_max: usize,
 }
 
-/// A state that can be applied to.
+/// A state, ready for entries.
 pub struct Opened {
     pub applier: Applier,
-    /// Keys that name a lease which does not exist.
+    /// Number of keys that name a lease which does not exist.
     pub dangling: usize,
 }
 
@@ -64,7 +65,7 @@ impl Opening {
         Ok(Self { backend, state, restore })
     }
 
-    /// What the small buckets hold.
+    /// The content of the small buckets.
     #[must_use]
     pub fn state(&self) -> &Restored {
         &self.state
@@ -84,7 +85,8 @@ impl Opening {
     /// The file is damaged.
     pub fn finish(mut self, identity: &Identity) -> Result<Opened, OpeningError> {
         let (store, attachments) = self.restore.finish(&mut self.backend)?;
-        let membership = self.state.membership(identity.cluster_id, identity.member_id);
+        let mut membership = self.state.membership(identity.cluster_id, identity.member_id);
+        membership.learners_max = identity.learners_max;
         let mut lessor = Lessor::new(identity.terms);
         let dangling = lessor.restore(&self.state.leases, &attachments);
         let applier =

@@ -1,4 +1,4 @@
-//! Proposals on their way: which core waits for which, since when, and what waits for a leader.
+//! Proposals under way: the core that waits for each, its start, and those that wait for a leader.
 //!
 //! | state of a proposal | moves on by |
 //! |---|---|
@@ -41,10 +41,10 @@ struct Waiting {
 #[derive(Debug)]
 pub(super) struct Proposals {
     queue: VecDeque<Queued>,
-    /// Those of the present turn, kept until consensus has taken them.
+    /// Proposals of the present turn, kept until consensus has taken them.
     turn: Vec<Queued>,
     waiting: HashMap<u64, Waiting>,
-    /// By age. One that has ended already is skipped.
+    /// By age. Ended proposals are skipped.
     ages: VecDeque<(u64, u64)>,
 }
 
@@ -95,7 +95,7 @@ impl Proposals {
         }
     }
 
-    /// The turn is over: what consensus has not dropped is in the log or on its way to the leader.
+    /// The turn has ended: proposals that consensus has not dropped are in the log or on their way to the leader.
     pub fn taken(&mut self) {
         self.turn.clear();
     }
@@ -111,12 +111,12 @@ impl Proposals {
         }
     }
 
-    /// Ends a proposal. The core that waits for it.
+    /// Ends a proposal. Returns the core that waits for it.
     pub fn end(&mut self, id: u64) -> Option<CoreId> {
         self.waiting.remove(&id).map(|waiting| waiting.core)
     }
 
-    /// Ends the deferred proposals: what their answers follow from will not happen here.
+    /// Ends the deferred proposals, because the compactions that they wait for do not end here.
     pub fn end_deferred(&mut self) -> Vec<(CoreId, u64)> {
         let deferred = self.waiting.extract_if(|_, waiting| waiting.is_deferred);
         let mut ended: Vec<_> = deferred.map(|(id, waiting)| (waiting.core, id)).collect();
@@ -142,7 +142,7 @@ impl Proposals {
         None
     }
 
-    /// Drops the ages of proposals that have ended, when they outnumber the others: a member that is never late stays small.
+    /// Drops the ages of ended proposals when they outnumber the others, so that the list stays short without time-outs.
     pub fn tidy(&mut self) {
         if self.ages.len() > 2 * self.waiting.len() + limits::PROPOSALS_MAX {
             let waiting = &self.waiting;

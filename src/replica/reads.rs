@@ -1,4 +1,4 @@
-//! Rounds of linearizable reads: from a core's request for a read index to the moment when the state is new enough.
+//! Rounds of linearizable reads: from a core's request for a read index until the state is new enough.
 //!
 //! | state of a round | moves on by |
 //! |---|---|
@@ -54,8 +54,7 @@ impl ReadRounds {
         });
     }
 
-    /// Contexts to ask consensus for: of rounds that were not asked for yet, or whose answer is overdue. The second number says
-    /// how many are repeated.
+    /// Contexts of rounds that were not asked for yet, or whose answer is overdue. The second number counts the repeated ones.
     pub fn take_due(&mut self, now_ms: u64) -> (SmallVec<[u64; 4]>, u64) {
         let mut contexts = SmallVec::new();
         let mut repeated = 0;
@@ -89,7 +88,7 @@ impl ReadRounds {
         }
     }
 
-    /// Consensus has given an attempt up. The round is asked for again when no other attempt is under way.
+    /// Consensus has dropped an attempt. The round is asked for again when no other attempt is under way.
     pub fn on_dropped(&mut self, attempt: u64) {
         for round in &mut self.rounds {
             round.attempts.retain(|other| *other != attempt);

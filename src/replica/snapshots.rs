@@ -1,8 +1,8 @@
 //! Whole states on their way between members.
 //!
 //! Sending: consensus asks for a state when a follower needs entries that are not in memory any more. The state is the image of a
-//! commit of the page file, which goes on being read while the member serves; the message names the entry that the image goes up
-//! to. Until its end is reported, the entries after it stay in memory.
+//! commit of the page file, which is read while the member serves; the message names the last entry of the image. Until the end of
+//! the transfer is reported, the entries after it stay in memory.
 //!
 //! Receiving:
 //!
@@ -13,50 +13,20 @@
 //! | installing | `SnapshotInstalled` | restoring |
 //! | restoring | `Turn`: a slice of the index | restoring, or none: the new state is published |
 //!
-//! Meanwhile nothing is applied and readers keep the old view. A member that dies finds at its start either no marker, and goes
-//! on with the old state, or the marker and the received file beside an older page file, and installs it then.
+//! Meanwhile nothing is applied and readers keep the old view. After a crash the member finds at its start either no marker, and
+//! continues with the old state, or the marker and the received file beside an older page file, and installs it then.
 
-use std::collections::BTreeMap;
-
-use super::{Answer, Effect, Effects, Failure, Note, Replica, commits::FlushPurpose, opening::Opening};
+use super::{
+    Answer, Effect, Effects, Failure, Note, Replica,
+    opening::Opening,
+    progress::{FlushPurpose, Install},
+};
 use crate::{
     base::refusal::Refusal,
     consensus::Input as RaftInput,
     pagefile::PageFile,
     proto::raftpb::{self, ConfState},
 };
-
-#[derive(Default)]
-pub(super) struct Snapshots {
-    /// Messages that wait for an image which reaches as far as they say.
-    wanted: Vec<raftpb::Message>,
-    /// Member, and index of the state that is being sent to it.
-    sent: BTreeMap<u64, u64>,
-    install: Install,
-}
-
-#[derive(Default)]
-enum Install {
-    #[default]
-    None,
-    Marking {
-        index: u64,
-    },
-    Installing {
-        index: u64,
-    },
-    Restoring {
-        index: u64,
-        opening: Box<Opening>,
-    },
-}
-
-impl Snapshots {
-    /// The lowest index of a state on its way.
-    pub fn oldest_sent(&self) -> Option<u64> {
-        self.sent.values().min().copied()
-    }
-}
 
 impl Replica {
     // Sending.
@@ -68,7 +38,7 @@ impl Replica {
         self.flush(FlushPurpose::Image);
     }
 
-    /// Sends the states whose image is there.
+    /// Sends the states that members wait for, from the last commit.
     pub(super) fn send_snapshots(&mut self, effects: &mut Effects) {
         for mut message in std::mem::take(&mut self.snapshots.wanted) {
             let mark = &self.commits.committed;
@@ -104,7 +74,7 @@ impl Replica {
         !matches!(self.snapshots.install, Install::None)
     }
 
-    /// Consensus has taken a received state; its append is on its way to the log.
+    /// Consensus has accepted a received state; its append is on its way to the log.
     pub(super) fn begin_install(&mut self, index: u64, effects: &mut Effects) {
         let applied = self.applier.index();
         effects.push(Effect::Note(Note::SnapshotInstalling { index, applied }));
@@ -113,7 +83,7 @@ impl Replica {
         self.snapshots.install = Install::Marking { index };
     }
 
-    /// Has the state installed when nothing stands in the way.
+    /// Installs the state when its marker is durable and no commit is in flight.
     pub(super) fn install_if_ready(&mut self, effects: &mut Effects) {
         if let Install::Marking { index } = self.snapshots.install
             && self.log.awaits_installation()
@@ -135,7 +105,7 @@ impl Replica {
         matches!(self.snapshots.install, Install::Restoring { .. })
     }
 
-    /// One slice of the restored index; at the end the new state takes the place of the old one.
+    /// One slice of the restored index; at the end the new state replaces the old one.
     pub(super) fn restore_slice(&mut self, effects: &mut Effects) -> Result<(), Failure> {
         let Install::Restoring { opening, .. } = &mut self.snapshots.install else { return Ok(()) };
         if !opening.step()? {

@@ -1,11 +1,11 @@
 //! One turn: requests into Raft, Raft's effects to log and peers, committed entries into the state, answers out.
 //!
-//! Order of a turn's effects: messages and batches of the log leave first, because others wait for them longest; then the view,
-//! what changed in it, and the answers; then long work.
+//! Order of a turn's effects: first messages and batches of the log, because peers and the disk need the most time; then the view,
+//! its changes, and the answers; then long work.
 
 use super::{
     Answer, AppliedEntry, CoreId, Count, Effect, Effects, Failure, Note, Replica, Request, SlowApply, Timer,
-    expiry::EXPIRY, lease_questions, proposals::Proposed, reads::Ended,
+    lease_questions, progress::EXPIRY, proposals::Proposed, reads::Ended,
 };
 use crate::{
     apply::{Applied, request},
@@ -19,7 +19,7 @@ use crate::{
 };
 
 impl Replica {
-    /// Queues a request for the next turn. Refused at once when too much waits already.
+    /// Queues a request for the next turn. Refuses it at once when too many wait already.
     pub(super) fn submit(&mut self, core: CoreId, request: Request, effects: &mut Effects) {
         match request {
             Request::Propose { id, .. } | Request::ChangeMembers { id, .. } if self.is_overloaded() => {
@@ -31,6 +31,7 @@ impl Replica {
                 self.proposals.push(self.now_ms, core, id, Proposed::ConfChange(change));
             }
             Request::TransferLeader { id, to } => self.on_transfer(core, id, to),
+            Request::Settle { id } => self.on_settle(core, id, effects),
             Request::ReadIndex { context } => self.reads.begin(self.now_ms, core, context),
             Request::Chore { id, chore } => self.on_chore(core, id, chore),
             Request::Leases { .. } => self.inbox.push_back((core, request)),
@@ -61,13 +62,14 @@ impl Replica {
         self.commit_slice(effects)?;
         self.restore_slice(effects)?;
         self.end_transfers(effects);
+        self.end_settling(effects);
         if self.has_more() {
             effects.push(Effect::Again);
         }
         Ok(())
     }
 
-    /// The view, what changed in it, and the answers that depend on it.
+    /// Publishes the view, its changes, and the answers that depend on it.
     fn show(&mut self, answers: Effects, effects: &mut Effects) {
         if self.is_view_due {
             self.publish(effects);
@@ -89,10 +91,9 @@ impl Replica {
 
     fn has_more(&self) -> bool {
         let can_apply = !self.is_installing() && (!self.committed.is_empty() || self.is_midway());
-        let can_propose = self.proposals.has_queued() && self.log.has_room() && self.leader != 0;
         let can_ask = self.reads.has_unasked() && self.leader != 0;
         can_apply
-            || can_propose
+            || self.can_propose()
             || can_ask
             || self.has_compaction_work()
             || self.has_commit_work()
@@ -100,11 +101,17 @@ impl Replica {
             || !self.raft_effects.is_empty()
     }
 
+    /// Whether a proposal waits that consensus can take: none while leadership is handed over.
+    fn can_propose(&self) -> bool {
+        let is_led = self.leader != 0 && self.consensus.transferee().is_none();
+        is_led && self.log.has_room() && self.proposals.has_queued()
+    }
+
     // Into Raft.
 
     /// Proposals wait while no leader is known, as etcd's do, and while the log has no room, so that the next batch grows.
     fn propose(&mut self) {
-        if self.leader == 0 || !self.log.has_room() || !self.proposals.has_queued() {
+        if !self.can_propose() {
             return;
         }
         for (id, proposed) in self.proposals.take_batch() {
@@ -244,13 +251,13 @@ impl Replica {
         Ok(())
     }
 
-    /// Applies an entry, or resumes it. Nothing if more is left of it.
+    /// Applies an entry, or resumes it. `None` if more slices are left.
     fn apply_slice(&mut self, entry: &LogEntry) -> Result<Option<Applied>, Failure> {
         let status = self.raft_status();
         let proposals = &self.proposals;
         let waits = |id| proposals.is_waiting(id);
         let applied = match self.applier.is_midway() {
-            true => self.applier.go_on(status, waits)?,
+            true => self.applier.resume(status, waits)?,
             false => self.applier.apply(entry, status, waits)?,
         };
         Ok(Some(applied).filter(|_| !self.is_midway()))
@@ -292,7 +299,7 @@ impl Replica {
             Applied::Answered { outcome: Ok(response), .. } => (None, Some(response.len())),
             _ => (None, None),
         };
-        // A compaction that came too late is nobody's fault.
+        // A compaction of a compacted revision is no failure.
         let failed = refusal.is_some_and(|refusal| refusal != Refusal::Compacted);
         let operation = request::operation_field(&entry.data);
         self.applied_entries.push(AppliedEntry { operation, is_ok: !failed, took_ns });
@@ -308,8 +315,8 @@ impl Replica {
         if self.reads.is_empty() {
             return;
         }
-        // An entry that takes many slices does not hold up reads of a member that is alone: what is not applied here was answered
-        // to nobody and is seen nowhere, so each of these reads may come before it.
+        // An entry that takes many slices does not delay reads of a single member: an entry that is not applied here was answered to no
+        // client and is visible nowhere, so each of these reads may precede it.
         let is_early = self.is_midway() && self.applier.membership().members().count() == 1;
         for Ended { core, context } in self.reads.take_confirmed(self.applier.index(), is_early) {
             answers.push(Effect::Answer { core, answer: Answer::ReadConfirmed { context } });
@@ -327,7 +334,7 @@ impl Replica {
         self.end_if_removed(effects);
     }
 
-    /// Ends what has waited for longer than the request timeout.
+    /// Ends proposals and reads that have waited for longer than the request timeout.
     fn expire(&mut self, effects: &mut Effects) {
         let Some(before_ms) = self.now_ms.checked_sub(self.settings.request_timeout_ms) else { return };
         while let Some((core, id, since_ms)) = self.proposals.expire(before_ms) {
@@ -346,7 +353,7 @@ impl Replica {
         }
     }
 
-    /// As etcd words it: a proposal that began while the leader before was failing is told so.
+    /// etcd's text: a proposal that began while the leader before was failing has a refusal of its own.
     fn timeout_refusal(&self, since_ms: u64) -> Refusal {
         let lost_ms = self.led_since_ms.saturating_sub(2 * self.settings.election_ms);
         match (lost_ms..self.led_since_ms).contains(&since_ms) {
@@ -356,7 +363,7 @@ impl Replica {
     }
 }
 
-/// The empty entry that a leader's term begins with: once it is applied, everything of the terms before is.
+/// Whether this is the empty entry at the start of a leader's term. Once it is applied, all entries of earlier terms are.
 fn is_first_of(term: u64, entry: &LogEntry) -> bool {
     entry.kind == EntryKind::Normal && entry.data.is_empty() && entry.term == term
 }

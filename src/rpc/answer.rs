@@ -1,4 +1,4 @@
-//! Writing responses: heads, trailers, whole messages and messages in pieces.
+//! Answers, and writing them: heads, trailers, whole messages and messages in pieces.
 
 use std::{
     mem,
@@ -12,7 +12,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use super::{
     encoding::Encoding,
     frame::{COMPRESSED, PLAIN, Payload, prefix},
-    handler::{Body, Producer, Reply},
     head::Form,
     packing::{Packer, SLICE_BYTES, pack, packs},
     status::{Code, Status, encode_code, encode_message},
@@ -23,8 +22,39 @@ const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
-/// Pieces of a large answer per turn; then the other streams and tasks come first.
+/// Pieces of a large answer per turn, before other streams and tasks run.
 const PIECES_PER_TURN: usize = 2;
+
+/// The outcome of a unary call.
+pub type Reply = Result<Body, Status>;
+
+/// A response message.
+pub enum Body {
+    /// Encoded already.
+    Message(Bytes),
+    /// Encoded piece by piece while the client reads.
+    Large(Box<dyn Producer>),
+}
+
+impl Body {
+    /// Bytes of the message.
+    pub fn length(&self) -> u64 {
+        match self {
+            Body::Message(bytes) => bytes.len() as u64,
+            Body::Large(producer) => producer.length(),
+        }
+    }
+}
+
+/// Encodes one large message in pieces. Between two calls other tasks run, and as long as the client does not read,
+/// `fill` is not called: the message never exists as a whole.
+pub trait Producer {
+    /// Exact length of the message; must not change.
+    fn length(&self) -> u64;
+
+    /// Appends the next at most `room` bytes of the message, at least one as long as any are left.
+    fn fill(&mut self, out: &mut BytesMut, room: usize);
+}
 
 /// The head of a response whose messages follow.
 pub(super) fn head(form: &Form) -> Response<()> {
@@ -41,7 +71,7 @@ fn empty(content_type: &HeaderValue) -> Response<()> {
     response
 }
 
-/// What follows the last message.
+/// The trailers after the last message.
 pub(super) fn trailers(status: &Status) -> HeaderMap {
     let mut trailers = HeaderMap::with_capacity(2);
     put_status(&mut trailers, status);
@@ -62,8 +92,8 @@ pub(super) fn send_status(
     let _ = respond.send_response(response, true);
 }
 
-/// Writes the answer of a unary call. A large one comes back as the sending that remains to be driven. Unless there is
-/// `room_to_pack`, messages that take more than one slice go out as they are.
+/// Writes the answer of a unary call. A large one is returned as a [`Sending`], which the caller drives. Without
+/// `room_to_pack`, messages of more than one slice are sent uncompressed.
 /// `Err` if the client has reset the stream.
 pub(super) fn send(
     respond: &mut SendResponse<Payload>,
@@ -118,7 +148,7 @@ pub(super) fn poll_room(
 pub(super) struct Sending {
     stream: SendStream<Payload>,
     source: Source,
-    /// Bytes of the message that the source has not given yet.
+    /// Bytes of the message that the source has not produced yet.
     missing: u64,
     /// Produced, not queued.
     piece: BytesMut,
@@ -146,7 +176,7 @@ impl Sending {
         matches!(self.source, Source::Packing(..))
     }
 
-    /// Queues a few pieces. `true` when all is queued, or nobody wants it any more.
+    /// Queues a few pieces. `true` when all are queued, or the client has reset the stream.
     pub(super) fn proceed(&mut self, waker: &Waker) -> bool {
         if self.is_packing() {
             self.pack();
@@ -209,7 +239,7 @@ impl Sending {
     }
 }
 
-/// A message that is there, in pieces.
+/// A complete message, sent in pieces.
 struct Whole(Bytes);
 
 impl Producer for Whole {

@@ -1,14 +1,14 @@
-//! What is known of a call before its first message.
+//! A call before its first message, and the report of a finished one.
 
 use std::{
     rc::Rc,
     time::{Duration, Instant},
 };
 
-use super::{head::Head, method::MethodId};
+use super::{head::Head, method::MethodId, status::Code};
 use crate::os::net::Peer;
 
-/// One call: who asks for what, until when.
+/// One call: its method, peer and deadline.
 #[derive(Debug)]
 pub struct Call {
     pub method: MethodId,
@@ -44,5 +44,44 @@ impl Call {
     /// The version that clientv3 announces.
     pub fn client_api_version(&self) -> Option<&[u8]> {
         self.metadata("client-api-version")
+    }
+}
+
+/// A finished call.
+#[derive(Debug)]
+pub struct CallReport<'a> {
+    pub method: MethodId,
+    pub path: &'a str,
+    pub peer: Peer,
+    pub code: Code,
+    pub started: Instant,
+    pub finished: Instant,
+    /// Messages and their bytes (unary: one request, at most one response).
+    pub received: Traffic,
+    pub sent: Traffic,
+}
+
+impl CallReport<'_> {
+    pub fn duration(&self) -> Duration {
+        self.finished.saturating_duration_since(self.started)
+    }
+}
+
+/// Messages in one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    pub messages: u64,
+    pub bytes: u64,
+}
+
+impl Traffic {
+    /// One message.
+    pub fn one(bytes: u64) -> Traffic {
+        Traffic { messages: 1, bytes }
+    }
+
+    pub(super) fn add(&mut self, bytes: usize) {
+        self.messages += 1;
+        self.bytes += bytes as u64;
     }
 }

@@ -27,15 +27,14 @@ use http::StatusCode;
 use slab::Slab;
 
 use super::{
-    answer::{self, Sending},
-    call::Call,
+    answer::{self, Body, Reply, Sending},
+    call::{Call, CallReport, Traffic},
     deadlines::{Deadlines, Expiring},
     drain::{Membership, Stage},
     frame::Payload,
-    handler::{Body, Handler, Reply},
+    handler::Handler,
     head::{Abort, Form, Head, Rejected},
     inbox::{CallKey, Inbox, KeptCall, unanswered},
-    interceptors::{CallReport, Traffic},
     method::MethodKind,
     packing,
     pings::{PingPolicy, too_many_pings},
@@ -59,9 +58,9 @@ use crate::{
     },
 };
 
-/// What compressing a byte costs, in bytes that are unpacked.
+/// The cost of compressing a byte, in bytes that are unpacked.
 const PACKING_COST: usize = 4;
-/// Batches in one turn; then the core's other tasks come first.
+/// Batches in one turn, before the core's other tasks run.
 const BATCHES_PER_TURN: usize = 4;
 
 struct Opened {
@@ -97,7 +96,7 @@ pub struct Connection<H> {
 
     /// Requests in the order they came; a turn that has unpacked enough leaves the rest to the next.
     accepted: VecDeque<Opened>,
-    // Emptied in every turn, kept for their memory.
+    // Buffers, emptied in every turn.
     replies: Vec<(CallKey, Reply)>,
     woken: Vec<usize>,
 }
@@ -110,7 +109,7 @@ enum Phase {
 
 struct SlowCall {
     waker: Waker,
-    /// `None` only while it is being looked at.
+    /// `None` only while it is processed.
     stage: Option<SlowStage>,
 }
 
@@ -127,10 +126,10 @@ struct Keepalive {
     sent: Option<Instant>,
 }
 
-/// What a turn of an open connection says about the next.
+/// What follows a turn of an open connection.
 enum Turn {
     Wait,
-    /// Work is left; let others run first.
+    /// Another turn, after other tasks have run.
     Again,
     Close,
 }
@@ -199,7 +198,7 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Goes to sleep until the socket, a reply, a stream, the alarm or the drain calls.
+    /// Registers the task with the socket, replies, streams, timer and drain, one of which wakes it.
     fn rest(&mut self, context: &mut Context<'_>) {
         self.inbox.rest();
         if !self.ready.rest(context.waker()) {
@@ -245,7 +244,7 @@ impl<H: Handler> Connection<H> {
         if self.pings_too_often() || self.is_broken(context) { Turn::Close } else { turn }
     }
 
-    /// Takes requests, handles them, answers; the last look at h2 finds nothing new and writes everything.
+    /// Takes requests, handles them, answers; the last poll of h2 finds nothing new and writes everything.
     fn batches(&mut self, context: &mut Context<'_>) -> Turn {
         self.decompressed = 0;
         for _ in 0..BATCHES_PER_TURN {
@@ -268,7 +267,7 @@ impl<H: Handler> Connection<H> {
                 break;
             }
         }
-        // Write what the last batch answered; whatever else shows up waits in h2 or in `accepted`.
+        // This poll writes the answers of the last batch. New requests wait in h2 or in `accepted`.
         if self.accept(context) { Turn::Again } else { Turn::Close }
     }
 
@@ -276,7 +275,7 @@ impl<H: Handler> Connection<H> {
         self.decompressed >= DECOMPRESSED_BYTES_PER_TURN_MAX
     }
 
-    /// Collects up to a batch of requests. `false` when the connection is over.
+    /// Collects up to a batch of requests. `false` when the connection has ended.
     fn accept(&mut self, context: &mut Context<'_>) -> bool {
         let Phase::Open(connection) = &mut self.phase else { return false };
         while self.accepted.len() < TURN_REQUESTS_MAX {
@@ -336,7 +335,7 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// The usual case: the whole message is there.
+    /// Receives a message, which usually has arrived as a whole.
     fn receive(&mut self, mut receiving: Receiving) {
         let limit = self.server.settings.receive_bytes_max;
         let received = receiving.proceed(&mut Context::from_waker(Waker::noop()), limit);
@@ -347,7 +346,7 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// The rest of the message comes in a later turn.
+    /// Keeps a call whose message is not complete.
     fn wait_for_message(&mut self, mut receiving: Receiving) {
         self.slow_serial += 1;
         receiving.serial = self.slow_serial;
@@ -360,7 +359,7 @@ impl<H: Handler> Connection<H> {
         self.slow_insert(SlowStage::Receiving(Box::new(receiving)));
     }
 
-    /// Stores a slow call and has it looked at in the next batch, where it registers its waker.
+    /// Stores a slow call. The next batch polls it, which registers its waker.
     fn slow_insert(&mut self, stage: SlowStage) {
         let number = self.slow.vacant_key();
         let waker = self.ready.waker(number);
@@ -526,7 +525,7 @@ impl<H: Handler> Connection<H> {
         });
     }
 
-    /// Ends the calls whose time has passed.
+    /// Ends the calls whose deadline has passed.
     fn expire(&mut self) {
         while let Some(what) = self.deadlines.pop(self.now) {
             match what {
@@ -566,7 +565,7 @@ impl<H: Handler> Connection<H> {
             keepalive.handle = connection.ping_pong();
         }
         if let Some(handle) = &mut keepalive.handle {
-            // The pong of the ping before, if there was one, has to be taken first.
+            // The pong of the ping before, if there was one, is taken first.
             let _ = handle.poll_pong(&mut Context::from_waker(Waker::noop()));
             let _ = handle.send_ping(Ping::opaque());
         }
@@ -574,7 +573,7 @@ impl<H: Handler> Connection<H> {
         true
     }
 
-    /// Judges the client's pings of this turn; at the third strike writes grpc-go's goodbye.
+    /// Counts the client's pings of this turn; at the third strike writes grpc-go's GOAWAY.
     fn pings_too_often(&mut self) -> bool {
         let pings = self.io.borrow_mut().intake.take_pings();
         let Phase::Open(connection) = &self.phase else { return false };
@@ -584,7 +583,7 @@ impl<H: Handler> Connection<H> {
         for _ in 0..pings {
             if self.pings.on_ping(self.now, connection.has_streams()) {
                 let mut io = self.io.borrow_mut();
-                // With this little waiting h2 was not stopped in the middle of a frame.
+                // With so few bytes waiting, h2 was not stopped in the middle of a frame.
                 if io.waiting() < TURN_OUTPUT_BYTES / 2 {
                     let frame = too_many_pings(io.intake.last_stream);
                     io.write(&frame);
@@ -596,7 +595,7 @@ impl<H: Handler> Connection<H> {
         false
     }
 
-    /// Says goodbye to a client whose frames cannot be read any more.
+    /// Sends a GOAWAY to a client whose frames can no longer be decoded.
     fn is_broken(&mut self, context: &mut Context<'_>) -> bool {
         let Some(reason) = self.io.borrow().intake.broken() else { return false };
         tracing::debug!(remote = %self.peer, %reason, "connection failed");
@@ -622,7 +621,7 @@ impl<H: Handler> Connection<H> {
         Poll::Ready(())
     }
 
-    /// Nobody waits for this connection's calls any more.
+    /// Drops this connection's calls.
     fn drop_calls(&mut self) {
         self.slow.clear();
         self.accepted.clear();

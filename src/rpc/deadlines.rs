@@ -1,7 +1,7 @@
-//! The deadlines of one connection's calls, in one heap behind one timer.
+//! The deadlines of one connection's calls, in one heap with one timer.
 //!
-//! Most calls end long before their deadline, so ended calls stay in the heap until their time comes or until they are
-//! the majority: then the heap is swept.
+//! Most calls end long before their deadline, so ended calls stay in the heap until their deadline or until they are
+//! the majority, when the heap is swept.
 
 use std::{
     cmp::{Ordering, Reverse},
@@ -15,7 +15,7 @@ use super::{inbox::CallKey, streams::StreamState};
 /// Below this size sweeping is not worth it.
 const SWEEP_FROM: usize = 256;
 
-/// What ends when the time comes.
+/// The call that ends at a deadline.
 pub(super) enum Expiring {
     Unary(CallKey),
     Stream(Weak<StreamState>),
@@ -39,7 +39,7 @@ pub(super) struct Deadlines {
 }
 
 impl Deadlines {
-    /// `is_live` tells which entries still matter; it is asked only when the heap has doubled.
+    /// `is_live` tells which calls have not ended; it is called only when the heap has doubled.
     pub(super) fn add(&mut self, due: Instant, what: Expiring, is_live: impl Fn(&Expiring) -> bool) {
         if self.heap.len() >= self.sweep_at.max(SWEEP_FROM) {
             self.heap.retain(|Reverse(entry)| is_live(&entry.what));
@@ -53,7 +53,7 @@ impl Deadlines {
         self.heap.peek().map(|Reverse(entry)| entry.due)
     }
 
-    /// One call whose time has come.
+    /// One call whose deadline has passed.
     pub(super) fn pop(&mut self, now: Instant) -> Option<Expiring> {
         if self.next().is_none_or(|due| due > now) {
             return None;

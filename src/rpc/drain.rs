@@ -1,4 +1,4 @@
-//! Stopping a core's connections: first politely, then not.
+//! Stopping a core's connections: calls that run may end first, then all connections are closed.
 
 use std::{
     cell::{Cell, RefCell},
@@ -17,14 +17,14 @@ pub struct Drain {
     waiters: RefCell<Slab<Waker>>,
 }
 
-/// How far the core is with stopping.
+/// The stage of stopping.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     #[default]
     Open,
-    /// No new connections or streams; what runs may end.
+    /// No new connections or streams; running calls may end.
     Draining,
-    /// Whoever is still here leaves now.
+    /// All connections are closed.
     Aborting,
 }
 
@@ -42,7 +42,7 @@ impl Drain {
         self.members.borrow().len()
     }
 
-    /// Moves on to `stage` and tells everybody.
+    /// Changes to `stage` and wakes all waiters.
     pub fn advance(&self, stage: Stage) {
         if stage <= self.stage.get() {
             return;
@@ -86,7 +86,7 @@ impl Drain {
     }
 }
 
-/// A waiter's place in the list, given up when it stops waiting.
+/// A waiter's place in the list, removed when it stops waiting.
 struct Place<'a> {
     drain: &'a Drain,
     number: Option<usize>,
@@ -117,7 +117,7 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// The stage, and a wish to be woken when it changes.
+    /// The stage. Registers `waker` for its next change.
     pub fn watch(&self, waker: &Waker) -> Stage {
         let stage = self.drain.stage();
         let mut members = self.drain.members.borrow_mut();

@@ -1,9 +1,9 @@
-//! What `grpc-encoding` says about messages: as they are, or packed with gzip.
+//! Encodings of messages by `grpc-encoding`: identity or gzip.
 //!
-//! etcd happens to understand gzip, so clients may send it, and it answers in kind (`packing`).
+//! etcd understands gzip, so clients may send it, and etcd answers with it (`packing`).
 //!
-//! A few bytes can claim to be gigabytes: unpacking stops one byte behind the limit for messages, and a connection that
-//! unpacked DECOMPRESSED_BYTES_PER_TURN_MAX lets others run (`connection`; a stream after each message, `streams`).
+//! A few bytes can unpack to gigabytes: unpacking stops one byte after the limit for messages, and a connection that has
+//! unpacked DECOMPRESSED_BYTES_PER_TURN_MAX lets other tasks run (`connection`; a stream after each message, `streams`).
 
 use std::io::{self, Read};
 
@@ -15,7 +15,7 @@ use super::{
     status::{Code, Status},
 };
 
-/// How the messages of one call may be packed.
+/// The encoding of the messages of one call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Encoding {
     #[default]
@@ -36,7 +36,7 @@ impl Encoding {
         }
     }
 
-    /// The message behind a frame's first byte. `limit` counts after unpacking; errors are grpc-go's.
+    /// The message of a frame with this flag. `limit` applies after unpacking; errors are grpc-go's.
     pub(super) fn decode(self, flag: u8, message: Bytes, limit: usize) -> Result<Bytes, Status> {
         let text = match (flag, self) {
             (0, _) => return Ok(message),
@@ -61,7 +61,7 @@ fn unzip(packed: &[u8], limit: usize) -> Result<Bytes, Status> {
             let text = format!("grpc: received message after decompression larger than max {limit}");
             Err(Status::new(Code::ResourceExhausted, text))
         }
-        // Without what the vector has set aside and not used.
+        // Without the unused capacity of the vector.
         Ok(_) => Ok(message.into_boxed_slice().into()),
         Err(error) => {
             let cause = if packed.is_empty() { "EOF" } else { cause(&error, decoder.header().is_some()) };
@@ -78,7 +78,7 @@ fn cause(error: &io::Error, in_member: bool) -> &'static str {
     if !in_member {
         return "gzip: invalid header";
     }
-    // The library tells the two apart in its text only; the tests below would notice another one.
+    // The two differ in the library's text only; the tests below fail if that text changes.
     if error.to_string().contains("checksum") { "gzip: invalid checksum" } else { "flate: corrupt input" }
 }
 

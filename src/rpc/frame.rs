@@ -7,7 +7,7 @@
 //! | 5 | length | the message |
 //!
 //! Outgoing, [`Payload`] puts the prefix in front of a message without copying it. Incoming, an [`Assembler`] cuts
-//! messages out of DATA pieces: a message that lies in one piece is a slice of it, others are put together.
+//! messages out of DATA pieces: a message that lies in one piece is a slice of it, others are joined.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -23,7 +23,7 @@ pub(super) const PREFIX_BYTES: usize = 5;
 pub(super) const PLAIN: u8 = 0;
 pub(super) const COMPRESSED: u8 = 1;
 
-/// The most that is set aside for a message on its prefix's word alone.
+/// The most memory that is reserved for a message before any of it has arrived. The rest is reserved once this much is here.
 const TRUST_BYTES: usize = 64 * 1024;
 
 /// A piece of outgoing DATA: an optional prefix, then bytes.
@@ -109,7 +109,7 @@ impl Assembler {
         self.whole.len() + self.torn.len()
     }
 
-    /// The stream ended here: is that inside a message? grpc-go does not notice a torn prefix.
+    /// Whether the stream ends inside a message here. As in grpc-go, an end inside a prefix does not count.
     pub(super) fn is_torn(&self) -> bool {
         self.held() >= PREFIX_BYTES
     }
@@ -119,7 +119,7 @@ impl Assembler {
         self.decompressed
     }
 
-    /// The next complete message, if it is all there. Errors are grpc-go's.
+    /// The next message, if it is complete. Errors are grpc-go's.
     pub(super) fn next(&mut self, limit: usize) -> Result<Option<Bytes>, Status> {
         let unread: &[u8] = if self.torn.is_empty() { &self.whole } else { &self.torn };
         let Some((&[flag, a, b, c, d], rest)) = unread.split_first_chunk::<PREFIX_BYTES>() else {
@@ -142,12 +142,15 @@ impl Assembler {
         decoded.map(Some)
     }
 
-    /// Moves a torn message to memory of its own, so that the rest can follow.
+    /// Moves a torn message to memory of its own, with room for the rest.
     fn expect_more(&mut self, length: usize) {
         if self.torn.is_empty() {
             self.torn.reserve(PREFIX_BYTES + length.min(TRUST_BYTES));
             self.torn.extend_from_slice(&self.whole);
             self.whole = Bytes::new();
+        } else if self.torn.len() >= TRUST_BYTES {
+            // The client has sent enough to be trusted: growing step by step would copy a long message once more.
+            self.torn.reserve((PREFIX_BYTES + length).saturating_sub(self.torn.len()));
         }
     }
 
@@ -200,6 +203,23 @@ mod tests {
             assert_eq!(got, messages);
             assert_eq!(assembler.held(), 0);
         }
+    }
+
+    #[test]
+    fn a_long_message_grows_once() {
+        let wire = framed(&[vec![7; 20 * TRUST_BYTES]]);
+        let mut assembler = Assembler::default();
+        let mut capacities = Vec::new();
+        for piece in wire.chunks(16 * 1024) {
+            assembler.push(Bytes::copy_from_slice(piece));
+            if let Some(message) = assembler.next(wire.len()).unwrap() {
+                assert_eq!(message.len(), 20 * TRUST_BYTES);
+                break;
+            }
+            capacities.push(assembler.torn.capacity());
+        }
+        capacities.dedup();
+        assert!(capacities.len() <= 3, "{capacities:?}");
     }
 
     #[test]

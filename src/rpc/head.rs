@@ -4,7 +4,7 @@
 //! |---|---|
 //! | names or values that HTTP/2 forbids, pseudo-headers that are unknown, doubled, or late; a `connection` header | the stream is reset |
 //! | larger than HEADER_LIST_BYTES_MAX, several hosts, no gRPC, malformed time or binary metadata, not POST | a status |
-//! | anything else, whatever the authority, the scheme or the path are | the call goes on |
+//! | no fault; authority, scheme and path may be anything | the call continues |
 
 use std::{cell::Cell, mem, rc::Rc, time::Duration};
 
@@ -35,7 +35,7 @@ pub(super) struct Fields {
     /// Names and values, one after the other.
     text: Vec<u8>,
     ends: Vec<Ends>,
-    /// As HTTP/2 counts it, of all fields, kept or not.
+    /// Size of all fields as HTTP/2 counts it, kept or not.
     pub size_bytes: usize,
     fault: Option<Fault>,
     has_regular: bool,
@@ -56,7 +56,7 @@ enum Fault {
 }
 
 impl Fields {
-    /// Fields of a frame that holds none that can be read.
+    /// The fields of a frame without any readable field.
     pub(super) fn invalid() -> Fields {
         Fields { fault: Some(Fault::Invalid), ..Fields::default() }
     }
@@ -99,13 +99,13 @@ impl Fields {
         })
     }
 
-    /// Bytes of memory, nearly.
+    /// Bytes of memory, approximately.
     fn held(&self) -> usize {
         mem::size_of::<Head>() + self.text.capacity() + self.ends.capacity() * mem::size_of::<Ends>()
     }
 }
 
-/// Lower case and what else names may consist of.
+/// Whether a name consists of lower case letters and other permitted characters.
 fn is_token(name: &[u8]) -> bool {
     let is_token_byte = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9') || b"!#$%&'*+-.^_`|~".contains(byte);
     !name.is_empty() && name.iter().all(is_token_byte)
@@ -130,18 +130,18 @@ pub(super) struct Accepted {
     pub path: Box<[u8]>,
     pub timeout: Option<Duration>,
     pub form: Form,
-    /// How the client packs its messages, unless grpc-go cannot unpack them.
+    /// The encoding of the client's messages, or grpc-go's refusal of it.
     pub encoding: Result<Encoding, Status>,
 }
 
-/// What the response looks like.
+/// The form of the response.
 #[derive(Clone, Debug)]
 pub(super) struct Form {
     pub content_type: HeaderValue,
     pub encoding: Encoding,
 }
 
-/// A head that is answered without looking at the path.
+/// A head that is refused for any path.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Rejected {
     Reset(Reason),
@@ -157,7 +157,7 @@ pub(super) struct Abort {
 }
 
 impl Head {
-    /// `held_in_all` counts what the heads of one connection hold.
+    /// `held_in_all` counts the bytes of all heads of one connection.
     pub(super) fn new(fields: Fields, held_in_all: &Rc<Cell<usize>>) -> Head {
         let mut fields = fields;
         let mut outcome = judge(&fields);
@@ -189,14 +189,14 @@ impl Drop for Head {
     }
 }
 
-/// What has been seen of the fields that matter here.
+/// The fields that grpc-go checks.
 #[derive(Default)]
 struct Seen<'a> {
     method: &'a [u8],
     path: &'a [u8],
-    /// The last content type of gRPC, behind its name.
+    /// The part of the last gRPC content type after its name.
     kind: Option<&'a [u8]>,
-    /// The last content type that is none.
+    /// The last content type that is not gRPC's.
     other_type: &'a [u8],
     encoding: &'a [u8],
     timeout: Option<Duration>,
@@ -283,7 +283,7 @@ fn exhausted(text: &'static str) -> Rejected {
     Rejected::Abort(Abort { http: StatusCode::OK, content_type: answered_type(b""), status })
 }
 
-/// Known ones, each once, and none of a response among them.
+/// Whether all pseudo-headers are known, of a request, and there once.
 fn has_valid_pseudo_headers(fields: &Fields) -> bool {
     const KNOWN: [&[u8]; 6] = [b":method", b":path", b":scheme", b":authority", b":protocol", b":status"];
     let mut seen = [false; KNOWN.len()];
@@ -315,9 +315,9 @@ fn answered_type(kind: &[u8]) -> HeaderValue {
     HeaderValue::from_bytes(&text).expect("it came in a header")
 }
 
-/// Base64 with or without padding. The error is the offset that Go's decoder complains about.
+/// Base64 with or without padding. The error is the offset that Go's decoder reports.
 pub(super) fn decode_binary(value: &[u8]) -> Result<Vec<u8>, usize> {
-    // Like Go's, these do not mind bits behind the last byte.
+    // Like Go's, these ignore bits after the last byte.
     const LENIENT: GeneralPurposeConfig = general_purpose::PAD.with_decode_allow_trailing_bits(true);
     const PADDED: GeneralPurpose = GeneralPurpose::new(&STANDARD, LENIENT);
     const BARE: GeneralPurpose =
@@ -335,7 +335,7 @@ fn illegal_base64_at(value: &[u8], padded: bool) -> usize {
         return value.len().saturating_sub(1);
     };
     match (padded && value[at] == b'=', at % 4) {
-        // The padding is in its place; what follows it is not.
+        // The padding is valid, but bytes follow it.
         (true, 2) if value[at + 1] == b'=' => at + 2,
         (true, 3) => at + 1,
         _ => at,

@@ -1,14 +1,14 @@
-//! Answers that come later: kept unary calls of one connection, and the door through which their answers return.
+//! Later answers: the kept unary calls of one connection, and the queue of their answers.
 //!
 //! ```text
-//! handler.unary -> None         the call moves into `calls`, its Responder lives with the handler
+//! handler.unary -> None         the call moves into `calls`, the handler keeps its Responder
 //! responder.send(reply)         (key, reply) into `replies`; the connection's task is woken if it was not already
 //! next turn of the connection   all replies are written, one send
 //! ```
 //!
 //! Invariants
 //! 1. A key names one call for ever: slots are reused, serial numbers are not.
-//! 2. Whoever takes the call out of `calls` answers it; a later reply under its key is ignored.
+//! 2. A call is answered by the code that takes it out of `calls`; a later reply under its key is ignored.
 
 use std::{
     cell::{Cell, RefCell},
@@ -21,7 +21,7 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use slab::Slab;
 
-use super::{call::Call, frame::Payload, handler::Reply, head::Form, status::Code, status::Status};
+use super::{answer::Reply, call::Call, frame::Payload, head::Form, status::Code, status::Status};
 
 /// A call for the lifetime of its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub(super) struct KeptCall {
     pub request: Bytes,
     pub form: Form,
     pub respond: SendResponse<Payload>,
-    /// Who waits for the call to end without its reply.
+    /// The task that waits for the call to end without its reply.
     pub abandoned: Option<Waker>,
 }
 
@@ -54,9 +54,9 @@ pub(super) struct Inbox {
     pub calls: RefCell<Slab<KeptCall>>,
     replies: RefCell<Vec<(CallKey, Reply)>>,
     waker: RefCell<Waker>,
-    /// Nobody needs to wake the connection: it runs, or was woken.
+    /// The connection's task runs or was woken.
     awake: Cell<bool>,
-    /// The call whose handler runs right now and that is not in `calls`.
+    /// The call whose handler runs now and that is not in `calls`.
     current: Cell<Option<CallKey>>,
     serial: Cell<u64>,
     closed: Cell<bool>,
@@ -75,7 +75,7 @@ impl Inbox {
         })
     }
 
-    /// From here to [`Inbox::rest`] replies are only put down.
+    /// From here to [`Inbox::rest`] replies are queued without waking the task.
     pub(super) fn wake_up(&self, waker: &Waker) {
         self.waker.borrow_mut().clone_from(waker);
         self.awake.set(true);
@@ -86,7 +86,7 @@ impl Inbox {
         self.awake.set(false);
     }
 
-    /// A fresh key for the call that is about to be handled, and its responder.
+    /// A new key for the next call, and its responder.
     pub(super) fn begin(self: &Rc<Inbox>) -> (CallKey, Responder) {
         let serial = self.serial.get();
         self.serial.set(serial + 1);
@@ -95,18 +95,18 @@ impl Inbox {
         (key, Responder { inbox: Some(self.clone()), key })
     }
 
-    /// The handler returned. `false` if it let go of the responder without a reply.
+    /// The handler returned. `false` if it dropped the responder without a reply.
     pub(super) fn end(&self) -> bool {
         self.current.take().is_some()
     }
 
-    /// Stores a call under the key that [`Inbox::begin`] gave out last.
+    /// Stores a call under the key that [`Inbox::begin`] returned last.
     pub(super) fn keep(&self, key: CallKey, call: KeptCall) {
         let slot = self.calls.borrow_mut().insert(call);
         debug_assert_eq!(slot, key.slot, "nothing else takes a slot while a handler runs");
     }
 
-    /// Takes a call out if nobody did before.
+    /// Removes a call, unless it was removed before.
     pub(super) fn take(&self, key: CallKey) -> Option<KeptCall> {
         let mut calls = self.calls.borrow_mut();
         if calls.get(key.slot).is_none_or(|call| call.serial != key.serial) {
@@ -122,7 +122,7 @@ impl Inbox {
         std::mem::swap(&mut *self.replies.borrow_mut(), into);
     }
 
-    /// The connection is gone, and all its calls with it.
+    /// Closes the inbox with its connection. Returns the calls left.
     pub(super) fn close(&self) -> Slab<KeptCall> {
         self.closed.set(true);
         self.awake.set(true);
@@ -169,19 +169,19 @@ pub struct Responder {
 }
 
 impl Responder {
-    /// Answers. Nothing happens if the client, its connection or the call's time is gone.
+    /// Sends the answer. It has no effect after the call has ended by a reset, the end of its connection or its deadline.
     pub fn send(mut self, reply: Reply) {
         if let Some(inbox) = self.inbox.take() {
             inbox.put(self.key, reply);
         }
     }
 
-    /// Nobody waits for the answer any more.
+    /// Whether the call has ended without the answer.
     pub fn is_canceled(&self) -> bool {
         self.poll_canceled(&mut Context::from_waker(Waker::noop())).is_ready()
     }
 
-    /// Resolves when nobody waits for the answer any more: the client reset the call, its connection is gone, or its time has
+    /// Resolves when the call has ended without the answer: the client reset it, its connection is closed, or its deadline has
     /// passed. For a task of its own, not for [`super::handler::Handler::unary`] itself.
     pub async fn canceled(&self) {
         poll_fn(|context| self.poll_canceled(context)).await;
@@ -206,7 +206,7 @@ impl Drop for Responder {
     }
 }
 
-/// What a call gets that its handler forgot, as it may while the server stops.
+/// The status of a call whose handler dropped it, as may happen while the server stops.
 pub(super) fn unanswered() -> Status {
     Status::new(Code::Unavailable, "the call was dropped by the server")
 }

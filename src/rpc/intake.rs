@@ -1,4 +1,4 @@
-//! What a client sends, on its way to h2: header blocks are taken out and judged here, everything else passes as it is.
+//! A client's bytes on their way to h2: header blocks are removed and checked here, everything else passes unchanged.
 //!
 //! ```text
 //! socket --> Intake --frames, every header block replaced by [`STAND_IN`]--> h2 --requests--> connection
@@ -7,21 +7,20 @@
 //! ```
 //!
 //! h2 serves what HTTP/2 and URIs allow; grpc-go serves more (an authority may be any text, a path need not begin with a slash),
-//! and it ends streams, or does nothing, where h2 ends connections. So h2 sees the same harmless request in place of each head,
-//! accepts the stream, and the connection answers it by the head that was found here, be it with a reset.
+//! and it ends streams, or does nothing, where h2 ends connections. So h2 gets the same valid request in place of each head,
+//! accepts the stream, and the connection answers it by the head that was decoded here, possibly with a reset.
 //!
 //! Invariants
-//! 1. The client's HPACK table is kept here alone. [`STAND_IN`] refers to fixed fields only, so h2's table stays empty and nothing
-//!    has to be kept in step with it.
+//! 1. The client's HPACK table is kept here alone. [`STAND_IN`] refers to fixed fields only, so h2's table stays empty.
 //! 2. One frame with one block goes to h2 for each head, however many frames it came in; its stream and END_STREAM are the client's.
 //! 3. Heads are queued in the order of their streams, and so are h2's requests. A head whose request never comes (h2 refused
-//!    the stream, or was told to ignore it) is dropped with the next one, or when h2 has nothing left to read.
+//!    the stream, or ignores it) is dropped with the next one, or when h2 has nothing left to read.
 //! 4. Equal blocks that refer to an unchanged table have equal fields, and share one head.
-//! 5. Only what leaves two sides with different tables or frame boundaries ends the connection: see [`Intake::broken`].
+//! 5. Only faults that leave the two sides with different tables or frame boundaries end the connection: see [`Intake::broken`].
 //! 6. A head under way holds one field of at most HEADER_LITERAL_BYTES_MAX and HEADER_LIST_BYTES_MAX of fields; the heads of a
 //!    connection together hold HEADER_LISTS_PER_CONNECTION_BYTES_MAX.
 //!
-//! Per request of a client that repeats itself: a comparison of its block with those kept, no allocation.
+//! Cost per request of a client that repeats its heads: a comparison of the block with those kept, no allocation.
 
 use std::{cell::Cell, collections::VecDeque, mem, rc::Rc};
 
@@ -39,11 +38,11 @@ use crate::base::limits::{
 
 const PREFACE_BYTES: usize = 24;
 const FRAME_HEAD_BYTES: usize = 9;
-/// What every receiver takes, and this one does not take more.
+/// The smallest limit that a receiver may have, and the limit of this one.
 const FRAME_BYTES_MAX: usize = 16_384;
 const PRIORITY_BYTES: usize = 5;
 const INCREMENT_BYTES: usize = 4;
-const GOODBYE_BYTES_MIN: usize = 8;
+const GOAWAY_BYTES_MIN: usize = 8;
 const TYPE_HEADERS: u8 = 1;
 const TYPE_PING: u8 = 6;
 const TYPE_GOAWAY: u8 = 7;
@@ -65,7 +64,7 @@ pub(super) struct Intake {
     /// The frame head under way.
     frame_head: [u8; FRAME_HEAD_BYTES],
     frame_head_filled: usize,
-    /// The frame under way, if it is looked at as a whole, and what has come of it in pieces.
+    /// The frame under way, if it is needed as a whole, and the part of it that has arrived.
     frame: Option<FrameHead>,
     payload: Vec<u8>,
     /// The head under way.
@@ -77,7 +76,7 @@ pub(super) struct Intake {
     held: Rc<Cell<usize>>,
     /// Written for h2, and not read by it yet.
     ready: SmallVec<[u8; 16]>,
-    /// h2 has asked for more than there was: it has looked at all that passed.
+    /// h2 has read all bytes and asked for more.
     drained: bool,
     broken: Option<Reason>,
     /// Pings (not answers to ours) seen since the last [`Intake::take_pings`].
@@ -86,12 +85,12 @@ pub(super) struct Intake {
     pub last_stream: u32,
 }
 
-/// A head of which not all frames have come.
+/// An incomplete head.
 struct Block {
     stream: u32,
     end_stream: bool,
     fields: Fields,
-    /// The beginning of a field.
+    /// An incomplete field.
     rest: Vec<u8>,
 }
 
@@ -118,8 +117,8 @@ impl FrameHead {
         self.kind == TYPE_WINDOW_UPDATE && self.stream > 0 && self.length == INCREMENT_BYTES
     }
 
-    fn is_goodbye(self) -> bool {
-        let lengths = GOODBYE_BYTES_MIN..=FRAME_BYTES_MAX;
+    fn is_goaway(self) -> bool {
+        let lengths = GOAWAY_BYTES_MIN..=FRAME_BYTES_MAX;
         self.kind == TYPE_GOAWAY && self.stream == 0 && lengths.contains(&self.length)
     }
 
@@ -149,7 +148,7 @@ impl Intake {
         }
     }
 
-    /// Moves bytes to h2 and says how many of `input` were used: all, unless `into` is full or the connection is broken.
+    /// Moves bytes to h2. Returns how many of `input` were used: all, unless `into` is full or the connection is broken.
     pub(super) fn pass(&mut self, input: &[u8], into: &mut ReadBuf<'_>) -> usize {
         let mut used = 0;
         loop {
@@ -186,7 +185,7 @@ impl Intake {
         }
     }
 
-    /// The head of the request that h2 gave out.
+    /// The head of a request that h2 returned.
     pub(super) fn head(&mut self, stream: u32) -> Option<Rc<Head>> {
         while let Some((number, head)) = self.heads.pop_front() {
             if number == stream {
@@ -196,7 +195,7 @@ impl Intake {
         None
     }
 
-    /// Why nothing passes any more: the connection has to be closed with this.
+    /// The reason with which the connection must be closed, if no bytes pass any more.
     pub(super) fn broken(&self) -> Option<Reason> {
         self.broken
     }
@@ -229,9 +228,9 @@ impl Intake {
     fn on_frame_head(&mut self, frame: FrameHead) {
         let continues = frame.kind == TYPE_CONTINUATION && self.block.is_some();
         if self.block.as_ref().is_some_and(|block| !continues || block.stream != frame.stream) {
-            // A head's frames follow each other.
+            // No other frame may come between the frames of a head.
             self.broken = Some(Reason::PROTOCOL_ERROR);
-        } else if frame.is_increment() || frame.is_goodbye() {
+        } else if frame.is_increment() || frame.is_goaway() {
             self.frame = Some(frame);
         } else if !continues && frame.kind != TYPE_HEADERS {
             self.pings += u32::from(frame.kind == TYPE_PING && !frame.has(FLAG_ACK));
@@ -262,14 +261,14 @@ impl Intake {
         count
     }
 
-    /// A whole frame: part of a head, an increment of a stream's window, or a goodbye.
+    /// A whole frame: part of a head, an increment of a stream's window, or a GOAWAY.
     fn on_frame(&mut self, frame: FrameHead, payload: &[u8]) {
-        if frame.is_goodbye() {
+        if frame.is_goaway() {
             // h2 would close the connection; grpc-go waits until the client does.
             return;
         }
         if frame.is_increment() {
-            // h2 would end the connection for an increment of nothing.
+            // h2 would end the connection for an increment of zero.
             let is_nothing = payload[0] & 0x7f == 0 && payload[1..].iter().all(|byte| *byte == 0);
             if !is_nothing {
                 self.ready.extend_from_slice(&self.frame_head);
@@ -284,7 +283,7 @@ impl Intake {
         let end_stream = frame.has(FLAG_END_STREAM);
         let fragment = match fragment(frame, payload) {
             Ok(Some(fragment)) => fragment,
-            // Like grpc-go, without a look at the block.
+            // Like grpc-go, without decoding the block.
             Ok(None) => {
                 let block = Block { stream: frame.stream, end_stream, fields: Fields::invalid(), rest: Vec::new() };
                 return self.on_fragment(block, b"", ends);
@@ -331,7 +330,7 @@ impl Intake {
         }
     }
 
-    /// Puts a frame with one block in place of the head's. Trailers have no fields that anybody asks for.
+    /// Replaces the frames of a head by a frame with one block. The fields of trailers are not needed.
     fn on_head(&mut self, stream: u32, end_stream: bool, head: Rc<Head>) {
         let opens = stream > self.last_stream;
         let block = if opens { &STAND_IN[..] } else { &[] };
@@ -351,8 +350,8 @@ fn fragment(frame: FrameHead, payload: &[u8]) -> Result<Option<&[u8]>, Reason> {
     let mut rest = payload;
     let mut padding = 0;
     if frame.has(FLAG_PADDED) {
-        let (first, behind) = rest.split_first().ok_or(Reason::FRAME_SIZE_ERROR)?;
-        (padding, rest) = (usize::from(*first), behind);
+        let (first, after) = rest.split_first().ok_or(Reason::FRAME_SIZE_ERROR)?;
+        (padding, rest) = (usize::from(*first), after);
     }
     if frame.has(FLAG_PRIORITY) {
         rest = rest.get(PRIORITY_BYTES..).ok_or(Reason::FRAME_SIZE_ERROR)?;
@@ -365,7 +364,7 @@ fn fragment(frame: FrameHead, payload: &[u8]) -> Result<Option<&[u8]>, Reason> {
 struct Kept {
     changes: u64,
     heads: SmallVec<[KeptHead; HEADER_LISTS_KEPT]>,
-    /// Whose place is taken next.
+    /// The index that is replaced next.
     oldest: usize,
 }
 

@@ -1,4 +1,4 @@
-//! What happens around every call that reaches a handler.
+//! Steps before and after every call that reaches a handler.
 //!
 //! | step | before the handler | after it |
 //! |---|---|---|
@@ -10,66 +10,28 @@
 //!
 //! As in grpc-go's chain, calls to unknown methods, oversized or undecodable messages never get here.
 //!
-//! Counting costs a few unlocked stores: every core has its own [`CallCounters`], written by that core alone and read
-//! by whoever prints `/metrics`.
+//! Counting costs a few unlocked stores: every core has its own [`CallCounters`], which only that core writes, and every core may
+//! read for `/metrics`.
 
 use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
 
 use super::{
-    handler::{Handler, Reply},
+    answer::Reply,
+    call::CallReport,
+    handler::Handler,
     method::{MethodId, MethodTable},
     status::Code,
 };
-use crate::os::net::Peer;
 
-/// A finished call.
-#[derive(Debug)]
-pub struct CallReport<'a> {
-    pub method: MethodId,
-    pub path: &'a str,
-    pub peer: Peer,
-    pub code: Code,
-    pub started: Instant,
-    pub finished: Instant,
-    /// Messages and their bytes (unary: one request, at most one response).
-    pub received: Traffic,
-    pub sent: Traffic,
-}
-
-impl CallReport<'_> {
-    pub fn duration(&self) -> Duration {
-        self.finished.saturating_duration_since(self.started)
-    }
-}
-
-/// Messages in one direction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
-    pub messages: u64,
-    pub bytes: u64,
-}
-
-impl Traffic {
-    /// One message.
-    pub fn one(bytes: u64) -> Traffic {
-        Traffic { messages: 1, bytes }
-    }
-
-    pub(super) fn add(&mut self, bytes: usize) {
-        self.messages += 1;
-        self.bytes += bytes as u64;
-    }
-}
-
-/// The steps, with what they need.
+/// The steps, with their state.
 pub(super) struct Interceptors {
     pub counters: Arc<CallCounters>,
     /// `--warning-unary-request-duration`.
@@ -170,7 +132,7 @@ impl CallCounters {
         CallCounters { methods: table.methods().iter().map(|_| MethodCounters::default()).collect() }
     }
 
-    /// A consistent-enough copy: each number is exact at some moment during the call.
+    /// A copy in which each number is exact at some moment during the call.
     pub fn snapshot(&self) -> Vec<MethodCounts> {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         self.methods
@@ -196,7 +158,7 @@ impl CallCounters {
     }
 }
 
-/// One writer, so a load and a store will do.
+/// There is one writer, so a load and a store suffice.
 fn bump(counter: &AtomicU64, by: u64) {
     counter.store(counter.load(Ordering::Relaxed) + by, Ordering::Relaxed);
 }
@@ -208,8 +170,11 @@ mod tests {
         sync::{Mutex, PoisonError},
     };
 
+    use std::time::Instant;
+
     use super::*;
-    use crate::rpc::{Body, Call, Description, Inbound, Method, MethodKind, Outbound, Responder};
+    use crate::os::net::Peer;
+    use crate::rpc::{Body, Call, Description, Inbound, Method, MethodKind, Outbound, Responder, Traffic};
 
     struct Describing;
 
@@ -239,7 +204,7 @@ mod tests {
         }
     }
 
-    /// Finishes one call of this duration and gives back what was logged.
+    /// Finishes one call of this duration and returns the log lines.
     fn log_of(took: Duration) -> String {
         let table = MethodTable::new(&[Method { service: "etcdserverpb.KV", name: "Put", kind: MethodKind::Unary }]);
         let interceptors =

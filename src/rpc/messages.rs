@@ -1,22 +1,22 @@
 //! Several messages for one stream, sent together.
 //!
-//! Small ones are put behind each other, so that a stream with many to say fills its frames; large bodies stay where they are, so
-//! that many streams can send the same bytes.
+//! Small messages are copied one after the other, so that a stream with many of them fills its frames; large bodies are not copied, so
+//! that many streams can share their bytes.
 
 use bytes::{Bytes, BytesMut};
 
 use super::{
+    call::Traffic,
     frame::{PLAIN, prefix},
-    interceptors::Traffic,
     status::{Code, Status},
 };
 use crate::base::limits::{SEND_BYTES_MAX, SHARED_BODY_BYTES_MIN};
 
-/// Messages in the order in which they go out.
+/// Messages in the order in which they are sent.
 #[derive(Debug, Default)]
 pub struct Messages {
     pieces: Vec<Bytes>,
-    /// Behind the pieces.
+    /// Bytes after the pieces.
     small: BytesMut,
     pub(super) traffic: Traffic,
     largest: usize,

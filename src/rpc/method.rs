@@ -1,4 +1,4 @@
-//! Which methods a server has: data, looked up by path without allocation.
+//! The methods of a server, as data, looked up by path without allocation.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ pub struct Method {
     pub kind: MethodKind,
 }
 
-/// Who may send more than one message.
+/// The sides that may send more than one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MethodKind {
     Unary,
@@ -24,7 +24,7 @@ pub enum MethodKind {
     BidiStream,
 }
 
-/// Position in the table that the server was given.
+/// Position in the server's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MethodId(pub u16);
 

@@ -10,13 +10,14 @@
 //! ```
 //!
 //! **The unit of work is the batch per connection and turn**: one receive, all complete requests handled one after the
-//! other, everything that is ready written, one send. Answering each request as h2 hands it out makes one send per
+//! other, all ready answers written, one send. Answering each request when h2 returns it makes one send per
 //! response and less than half the throughput.
 //!
 //! Invariants
 //! 1. A turn makes at most one receive and, below TURN_OUTPUT_BYTES of output, one send.
 //! 2. A call that reached the handler is counted as started once and as handled once.
-//! 3. What a client can make us hold is bounded: windows, half messages, unanswered calls, unsent bytes (`base::limits`).
+//! 3. The memory that a client can make the server hold is bounded: windows, half messages, unanswered calls, unsent bytes
+//!    (`base::limits`).
 //! 4. A connection's task never runs for more than a bounded batch before the core's other tasks get their turn.
 //!
 //! Per unary request answered in its turn: no task, no timer, no lock shared between threads; allocations are those of
@@ -50,12 +51,13 @@ mod status;
 mod streams;
 mod turn_io;
 
-pub use call::Call;
+pub use answer::{Body, Producer, Reply};
+pub use call::{Call, CallReport, Traffic};
 pub use connection::Connection;
 pub use drain::{Drain, Membership, Stage};
-pub use handler::{Body, Description, Handler, Producer, Reply};
+pub use handler::{Description, Handler};
 pub use inbox::Responder;
-pub use interceptors::{CallCounters, CallReport, MethodCounts, Traffic};
+pub use interceptors::{CallCounters, MethodCounts};
 pub use messages::Messages;
 pub use method::{Method, MethodId, MethodKind, MethodTable};
 pub use server::{Server, Settings};

@@ -1,10 +1,10 @@
 //! Compressed answers: a client that compresses its request gets a compressed answer, as from grpc-go.
 //!
-//! Every message says by its first byte whether it is compressed, so any of them may go out as it is. Empty ones do, as with
+//! The first byte of every message tells whether it is compressed, so any message may be sent uncompressed. Empty ones are, as with
 //! grpc-go, and those of more than PACKED_ANSWER_BYTES_MAX, which are produced while the client reads: a compressed message
-//! begins with its length, so it exists as a whole before its first byte leaves.
+//! begins with its length, so it exists as a whole before its first byte is sent.
 //!
-//! Compressing costs a core some 20 ns per byte; it is done in slices of [`SLICE_BYTES`], and others run between them.
+//! Compressing costs a core some 20 ns per byte; it is done in slices of [`SLICE_BYTES`], between which other tasks run.
 
 use std::io::Write;
 
@@ -14,7 +14,7 @@ use flate2::{Compression, write::GzEncoder};
 use super::encoding::Encoding;
 use crate::{base::limits::PACKED_ANSWER_BYTES_MAX, os};
 
-/// What is compressed before others run.
+/// Bytes compressed before other tasks run.
 pub(super) const SLICE_BYTES: usize = 32 * 1024;
 
 /// Whether a message of this length is compressed.

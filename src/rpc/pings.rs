@@ -1,9 +1,9 @@
-//! A client's pings: counted as they go by, and punished as grpc-go does.
+//! A client's pings: counted in the input, and limited as in grpc-go.
 //!
-//! h2 answers pings by itself and shows them to nobody, so `intake` counts them, and a [`FrameWalker`] looks at the frames of
-//! the output: a large answer leaves h2 in pieces, and a client pings between them to learn how much the way holds.
-//! A [`PingPolicy`] decides: a ping that follows the one before too closely is a strike, anything the server sends on a
-//! stream forgives all strikes, and the third strike ends the connection with `too_many_pings`.
+//! h2 answers pings by itself and does not report them, so `intake` counts them, and a [`FrameWalker`] follows the frames of
+//! the output: a large answer leaves h2 in pieces, and a client pings between them to measure the bandwidth.
+//! A [`PingPolicy`] decides: a ping that follows the one before too closely is a strike, any frame that the server sends on a
+//! stream clears all strikes, and the third strike ends the connection with `too_many_pings`.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ pub(super) struct FrameWalker {
     skip: usize,
     header: [u8; HEADER_BYTES],
     header_filled: usize,
-    /// Headers or data went by since the last [`FrameWalker::take_on_stream`].
+    /// Headers or data were written since the last [`FrameWalker::take_on_stream`].
     on_stream: bool,
 }
 
@@ -58,7 +58,7 @@ impl FrameWalker {
     }
 }
 
-/// When a client pings too often.
+/// Decides whether a client pings too often.
 pub(super) struct PingPolicy {
     interval_min: Duration,
     last: Option<Instant>,
@@ -71,13 +71,13 @@ impl PingPolicy {
         PingPolicy { interval_min, last: None, strikes: 0 }
     }
 
-    /// Something was sent on a stream since the last ping.
+    /// A frame was sent on a stream since the last ping.
     pub(super) fn forgive(&mut self) {
         self.strikes = 0;
         self.last = None;
     }
 
-    /// `true` if the connection must go.
+    /// `true` if the connection must be closed.
     pub(super) fn on_ping(&mut self, now: Instant, has_streams: bool) -> bool {
         let interval = if has_streams { self.interval_min } else { IDLE_PING_INTERVAL };
         if self.last.is_some_and(|last| now < last + interval) {
@@ -88,7 +88,7 @@ impl PingPolicy {
     }
 }
 
-/// The frame that tells a client why; grpc-go's client looks for this text and pings less often afterwards.
+/// The GOAWAY for too many pings. grpc-go's client recognises its text and pings less often afterwards.
 pub(super) fn too_many_pings(last_stream: u32) -> Vec<u8> {
     let length = 8 + TOO_MANY_PINGS.len() as u8;
     let mut frame = vec![0, 0, length, TYPE_GO_AWAY, 0, 0, 0, 0, 0];

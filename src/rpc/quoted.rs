@@ -1,4 +1,4 @@
-//! Bytes of a client's in the texts of refusals, as Go writes them.
+//! Bytes of a client in the texts of refusals, as Go prints them.
 
 use std::fmt::Write;
 
@@ -16,7 +16,7 @@ pub(super) fn quoted(bytes: &[u8]) -> String {
     text
 }
 
-/// Go's `%v` of a string, as it leaves in a `grpc-message`: each byte that is not UTF-8 becomes a replacement character.
+/// Go's `%v` of a string in a `grpc-message`: each byte that is not UTF-8 becomes a replacement character.
 pub(super) fn lossy(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -36,7 +36,7 @@ fn push_escaped(text: &mut String, character: char) {
         '\0'..='\x7f' => {
             let _ = write!(text, "\\x{:02x}", u32::from(character));
         }
-        // Rust escapes what it takes for unprintable; so does Go, in another form.
+        // Rust and Go escape unprintable characters, in different forms.
         _ if character.escape_debug().count() > 1 || character.is_whitespace() => {
             let number = u32::from(character);
             let _ = if number < 0x10000 { write!(text, "\\u{number:04x}") } else { write!(text, "\\U{number:08x}") };

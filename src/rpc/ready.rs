@@ -1,7 +1,7 @@
-//! Which of a connection's slower streams want attention.
+//! The slow streams of a connection that were woken.
 //!
-//! HTTP/2 wakes a task per stream event. All streams of a connection live in one task, so each that has to wait
-//! gets a waker that remembers its number: a turn then looks at these streams only, never at all of them.
+//! HTTP/2 wakes a task per stream event. All streams of a connection are in one task, so each stream that waits
+//! gets a waker with its number, and a turn polls only the woken streams.
 
 use std::{
     mem,
@@ -28,7 +28,7 @@ impl ReadySet {
         Waker::from(Arc::new(Member { set: self.clone(), number }))
     }
 
-    /// The connection's task runs: nobody has to wake it.
+    /// The connection's task runs and needs no wake-up.
     pub(super) fn wake_up(&self) {
         self.lock().sleeper = None;
     }
@@ -38,7 +38,7 @@ impl ReadySet {
         mem::swap(&mut self.lock().ready, into);
     }
 
-    /// The task goes to sleep, unless something was woken since the last [`ReadySet::drain`]: then `false`.
+    /// The task goes to sleep. Returns `false` if a stream was woken since the last [`ReadySet::drain`].
     pub(super) fn rest(&self, waker: &Waker) -> bool {
         let mut state = self.lock();
         if !state.ready.is_empty() {

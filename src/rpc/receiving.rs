@@ -12,7 +12,7 @@ use super::{
     status::{Code, Status},
 };
 
-/// DATA smaller than this keeps its part of the window until its call is over; a lock less per request.
+/// DATA smaller than this keeps its part of the window until its call ends, which saves a lock per request.
 const RELEASE_FROM_BYTES: usize = 1024;
 
 /// A unary call whose message is not complete.
@@ -25,13 +25,13 @@ pub(super) struct Receiving {
     assembler: Assembler,
 }
 
-/// What became of the message.
+/// The state of the message.
 pub(super) enum Received {
     Message(Bytes),
     Refused(Status),
     /// The client reset the stream.
     Gone,
-    /// Not all there yet.
+    /// The message is incomplete.
     Waiting,
 }
 
@@ -51,7 +51,7 @@ impl Receiving {
         self.assembler.decompressed()
     }
 
-    /// Takes what has come. Like grpc-go, does not wait for the end of the stream and ignores what follows the message.
+    /// Takes the DATA that has arrived. Like grpc-go, does not wait for the end of the stream and ignores bytes after the message.
     pub(super) fn proceed(&mut self, context: &mut Context<'_>, limit: usize) -> Received {
         loop {
             match self.stream.poll_data(context) {
@@ -61,7 +61,7 @@ impl Receiving {
                 Poll::Ready(None) => return end_of_file("EOF"),
                 Poll::Ready(Some(Ok(data))) => {
                     if data.len() >= RELEASE_FROM_BYTES {
-                        // Fails only when the stream is gone, which the next poll says better.
+                        // Fails only when the stream has ended, which the next poll reports.
                         let _ = self.stream.flow_control().release_capacity(data.len());
                     }
                     self.assembler.push(data);

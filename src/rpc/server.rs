@@ -1,4 +1,4 @@
-//! What all connections of one core share.
+//! The state that all connections of one core share.
 
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! How a call ended: one of gRPC's codes and a message.
+//! The status of a call: one of gRPC's codes and a message.
 
 use std::{borrow::Cow, fmt::Write};
 
@@ -20,12 +20,12 @@ impl Status {
         Status { code, message: message.into() }
     }
 
-    /// What a call gets whose time ran out.
+    /// The status of a call whose deadline has passed.
     pub fn deadline_exceeded() -> Status {
         Status::new(Code::DeadlineExceeded, "context deadline exceeded")
     }
 
-    /// What a call gets whose client went away.
+    /// The status of a call whose client has ended it.
     pub fn canceled() -> Status {
         Status::new(Code::Canceled, "context canceled")
     }

@@ -1,7 +1,7 @@
-//! The two ends of a streaming call, as its handler holds them.
+//! The two ends of a streaming call, for its handler.
 //!
-//! They work on HTTP/2's stream directly: what a handler's task sends is put into the connection's queue, and the
-//! connection's task wakes once to send all that was queued meanwhile. Both ends see the end of the call, whether the
+//! They work on HTTP/2's stream directly: messages that a handler's task sends go into the connection's queue, and the
+//! connection's task wakes once to send all that were queued meanwhile. Both ends report the end of the call: the
 //! client cancels, its connection breaks or its deadline passes.
 //!
 //! Bounds: a stream holds at most STREAM_SEND_BUFFER_BYTES that the client has not made room for, beyond the one message
@@ -20,18 +20,18 @@ use h2::{RecvStream, SendStream, server::SendResponse};
 
 use super::{
     answer,
+    call::Traffic,
     encoding::Encoding,
     frame::{Assembler, COMPRESSED, PLAIN, PREFIX_BYTES, Payload, prefix},
     head::Form,
     inbox::unanswered,
-    interceptors::Traffic,
     messages::Messages,
     packing::{pack_in_slices, packs},
     status::{Code, Status},
 };
 use crate::base::limits::{SEND_BYTES_MAX, STREAM_SEND_BUFFER_BYTES};
 
-/// What both ends and the connection know of a stream.
+/// The state of a stream that both ends and the connection share.
 pub(super) struct StreamState {
     expired: Cell<bool>,
     wakers: RefCell<[Option<Waker>; 2]>,
@@ -69,7 +69,7 @@ pub struct Inbound {
     assembler: Assembler,
     limit: usize,
     state: Rc<StreamState>,
-    /// The last message had to be unpacked: others run before the next.
+    /// The last message was unpacked: other tasks run before the next.
     unpacked: bool,
 }
 
@@ -124,7 +124,7 @@ impl Inbound {
                 Poll::Ready(None) => return Poll::Ready(Ok(None)),
                 Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(Status::canceled())),
                 Poll::Ready(Some(Ok(data))) => {
-                    // Fails only when the stream is gone, which the next poll says better.
+                    // Fails only when the stream has ended, which the next poll reports.
                     let _ = self.stream.flow_control().release_capacity(data.len());
                     self.assembler.push(data);
                 }
@@ -139,7 +139,7 @@ pub(super) type StreamEnd = Box<dyn FnOnce(Code, Traffic, Traffic)>;
 /// Messages to the client. Dropped without [`Outbound::finish`], the call ends as `Unavailable`.
 pub struct Outbound {
     respond: SendResponse<Payload>,
-    /// There from the first message on.
+    /// `None` before the first message.
     stream: Option<SendStream<Payload>>,
     form: Form,
     state: Rc<StreamState>,
@@ -158,7 +158,7 @@ impl Outbound {
         Outbound { respond, stream: None, form, state, sent: Traffic::default(), on_end: Some(on_end) }
     }
 
-    /// Sends one message; returns when all of it is queued, which may have to wait for the client to read.
+    /// Sends one message; returns when all of it is queued, for which it may wait until the client reads.
     pub async fn send(&mut self, message: Bytes) -> Result<(), Status> {
         let length = message.len();
         if length as u64 > SEND_BYTES_MAX {
@@ -170,7 +170,7 @@ impl Outbound {
         Ok(())
     }
 
-    /// Sends several messages as one; returns when all of them are queued, which may have to wait for the client to read.
+    /// Sends several messages as one; returns when all of them are queued, for which it may wait until the client reads.
     pub async fn send_all(&mut self, messages: Messages) -> Result<(), Status> {
         let sent = messages.traffic;
         let pieces = messages.into_pieces()?;
@@ -191,7 +191,7 @@ impl Outbound {
         self.end(result);
     }
 
-    /// Resolves when nobody waits for messages any more, and says why.
+    /// Resolves with the reason when the call has ended.
     pub async fn closed(&mut self) -> Status {
         poll_fn(|context| self.poll_closed(context)).await
     }
@@ -246,7 +246,7 @@ impl Outbound {
         Ok(())
     }
 
-    /// Waits until there is room for at least one byte, better for `want`.
+    /// Waits for room for at least one byte, and asks for `want`.
     async fn room(&mut self, want: usize) -> Result<usize, Status> {
         poll_fn(|context| {
             self.state.check()?;
@@ -275,7 +275,7 @@ impl Outbound {
     fn end(&mut self, result: Result<(), Status>) {
         let Some(on_end) = self.on_end.take() else { return };
         let status = result.err().unwrap_or(Status::OK);
-        // Errors below mean that the client is gone, which changes nothing any more.
+        // Errors below mean that the client has ended the call, and need no handling.
         match &mut self.stream {
             Some(stream) => {
                 let _ = stream.send_trailers(answer::trailers(&status));

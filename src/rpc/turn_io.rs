@@ -2,15 +2,15 @@
 //!
 //! ```text
 //! begin    socket --recv--> core's input buffer --\
-//! turn                               intake --> h2 (reads until "nothing there", writes as it likes)
+//! turn                               intake --> h2 (reads until no bytes are left, writes at any time)
 //! end      socket <--send-- core's output buffer <-/
 //! ```
 //!
-//! Both buffers belong to the core, so an idle connection holds none; what a turn could not use up or send moves to
+//! Both buffers belong to the core, so an idle connection holds none; bytes that a turn could not use or send move to
 //! the connection until its next turn.
 //!
 //! Invariants
-//! 1. Between `begin` and `end` no other connection of the core runs, so the core's buffers are ours.
+//! 1. Between `begin` and `end` no other connection of the core runs, so the core's buffers are this connection's.
 //! 2. Bytes leave in the order they were written: `unsent` before the core's output.
 //! 3. h2 never reaches the socket except when more than TURN_OUTPUT_BYTES wait.
 
@@ -31,7 +31,7 @@ use crate::{
     os::net::Socket,
 };
 
-/// The buffers that all connections of a core take turns with.
+/// The buffers that all connections of a core use in turn.
 pub(super) struct CoreBuffers {
     input: Box<[u8]>,
     output: Vec<u8>,
@@ -50,20 +50,20 @@ impl CoreBuffers {
 pub(super) struct TurnIo {
     socket: Socket,
     buffers: Rc<RefCell<CoreBuffers>>,
-    /// Our part of the core's input buffer: `input_from..input_to`.
+    /// This connection's part of the core's input buffer: `input_from..input_to`.
     input_from: usize,
     input_to: usize,
     /// Input that an earlier turn left, or that came before HTTP/2 was known.
     leftover: Bytes,
     /// Output that the socket did not take.
     unsent: BytesMut,
-    /// The socket may hold more than we took.
+    /// The socket may hold more bytes.
     more: bool,
     ended: bool,
     send_closed: bool,
-    /// Everything h2 reads comes through here.
+    /// Filters the bytes that h2 reads.
     pub intake: Intake,
-    /// Watches h2's frames go by, when they are written.
+    /// Follows the frames that h2 writes.
     pub output_walker: FrameWalker,
 }
 
@@ -85,7 +85,7 @@ impl TurnIo {
         }
     }
 
-    /// Starts a turn with one receive, unless there are bytes left. Says how many bytes came.
+    /// Starts a turn with one receive, unless there are bytes left. Returns the number of bytes received.
     pub(super) fn begin(&mut self, context: &mut Context<'_>) -> io::Result<usize> {
         if !self.leftover.is_empty() || self.ended {
             return Ok(0);
@@ -106,7 +106,7 @@ impl TurnIo {
         }
     }
 
-    /// Ends a turn: sends, puts aside what is left, and asks to be woken for what comes.
+    /// Ends a turn: sends, keeps the bytes left, and registers for the next input.
     /// `true` if another turn should follow at once.
     pub(super) fn end(&mut self, context: &mut Context<'_>) -> io::Result<bool> {
         self.send(context)?;
@@ -121,13 +121,13 @@ impl TurnIo {
             return Ok(false);
         }
         if !self.leftover.is_empty() {
-            // h2 stopped reading because its output is stuck; the socket wakes us when that moves.
+            // h2 stopped reading because its output does not drain; the socket wakes the task when it does.
             return Ok(self.unsent.is_empty());
         }
         if self.more {
             return Ok(true);
         }
-        // The socket was just seen empty: this registers the waker and asks the kernel for nothing.
+        // The socket was empty just now, so this registers the waker without a system call.
         match self.socket.poll_receive(context, &mut buffers.input) {
             Poll::Pending => Ok(false),
             Poll::Ready(Err(error)) => Err(error),
@@ -164,18 +164,18 @@ impl TurnIo {
         self.unsent.len() + self.buffers.borrow().output.len()
     }
 
-    /// The socket is dead: nothing of ours may stay in the core's buffers.
+    /// After an error of the socket: removes this connection's bytes from the core's buffers.
     pub(super) fn forget(&mut self) {
         self.buffers.borrow_mut().output.clear();
     }
 
-    /// Writes bytes behind everything that h2 wrote.
+    /// Writes bytes after everything that h2 wrote.
     pub(super) fn write(&mut self, bytes: &[u8]) {
         self.buffers.borrow_mut().output.extend_from_slice(bytes);
     }
 
-    /// After the last turn: sends what is left, then reads and discards until the other side closes, so that the kernel
-    /// does not answer unread bytes with a reset that would overtake our last frames.
+    /// After the last turn: sends the rest, then reads and discards until the client closes, so that the kernel
+    /// does not answer unread bytes with a reset that would overtake the last frames.
     pub(super) fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.send(context)?;
         if !self.unsent.is_empty() {
@@ -213,7 +213,7 @@ impl AsyncRead for H2Io {
             return Poll::Ready(Ok(()));
         }
         io.intake.on_drained();
-        // Of a broken connection h2 sees no end: it is closed by its task.
+        // h2 gets no end of a broken connection, which its task closes.
         if io.ended && io.intake.broken().is_none() { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 }

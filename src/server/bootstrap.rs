@@ -189,7 +189,13 @@ async fn assemble(
     start: Start,
 ) -> Result<Booted, BootError> {
     let Metadata { cluster_id, member_id } = log.metadata;
-    let identity = Identity { cluster_id, member_id, terms: lease_terms(config), quota_bytes: config.quota_bytes };
+    let identity = Identity {
+        cluster_id,
+        member_id,
+        terms: lease_terms(config),
+        quota_bytes: config.quota_bytes,
+        learners_max: config.learners_max,
+    };
     while !database.opening.step()? {
         os::yield_now().await;
     }

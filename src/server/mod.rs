@@ -53,7 +53,7 @@ use crate::{
         cores::Layout,
         listening::{Doors, PeerDoors},
     },
-    services::{self, Health, Services, Shared, WatchShared},
+    services::{self, ClusterRules, Health, Services, Shared, WatchShared},
 };
 
 /// Why a server does not come up.
@@ -71,6 +71,8 @@ pub enum ServeError {
     Layout(io::Error),
     #[error("cannot start an executor: {0}")]
     Executor(io::Error),
+    #[error("checkInitialHashKV failed: {0}")]
+    Inconsistent(String),
 }
 
 /// Serves until a signal, which then ends the process.
@@ -124,12 +126,16 @@ async fn serve_on(
         watch: WatchShared::new(cores, config.watch_progress, config.request_bytes_max),
         health: health(&config),
         activity: Arc::new(Activity::default()),
+        cluster: cluster_rules(&config),
     });
     let (files, page_file) = booted.disk.take().expect("just booted");
     let driver = Driver::new(replica, files, page_file, Arc::clone(&shared));
     let own = Services::new(0, count, ids, Arc::clone(&shared), Rc::clone(&driver.wake));
     driver.connect(CoreLink::Here(Rc::clone(&own)));
     os::spawn_local(drive::expire_calls(Rc::clone(&own), config.heartbeat));
+    if !booted.is_new && is_open(&config, "InitialCorruptCheck") {
+        drive::corruption::check_at_start(&own).await.map_err(ServeError::Inconsistent)?;
+    }
     let peers = links::start(&config, &booted, &driver, &own, peer_doors, secrets);
     driver.start(effects);
     let hasten = {
@@ -137,6 +143,7 @@ async fn serve_on(
         async move { links::hasten_election(&config, &driver, &own, booted.is_alone).await }
     };
     os::spawn_local(hasten);
+    watch_over_cluster(&config, &own);
     let served = async {
         publish::publish(&config, &own).await;
         serve_clients(&config, &layout, &driver, &shared, &own, &mut doors, ids)
@@ -147,6 +154,9 @@ async fn serve_on(
     });
     let clients = clients.await?;
     let end = driver.end().await;
+    if clients.is_some() && matches!(end, End::Signal(_)) {
+        hand_over(&own).await;
+    }
     if let Some((server, threads)) = clients {
         own.stop_streams();
         if let Some(server) = server {
@@ -167,6 +177,24 @@ async fn serve_on(
     }
 }
 
+/// What the leader does for the cluster; every member is ready for it.
+fn watch_over_cluster(config: &Config, services: &Rc<Services>) {
+    let services = || Rc::clone(services);
+    os::spawn_local(drive::version_monitor::run(services()));
+    os::spawn_local(drive::version_monitor::end_downgrades(services(), config.downgrade_check));
+    os::spawn_local(drive::corruption::check_periodically(services(), config.corrupt_check));
+    if is_open(config, "CompactHashCheck") {
+        os::spawn_local(drive::corruption::check_compactions(services(), config.compact_hash_check));
+    }
+}
+
+/// Before a planned stop another member leads, so that clients of the others hardly notice.
+async fn hand_over(services: &Services) {
+    if let Err(error) = services.hand_over_leadership().await {
+        tracing::warn!(%error, "leadership transfer failed");
+    }
+}
+
 type Clients = (Option<Rc<fronts::FrontServer>>, fronts::Threads);
 
 /// Everything that a member does once it is part of its cluster.
@@ -179,7 +207,6 @@ fn serve_clients(
     doors: &mut Doors,
     ids: u64,
 ) -> Result<Clients, ServeError> {
-    os::spawn_local(drive::version_monitor::run(Rc::clone(own)));
     if let Some(policy) = config.retention {
         os::spawn_local(drive::auto_compaction::run(Rc::clone(own), policy));
     }
@@ -209,8 +236,16 @@ fn log_start(config: &Config) {
 
 /// etcd ends streams that need a leader after three election timeouts without one.
 fn health(config: &Config) -> Health {
-    let leaves_on_defragment = config.gates.get("StopGRPCServiceOnDefrag").is_some_and(|(_, open)| *open);
-    Health::new(3 * config.election, leaves_on_defragment)
+    Health::new(3 * config.election, is_open(config, "StopGRPCServiceOnDefrag"))
+}
+
+fn cluster_rules(config: &Config) -> ClusterRules {
+    let fast_keep_alive = is_open(config, "FastLeaseKeepAlive");
+    ClusterRules { strict_reconfiguration: config.strict_reconfiguration, fast_keep_alive }
+}
+
+fn is_open(config: &Config, gate: &str) -> bool {
+    config.gates.get(gate).is_some_and(|(_, open)| *open)
 }
 
 fn replica_settings(config: &Config, identity: Identity, own_ids: OwnIds) -> replica::Settings {

@@ -1,5 +1,5 @@
-//! Users and roles as the database holds them. They come with a migrated database; nothing here changes them, so the last commit
-//! has them all.
+//! Users and roles of the database. They come with a migrated database and are never changed here, so the last commit has all of
+//! them.
 //!
 //! | bucket | key | value |
 //! |---|---|---|

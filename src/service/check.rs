@@ -1,4 +1,4 @@
-//! Static checks of KV requests, in etcd's order: the first failing one answers.
+//! Static checks of KV requests, in etcd's order: the first that fails is the answer.
 //!
 //! Depth of nested transactions is bounded twice over before these recurse: by the message decoder (100 levels) and by
 //! the operation budget, which shrinks at every level.
@@ -17,7 +17,7 @@ use crate::{
 /// Checks a Range or one inside a transaction.
 ///
 /// # Errors
-/// What a client did wrong.
+/// The client's mistake.
 pub fn range(request: &RangeRequest) -> Result<(), Refusal> {
     if request.key.is_empty() {
         return Err(Refusal::EmptyKey);
@@ -29,7 +29,7 @@ pub fn range(request: &RangeRequest) -> Result<(), Refusal> {
 /// Checks a RangeStream: only the natural order, no filters.
 ///
 /// # Errors
-/// What a client did wrong.
+/// The client's mistake.
 pub fn range_stream(request: &RangeRequest) -> Result<(), Refusal> {
     range(request)?;
     let natural = request.sort_order() == SortOrder::None
@@ -45,7 +45,7 @@ pub fn range_stream(request: &RangeRequest) -> Result<(), Refusal> {
 /// Checks a Put or one inside a transaction.
 ///
 /// # Errors
-/// What a client did wrong.
+/// The client's mistake.
 pub fn put(request: &PutRequest) -> Result<(), Refusal> {
     if request.key.is_empty() {
         Err(Refusal::EmptyKey)
@@ -61,7 +61,7 @@ pub fn put(request: &PutRequest) -> Result<(), Refusal> {
 /// Checks a DeleteRange or one inside a transaction.
 ///
 /// # Errors
-/// What a client did wrong.
+/// The client's mistake.
 pub fn delete_range(request: &DeleteRangeRequest) -> Result<(), Refusal> {
     if request.key.is_empty() { Err(Refusal::EmptyKey) } else { Ok(()) }
 }
@@ -69,7 +69,7 @@ pub fn delete_range(request: &DeleteRangeRequest) -> Result<(), Refusal> {
 /// Checks a whole transaction: first its shape, then that no branch puts a key twice or under its own delete.
 ///
 /// # Errors
-/// What a client did wrong.
+/// The client's mistake.
 pub fn txn(request: &TxnRequest, ops_max: usize) -> Result<(), Refusal> {
     shape(request, ops_max)?;
     Writes::of(&request.success)?;

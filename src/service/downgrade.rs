@@ -1,4 +1,4 @@
-//! The versions of a cluster: which one comes next, and what Downgrade may ask for.
+//! The version of a cluster: its next value, and the targets that Downgrade allows.
 //!
 //! ```text
 //!   cluster version ──────────── below the servers' ──────────▶ the servers' (an upgrade, at once)
@@ -7,8 +7,7 @@
 //!         └──────────── Downgrade.CANCEL, servers unchanged ◀────────┘
 //! ```
 //!
-//! A member that is alone lowers the version of its cluster and its data; the older program that may then be started on them is
-//! whoever reads a snapshot of it.
+//! A single member lowers the version of its cluster and of its data. An older program can then be started on a snapshot of it.
 
 use std::fmt;
 
@@ -17,7 +16,7 @@ use crate::{
     cluster::membership::Membership,
 };
 
-/// `3.7` of a version: what clusters and schemas have.
+/// `3.7` of a version, the part that cluster and schema versions differ in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Minor {
     pub major: i64,
@@ -32,7 +31,7 @@ impl fmt::Display for Minor {
 }
 
 impl Minor {
-    /// `X.Y.Z`, with whatever a semantic version may have behind it.
+    /// From `X.Y.Z`, with any suffix of a semantic version.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.split('+').next()?;
@@ -59,7 +58,7 @@ impl Minor {
     }
 }
 
-/// The version a request names: `X.Y` or `X.Y.Z`.
+/// The version in a request: `X.Y` or `X.Y.Z`.
 ///
 /// # Errors
 /// It is neither.
@@ -89,12 +88,16 @@ pub fn check(membership: &Membership, target: Minor) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The version that the cluster should have next, if it is another one.
+/// The version that the cluster should have next, if it is another one: by the oldest program among its members' servers, or `None`
+/// while a member does not tell its own.
 ///
 /// # Errors
-/// A downgrade is asked for that cannot be: why.
-pub fn next_cluster_version(membership: &Membership, servers: Minor) -> Result<Option<Minor>, &'static str> {
-    let Ok(cluster) = cluster_version(membership) else { return Ok(Some(servers)) };
+/// The reason why the requested downgrade is impossible.
+pub fn next_cluster_version(membership: &Membership, oldest: Option<Minor>) -> Result<Option<Minor>, &'static str> {
+    let Ok(cluster) = cluster_version(membership) else {
+        return Ok(oldest.or_else(|| Minor::parse(version::CLUSTER_MIN)));
+    };
+    let Some(servers) = oldest else { return Ok(None) };
     if membership.downgrade.enabled {
         let Some(target) = Minor::parse(&membership.downgrade.target_version) else {
             return Err("the downgrade target is no version");
@@ -109,6 +112,13 @@ pub fn next_cluster_version(membership: &Membership, servers: Minor) -> Result<O
         };
     }
     Ok((cluster.major == servers.major && cluster < servers).then_some(servers))
+}
+
+/// Whether a downgrade is under way and every member's program is of its target.
+#[must_use]
+pub fn is_downgraded(membership: &Membership, servers: &[Option<Minor>]) -> bool {
+    let target = Minor::parse(&membership.downgrade.target_version);
+    membership.downgrade.enabled && target.is_some() && servers.iter().all(|server| *server == target)
 }
 
 #[cfg(test)]
@@ -130,7 +140,7 @@ mod tests {
     }
 
     fn next(version: &str, target: Option<&str>) -> Result<Option<String>, &'static str> {
-        next_cluster_version(&cluster(version, target), SERVERS).map(|next| next.map(Minor::whole))
+        next_cluster_version(&cluster(version, target), Some(SERVERS)).map(|next| next.map(Minor::whole))
     }
 
     #[test]
@@ -165,6 +175,31 @@ mod tests {
         assert_eq!(next("3.7.0", Some("3.6.0")), Ok(Some("3.6.0".to_owned())));
         assert_eq!(next("3.6.0", Some("3.6.0")), Ok(None));
         assert!(next("3.6.0", Some("3.5.0")).is_err(), "the servers are two above");
-        assert_eq!(next_cluster_version(&Membership::new(1, 2), SERVERS), Ok(Some(SERVERS)));
+        assert_eq!(next_cluster_version(&Membership::new(1, 2), Some(SERVERS)), Ok(Some(SERVERS)));
+    }
+
+    #[test]
+    fn the_oldest_member_decides_and_one_that_is_silent_stops_it() {
+        let six = Some(Minor { minor: 6, ..SERVERS });
+        let next =
+            |cluster: &Membership, oldest| next_cluster_version(cluster, oldest).map(|next| next.map(Minor::whole));
+        let (new, upgraded) = (Membership::new(1, 2), cluster("3.6.0", None));
+        assert_eq!(next(&new, six), Ok(Some("3.6.0".to_owned())));
+        assert_eq!(next(&new, None), Ok(Some("3.0.0".to_owned())), "as little as anybody can do");
+        assert_eq!(next(&upgraded, six), Ok(None));
+        assert_eq!(next(&upgraded, None), Ok(None));
+        assert_eq!(next(&upgraded, Some(SERVERS)), Ok(Some("3.7.0".to_owned())));
+        assert_eq!(next(&cluster("3.7.0", None), six), Ok(None), "never down by itself");
+        assert!(next(&cluster("3.7.0", Some("3.6.0")), six).is_err(), "a program is at the target already");
+    }
+
+    #[test]
+    fn a_downgrade_ends_with_the_last_program() {
+        let downgrading = cluster("3.6.0", Some("3.6.0"));
+        let six = Some(Minor { minor: 6, ..SERVERS });
+        assert!(is_downgraded(&downgrading, &[six, six]));
+        assert!(!is_downgraded(&downgrading, &[six, Some(SERVERS)]));
+        assert!(!is_downgraded(&downgrading, &[six, None]));
+        assert!(!is_downgraded(&cluster("3.6.0", None), &[six]));
     }
 }

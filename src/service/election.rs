@@ -1,12 +1,12 @@
-//! Election: what is asked of the store to lead under a name, and what an observer sees.
+//! Election: the requests by which a contender leads under a name, and what an observer reports.
 //!
-//! The leader is the first of the queue; its value is what it proclaims. An [`Observer`] follows the leaders:
+//! The leader is the first of the queue; it proclaims the value of its key. An [`Observer`] follows the leaders:
 //!
 //! | state | input | next | shown |
 //! |---|---|---|---|
-//! | finding | read: a leader | following it, behind the read | the leader |
-//! | finding | read: nobody | waiting for the prefix, from the read's revision | |
-//! | waiting | put under the prefix | following it, behind the put | the new leader |
+//! | finding | read: a leader | following it, after the read | the leader |
+//! | finding | read: no leader | waiting for the prefix, from the read's revision | |
+//! | waiting | put under the prefix | following it, after the put | the new leader |
 //! | waiting | deletion | | |
 //! | following | put of the leader's key | | the new value |
 //! | following | deletion of the leader's key | finding | |
@@ -25,7 +25,7 @@ pub const NOT_LEADER: &str = "election: not leader";
 pub const NO_LEADER: &str = "election: no leader";
 pub const MISSING_LEADER_KEY: &str = "\"leader\" field must be provided";
 
-/// Somebody who wants to lead.
+/// A contender for leadership.
 #[derive(Clone, Debug)]
 pub struct Candidate {
     pub prefix: Bytes,
@@ -49,20 +49,20 @@ impl Candidate {
         Self { prefix: leader.name.clone(), key: leader.key.clone(), lease: leader.lease, revision: leader.rev }
     }
 
-    /// Joins the queue with `value`, or finds the place in it again.
+    /// Joins the queue with `value`, or finds its earlier place in it.
     #[must_use]
     pub fn join(&self, value: &Bytes) -> TxnRequest {
         let own = Request::RequestRange(queue::read(&self.key));
         queue::if_created_at(&self.key, 0, vec![queue::put(&self.key, value, self.lease)], vec![own])
     }
 
-    /// Takes in the answer to [`Self::join`]; whether the key was there already, with another value.
+    /// Processes the answer to [`Self::join`]. Returns whether the key existed with another value.
     pub fn on_joined(&mut self, response: &TxnResponse, value: &Bytes) -> bool {
         self.revision = queue::joined_at(response);
         !response.succeeded && queue::found(response, 0).is_some_and(|own| own.value != value)
     }
 
-    /// Who is directly ahead.
+    /// The request for the contender directly before this one.
     #[must_use]
     pub fn next_before(&self) -> RangeRequest {
         queue::last_until(&self.prefix, self.revision - 1)
@@ -81,7 +81,7 @@ impl Candidate {
         queue::if_created_at(&self.key, self.revision, vec![delete], Vec::new())
     }
 
-    /// What the leader shows to have its place back later.
+    /// The identity by which the leader finds its place again later.
     #[must_use]
     pub fn leader_key(&self, name: &Bytes) -> LeaderKey {
         LeaderKey { name: name.clone(), key: self.key.clone(), rev: self.revision, lease: self.lease }
@@ -143,8 +143,8 @@ impl Observer {
         }
     }
 
-    /// Events that were needed, in order; what they show goes to `shown`. Returns whether other events are needed from now on: the
-    /// rest of these is of no use then.
+    /// Processes needed events, in order; leaders go to `shown`. Returns whether other events are needed from now on, in which case the
+    /// rest of these is ignored.
     pub fn on_events(
         &mut self,
         header: ResponseHeader,
@@ -171,7 +171,7 @@ impl Observer {
         match &mut self.state {
             State::Waiting { .. } if is_put => {
                 self.state = State::Following { key: pair.key.clone(), from: pair.mod_revision + 1 };
-                // The response may hold later events too; what is shown is as of this one.
+                // The response may hold later events too; the header shown is that of this event.
                 Some(leader(ResponseHeader { revision: pair.mod_revision, ..header }, pair))
             }
             State::Following { from, .. } if is_put => {

@@ -1,10 +1,10 @@
-//! KV reads: from a view and a request to the bytes of the answer.
+//! KV reads: from a view and a request to the encoded answer.
 //!
 //! ```text
 //!   RangeResponse = header | kvs, each a copy of its stored record | more | count
 //! ```
 //!
-//! A key on its own is answered at once, in one buffer, without a decoded message in between. Everything else is a
+//! A read of one key is answered at once, in one buffer, without a decoded message in between. Every other read is a
 //! [`RangeJob`]: first its exact size is measured in slices, because a gRPC message starts with its length, then it is filled
 //! piece by piece as the client reads. A large answer never exists as a whole.
 
@@ -26,7 +26,7 @@ pub(super) const HEADER_TAG: u8 = 0x0a;
 pub(super) const MORE_TAG: u8 = 0x18;
 pub(super) const COUNT_TAG: u8 = 0x20;
 
-/// Why a read gave no answer.
+/// Why a read has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadStop {
     #[error(transparent)]
@@ -83,7 +83,7 @@ pub fn range(view: &View, request: &RangeRequest) -> Result<RangeAnswer, ReadSto
     RangeJob::new(view, request).map(|job| RangeAnswer::Job(Box::new(job)))
 }
 
-/// One key, with nothing that would look at more than its record.
+/// Whether the request is for one key, without options that need more than its record.
 fn is_point(request: &RangeRequest) -> bool {
     let filters =
         request.min_mod_revision | request.max_mod_revision | request.min_create_revision | request.max_create_revision;
@@ -101,13 +101,13 @@ fn point(view: &View, request: &RangeRequest) -> Result<Bytes, ReadStop> {
     Ok(out.freeze())
 }
 
-/// A Range on its way: measured first, filled afterwards.
+/// A Range under way: measured first, filled afterwards.
 pub struct RangeJob {
     reader: RangeReader,
     header: ResponseHeader,
     head: Bytes,
     tail: Bytes,
-    /// What was encoded beyond the room of the last call.
+    /// Encoded bytes beyond the room of the last call.
     spare: BytesMut,
     measured: Measured,
     phase: Phase,
@@ -164,7 +164,7 @@ impl RangeJob {
         self.head.len() as u64 + self.measured.kvs_bytes + self.tail.len() as u64
     }
 
-    /// Appends the next at most `room` bytes. `true` when all is out.
+    /// Appends the next at most `room` bytes. `true` after the last.
     ///
     /// # Errors
     /// The database is damaged.
@@ -213,7 +213,7 @@ impl RangeJob {
     }
 }
 
-/// What comes behind the keys and values.
+/// The fields after the keys and values.
 pub(super) fn tail(more: bool, count: i64) -> Bytes {
     let mut out = BytesMut::new();
     if more {

@@ -1,4 +1,4 @@
-//! Lock: what is asked of the store to hold a name, and what the answers mean.
+//! Lock: the requests by which a contender holds a name, and the meaning of their answers.
 //!
 //! ```text
 //!   join ──▶ first of the queue? ── yes ──────────────────────────────▶ held
@@ -17,10 +17,10 @@ use crate::proto::{
     mvccpb::KeyValue,
 };
 
-/// The text of a lock whose key went away while it waited; the code is Unknown.
+/// The refusal of a lock whose key was deleted while it waited; the code is Unknown.
 pub const SESSION_EXPIRED: &str = "mutex: session is expired";
 
-/// Somebody who wants to hold a name.
+/// A contender for a name.
 #[derive(Clone, Debug)]
 pub struct Contender {
     pub prefix: Bytes,
@@ -38,7 +38,7 @@ impl Contender {
         Self { prefix, key, lease, revision: 0 }
     }
 
-    /// Joins the queue, or finds the place in it again, and reads who is first.
+    /// Joins the queue, or finds its earlier place in it, and reads the first key.
     #[must_use]
     pub fn join(&self) -> TxnRequest {
         let first = Request::RequestRange(queue::first(&self.prefix));
@@ -47,24 +47,24 @@ impl Contender {
         queue::if_created_at(&self.key, 0, vec![put, first.clone()], vec![own, first])
     }
 
-    /// Takes in the answer to [`Self::join`]; whether the name is held already.
+    /// Processes the answer to [`Self::join`]. Returns whether the contender holds the name already.
     pub fn on_joined(&mut self, response: &TxnResponse) -> bool {
         self.revision = queue::joined_at(response);
         queue::found(response, 1).is_none_or(|first: &KeyValue| first.create_revision == self.revision)
     }
 
-    /// Whether there is a key to give back.
+    /// Whether the contender has a key to delete.
     #[must_use]
     pub fn is_in_queue(&self) -> bool {
         self.revision > 0
     }
 
-    /// The key has been given back.
+    /// The key has been deleted.
     pub fn on_left(&mut self) {
         self.revision = 0;
     }
 
-    /// Who is directly ahead.
+    /// The request for the contender directly before this one.
     #[must_use]
     pub fn next_before(&self) -> RangeRequest {
         queue::last_until(&self.prefix, self.revision - 1)

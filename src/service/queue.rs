@@ -1,4 +1,4 @@
-//! The queue behind a lock and an election: keys under one prefix, the oldest of them is first.
+//! The queue of a lock or an election: keys under one prefix, oldest first.
 //!
 //! ```text
 //!   name/694d...01  created at 17   holds the lock, leads
@@ -11,8 +11,8 @@
 //! 2. Order is the create revision, so a contender waits for one key only, the youngest of those older than its own. When
 //!    that key goes it looks again: the one before may have left early.
 //!
-//! The recipe is that of etcd's `client/v3/concurrency`, so everyone who follows it stands in the same queue: our clients, our
-//! server, etcdctl and etcd's own library.
+//! The recipe is that of etcd's `client/v3/concurrency`, so our clients, our server, etcdctl and etcd's own library share the same
+//! queues.
 
 use bytes::Bytes;
 
@@ -111,7 +111,7 @@ pub fn delete(key: &Bytes) -> DeleteRangeRequest {
     DeleteRangeRequest { key: key.clone(), ..DeleteRangeRequest::default() }
 }
 
-/// What the range at position `at` of a transaction found.
+/// The key-values of the range at position `at` of a transaction.
 #[must_use]
 pub fn found(response: &TxnResponse, at: usize) -> Option<&KeyValue> {
     match response.responses.get(at)?.response.as_ref()? {
@@ -120,7 +120,7 @@ pub fn found(response: &TxnResponse, at: usize) -> Option<&KeyValue> {
     }
 }
 
-/// The revision that a response speaks of.
+/// The revision in the header of a response.
 #[must_use]
 pub fn revision(response: &RangeResponse) -> i64 {
     response.header.as_ref().map_or(0, |header| header.revision)

@@ -5,11 +5,11 @@
 //!                                  in the last one                                    in the last one
 //! ```
 //!
-//! Every piece is read from the view that is newest by then, so a slow client pins nothing; what it asks for is the revision of the
-//! first piece, and a compaction past that ends the stream, as in etcd. A piece is read once and copied once: the records go
-//! behind a gap, and what stands before them goes into the gap when their size is known.
+//! Every piece is read from the newest view, so a slow client keeps no old view. All pieces are of the revision of the
+//! first one, and a compaction past that ends the stream, as in etcd. A piece is read once and copied once: the records are written
+//! after a gap, and the fields before them are put into the gap when their size is known.
 //!
-//! The last piece says how many keys there are. What was not sent is counted first, in slices, on the view of that piece.
+//! The last piece has the number of keys. Keys that were not sent are counted before it, in slices, on the view of that piece.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::{Message, encoding::encode_varint};
@@ -44,24 +44,24 @@ pub struct RangeStreamJob {
     last: Option<LastPiece>,
 }
 
-/// All but the count of what was not sent.
+/// The last piece, without the count of the keys that were not sent.
 struct LastPiece {
     rest: RangeReader,
     header: ResponseHeader,
-    /// Records behind a gap.
+    /// Records after a gap.
     out: BytesMut,
     more: bool,
 }
 
-/// What is to be sent next.
+/// The next message.
 pub struct StreamPiece {
-    /// `None`: nothing was found, or not everything counted, in as many keys as one turn may visit.
+    /// `None`: one turn's keys were visited without finding a key, or without counting all.
     pub message: Option<Bytes>,
     pub last: bool,
 }
 
 impl RangeStreamJob {
-    /// Of a checked request; `target_bytes` is `--max-request-bytes`.
+    /// A stream for a checked request; `target_bytes` is `--max-request-bytes`.
     #[must_use]
     pub fn new(request: RangeRequest, target_bytes: usize) -> Self {
         let limit = if request.limit > 0 { request.limit } else { i64::MAX };
@@ -89,7 +89,7 @@ impl RangeStreamJob {
                 return Ok(piece);
             }
         }
-        self.go_on_counting()
+        self.resume_counting()
     }
 
     fn is_by_key(&self) -> bool {
@@ -97,7 +97,7 @@ impl RangeStreamJob {
     }
 
     /// Counts for a while; the last piece when all is counted.
-    fn go_on_counting(&mut self) -> Result<StreamPiece, ReadStop> {
+    fn resume_counting(&mut self) -> Result<StreamPiece, ReadStop> {
         let last = self.last.as_mut().expect("there is no other piece");
         let Some(rest) = last.rest.measure(RANGE_KEYS_PER_SLICE)? else {
             return Ok(StreamPiece { message: None, last: false });
@@ -110,7 +110,7 @@ impl RangeStreamJob {
     fn only_count(&mut self, view: &View) -> Result<Option<StreamPiece>, ReadStop> {
         let rest = RangeReader::new(view.kv.clone(), self.options()?).map_err(Refusal::from)?;
         let header = view.header(rest.revision());
-        self.last = Some(LastPiece { rest, header, out: behind_gap(0), more: false });
+        self.last = Some(LastPiece { rest, header, out: after_gap(0), more: false });
         Ok(None)
     }
 
@@ -122,7 +122,7 @@ impl RangeStreamJob {
         let options = self.options()?;
         let mut reader = RangeReader::new(view.kv.clone(), options).map_err(Refusal::from)?;
         let header = *self.header.get_or_insert_with(|| view.header(reader.revision()));
-        let mut out = behind_gap(RANGE_STREAM_PIECE_BYTES);
+        let mut out = after_gap(RANGE_STREAM_PIECE_BYTES);
         let piece = reader.first_piece(&mut out, RANGE_KEYS_PER_SLICE, RANGE_STREAM_PIECE_BYTES)?;
         self.sent += i64::try_from(piece.kvs).expect("fits");
         if let (Some(next), false) = (&piece.next, piece.cut_off) {
@@ -164,7 +164,7 @@ impl RangeStreamJob {
         }
     }
 
-    /// By another target than the key, in no order: etcd goes on behind the last key of such a sort, wherever that is.
+    /// By another target than the key, in no order: etcd continues after the last key of such a sort, wherever that is.
     fn next_by_target(&mut self, view: &View) -> Result<Option<StreamPiece>, ReadStop> {
         let found = mvcc::collect(&view.kv, &self.options()?)?;
         let header = *self.header.get_or_insert_with(|| view.header(found.revision));
@@ -173,10 +173,10 @@ impl RangeStreamJob {
         let next: Option<Bytes> = found.kvs.last().map(|kv| [&kv.key[..], &[0]].concat().into());
         let response = RangeResponse { kvs: found.kvs, ..RangeResponse::default() };
         let size = response.encoded_len();
-        let mut out = behind_gap(size);
+        let mut out = after_gap(size);
         response.encode(&mut out).expect("a BytesMut grows");
         if last {
-            // etcd counts what follows the last key sent, also where a sort target put that key out of order.
+            // etcd counts the keys after the last one sent, even if a sort target put that key out of order.
             return self.finish(view, next.filter(|_| found.more), header, out, found.more);
         }
         self.go_on_from(next.unwrap_or_default(), header.revision);
@@ -198,14 +198,14 @@ impl RangeStreamJob {
     }
 }
 
-/// Room for records, behind a gap for what comes before them.
-fn behind_gap(bytes: usize) -> BytesMut {
+/// A buffer for records, with a gap for the fields before them.
+fn after_gap(bytes: usize) -> BytesMut {
     let mut out = BytesMut::with_capacity(GAP_BYTES + bytes);
     out.put_bytes(0, GAP_BYTES);
     out
 }
 
-/// A message around the fields that stand behind the gap of `out`.
+/// A message with the fields that follow the gap of `out`.
 fn framed(mut out: BytesMut, header: Option<&ResponseHeader>, tail: &Bytes) -> Bytes {
     let mut head = BytesMut::new();
     header.inspect(|header| put_header(header, &mut head));
@@ -235,7 +235,7 @@ mod tests {
 
     const KEYS: i64 = 3 * RANGE_KEYS_PER_SLICE as i64;
 
-    /// A store in which every key was put twice, so that nothing is known of a revision between without looking at every key.
+    /// A store in which every key was put twice, so that counting at a revision in between visits every key.
     fn view(disk: &mut Disk) -> View {
         let mut store = Store::default();
         for number in (0..KEYS).chain(0..KEYS) {
@@ -254,7 +254,7 @@ mod tests {
         }
     }
 
-    /// Sends everything: how many turns it took, and the last piece.
+    /// Sends everything. Returns the number of turns and the last piece.
     fn sent(view: &View, request: RangeRequest) -> (usize, RangeResponse) {
         let mut job = RangeStreamJob::new(request, 1 << 20);
         for turn in 1.. {

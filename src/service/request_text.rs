@@ -1,7 +1,7 @@
-//! Requests in words for the log: etcd's texts, with the sizes of values in place of values.
+//! Requests as text for the log: etcd's texts, with the sizes of values in place of values.
 //!
-//! etcd mixes two writers, and its lines are matched by tools: requests that may carry values (`put`, `txn`, compares of
-//! values) come in the older text form (`<...>`, a space behind every field, octal escapes), all others in the newer one
+//! etcd mixes two writers, and tools match its lines: requests that may carry values (`put`, `txn`, compares of
+//! values) have the older text form (`<...>`, a space after every field, octal escapes), all others the newer one
 //! (`{...}`, hexadecimal escapes).
 
 use std::fmt::{Display, Write};
@@ -205,7 +205,7 @@ impl Fields {
     }
 }
 
-/// The older form: a space behind every field.
+/// The older form: a space after every field.
 fn add(text: &mut String, name: &str, value: impl Display) {
     let _infallible = write!(text, "{name}:{value} ");
 }

@@ -1,10 +1,10 @@
-//! Which revisions may go by themselves: the policy of automatic compaction, as etcd decides it.
+//! The policy of automatic compaction, as in etcd.
 //!
-//! | mode | looks every | compacts to |
+//! | mode | samples every | compacts to |
 //! |---|---|---|
 //! | periodic, a period of at most an hour | tenth of the period | the revision of a period ago, once per period |
 //! | periodic, a longer one | 6 minutes | the revision of a period ago, first after the period, then every hour |
-//! | revision | 5 minutes | the current revision minus what is kept |
+//! | revision | 5 minutes | the current revision minus the number kept |
 //!
 //! ```text
 //!   sample ─▶ (the shell waits for the interval) ─▶ due? ─▶ a revision: propose it, then `compacted` ─┐
@@ -13,26 +13,26 @@
 //! ```
 //!
 //! 1. The window holds the revisions of one period and no more, whether they are compacted or not.
-//! 2. A member that does not lead goes on sampling, so it can take over with a full window.
-//! 3. A compaction that failed is due again at the next look.
+//! 2. A follower samples too, so it can take over with a full window.
+//! 3. A compaction that failed is due again at the next sample.
 
 use std::collections::VecDeque;
 
 const MINUTE_NS: u64 = 60_000_000_000;
 const HOUR_NS: u64 = 60 * MINUTE_NS;
-/// How often mode `revision` looks.
+/// Time between samples in mode `revision`.
 const REVISION_INTERVAL_NS: u64 = 5 * MINUTE_NS;
-/// Looks per period.
+/// Samples per period.
 const LOOKS: u64 = 10;
 /// A timer below this would be a busy loop.
 const INTERVAL_NS_MIN: u64 = 1_000_000;
 
-/// What is kept.
+/// The history that is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
-    /// The history of this time.
+    /// The revisions of this period.
     Periodic { period_ns: u64 },
-    /// This many revisions.
+    /// This number of revisions.
     Revision { keep: i64 },
 }
 
@@ -40,9 +40,9 @@ pub enum Policy {
 #[derive(Debug)]
 pub struct Retention {
     policy: Policy,
-    /// Revisions at the last looks, oldest first.
+    /// Revisions of the last samples, oldest first.
     window: VecDeque<i64>,
-    /// Compacted last.
+    /// The revision compacted last.
     compacted: i64,
     succeeded_ns: u64,
     /// Whether the first period is over.
@@ -60,7 +60,7 @@ impl Retention {
         self.policy
     }
 
-    /// Time between two looks.
+    /// Time between two samples.
     #[must_use]
     pub fn interval_ns(&self) -> u64 {
         match self.policy {
@@ -69,7 +69,7 @@ impl Retention {
         }
     }
 
-    /// Before the wait: what the store's revision is.
+    /// Before the wait: samples the store's revision.
     pub fn sample(&mut self, revision: i64) {
         let Policy::Periodic { period_ns } = self.policy else { return };
         self.window.push_back(revision);
@@ -100,7 +100,7 @@ impl Retention {
         }
     }
 
-    /// The compaction to `revision` was carried out, or somebody else had done it.
+    /// The compaction to `revision` was carried out, by this member or another one.
     pub fn compacted(&mut self, now_ns: u64, revision: i64) {
         self.compacted = revision;
         self.succeeded_ns = now_ns;
@@ -111,8 +111,8 @@ impl Retention {
 mod tests {
     use super::*;
 
-    /// The looks of a policy that led to a compaction, as (look, revision). The revision grows by one per look, and before the
-    /// first it is 1; `fails` says at which looks a compaction does not work.
+    /// The samples of a policy that led to a compaction, as (sample, revision). The revision grows by one per sample and starts at 1;
+    /// compactions fail at the samples in `fails`.
     fn compactions(policy: Policy, looks: u64, fails: &[u64]) -> Vec<(u64, i64)> {
         let mut retention = Retention::new(policy, 0);
         let (mut found, mut revision) = (Vec::new(), 1);
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn two_hours_compact_after_two_hours_and_then_every_hour() {
-        // 20 looks of 6 minutes; the window holds 21 revisions.
+        // 20 samples of 6 minutes; the window holds 21 revisions.
         assert_eq!(compactions(periodic(120), 50, &[]), [(20, 1), (30, 10), (40, 20), (50, 30)]);
     }
 

@@ -3,12 +3,13 @@
 use crate::{
     apply::View,
     base::version,
+    cluster::membership,
     proto::etcdserverpb::{
         AlarmMember, AlarmType, DowngradeInfo, Member, MemberListResponse, ResponseHeader, StatusResponse,
     },
 };
 
-/// Maintenance.Status of this member. `disk_complaint`: why it cannot write, if so.
+/// Maintenance.Status of this member. `disk_complaint` is the reason why it cannot write, if it cannot.
 #[must_use]
 pub fn status(view: &View, quota_bytes: i64, disk_complaint: Option<&str>) -> StatusResponse {
     let records = view.kv.records();
@@ -52,12 +53,17 @@ fn alarm_text(alarm: &AlarmMember) -> String {
 #[must_use]
 pub fn member_list(view: &View) -> MemberListResponse {
     let header = ResponseHeader { revision: 0, ..view.header(0) };
-    let members = view.membership.members().map(|member| Member {
+    MemberListResponse { header: Some(header), members: view.membership.members().map(member).collect() }
+}
+
+/// A member as the Cluster service tells it.
+#[must_use]
+pub fn member(member: &membership::Member) -> Member {
+    Member {
         id: member.id,
         name: member.name.clone(),
         peer_ur_ls: member.peer_urls.clone(),
         client_ur_ls: member.client_urls.clone(),
         is_learner: member.is_learner,
-    });
-    MemberListResponse { header: Some(header), members: members.collect() }
+    }
 }

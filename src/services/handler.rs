@@ -3,11 +3,13 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
+use futures_lite::future;
+use prost::Message;
 
 use crate::{
     apply::request::Kind,
     os,
-    proto::etcdserverpb::AlarmRequest,
+    proto::etcdserverpb::{AlarmRequest, RangeRequest},
     rpc::{Call, CallReport, Code, Description, Handler, Inbound, MethodId, Outbound, Reply, Responder, Status},
     service::status,
     services::{Services, decode, encoded, methods, refuse, request_log},
@@ -20,7 +22,7 @@ impl Handler for ServiceHandler {
     fn unary(&self, call: &Call, message: Bytes, responder: Responder) -> Option<Reply> {
         let front = &self.0;
         let view = front.shared.view.load();
-        if let Err(refusal) = front.admit(call, "unary", &view) {
+        if let Err(refusal) = front.admit(call, "unary", &view, || learner_serves(call.method, &message)) {
             return Some(Err(refuse(refusal)));
         }
         match call.method {
@@ -44,9 +46,13 @@ impl Handler for ServiceHandler {
             methods::HASH => front.hash(message, responder),
             methods::HASH_KV => front.hash_kv(message, responder),
             methods::DEFRAGMENT => front.defragment(message, responder),
-            methods::MOVE_LEADER => Some(front.move_leader(&view, message)),
+            methods::MOVE_LEADER => front.move_leader(message, responder),
             methods::DOWNGRADE => front.downgrade(message, responder),
             methods::MEMBER_LIST => front.member_list(call, &view, message, responder),
+            methods::MEMBER_ADD => front.member_add(message, responder),
+            methods::MEMBER_REMOVE => front.member_remove(message, responder),
+            methods::MEMBER_UPDATE => front.member_update(message, responder),
+            methods::MEMBER_PROMOTE => front.member_promote(message, responder),
             methods::LOCK => front.lock(message, responder),
             methods::UNLOCK => front.unlock(message, responder),
             methods::CAMPAIGN => front.campaign(message, responder),
@@ -62,19 +68,16 @@ impl Handler for ServiceHandler {
 
     fn streaming(&self, call: Call, mut inbound: Inbound, mut outbound: Outbound) {
         let front = Rc::clone(&self.0);
-        if let Err(refusal) = front.admit(&call, "stream", &front.shared.view.load()) {
+        if let Err(refusal) =
+            front.admit(&call, "stream", &front.shared.view.load(), || call.method == methods::SNAPSHOT)
+        {
             outbound.finish(Err(refuse(refusal)));
             return;
         }
         os::spawn_local(async move {
-            let result = match call.method {
-                methods::RANGE_STREAM => front.range_stream(&call, &mut inbound, &mut outbound).await,
-                methods::OBSERVE => front.observe(&mut inbound, &mut outbound).await,
-                methods::WATCH => front.watch(&mut inbound, &mut outbound).await,
-                methods::SNAPSHOT => front.snapshot(&mut inbound, &mut outbound).await,
-                methods::HEALTH_WATCH => front.watch_health(&mut inbound, &mut outbound).await,
-                methods::LEASE_KEEP_ALIVE => front.keep_alive(&mut inbound, &mut outbound).await,
-                other => Err(not_served(other)),
+            let result = match call.has_leader() && ends_without_leader(call.method) {
+                true => future::or(front.leader_lost(), front.stream(&call, &mut inbound, &mut outbound)).await,
+                false => front.stream(&call, &mut inbound, &mut outbound).await,
             };
             outbound.finish(result);
         });
@@ -87,6 +90,39 @@ impl Handler for ServiceHandler {
     fn describe(&self, method: MethodId, request: &Bytes, reply: &Reply) -> Description {
         request_log::describe(method, request, reply)
     }
+}
+
+impl Services {
+    async fn stream(
+        self: &Rc<Self>,
+        call: &Call,
+        inbound: &mut Inbound,
+        outbound: &mut Outbound,
+    ) -> Result<(), Status> {
+        match call.method {
+            methods::RANGE_STREAM => self.range_stream(call, inbound, outbound).await,
+            methods::OBSERVE => self.observe(inbound, outbound).await,
+            methods::WATCH => self.watch(inbound, outbound).await,
+            methods::SNAPSHOT => self.snapshot(inbound, outbound).await,
+            methods::HEALTH_WATCH => self.watch_health(inbound, outbound).await,
+            methods::LEASE_KEEP_ALIVE => self.keep_alive(inbound, outbound).await,
+            other => Err(not_served(other)),
+        }
+    }
+}
+
+/// Which unary calls a learner serves, as in etcd: what needs nothing but its own state.
+fn learner_serves(method: MethodId, message: &Bytes) -> bool {
+    match method {
+        methods::STATUS => true,
+        methods::RANGE => RangeRequest::decode(message.clone()).is_ok_and(|request| request.serializable),
+        _ => false,
+    }
+}
+
+/// Which streams end when the leader that they ask for is lost. The others end by themselves, or tell of it.
+fn ends_without_leader(method: MethodId) -> bool {
+    matches!(method, methods::WATCH | methods::LEASE_KEEP_ALIVE | methods::OBSERVE | methods::RANGE_STREAM)
 }
 
 /// As the router answers for a method that is not in the table.

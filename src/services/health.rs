@@ -96,6 +96,8 @@ pub(super) struct HealthWatches {
     complaint: Cell<Option<&'static str>>,
     is_stopping: Cell<bool>,
     streams: RefCell<Slab<Rc<Notify>>>,
+    /// Streams that end when the leader is lost for long.
+    led: RefCell<Slab<Rc<Notify>>>,
 }
 
 /// Since when there has been no leader, as of the last tick.
@@ -163,6 +165,9 @@ impl Services {
         let since = if has_leader { None } else { self.health.leaderless.get().since.or(Some(now)) };
         let lasted = since.map(|since| now.saturating_duration_since(since)).unwrap_or_default();
         self.health.leaderless.set(Leaderless { since, lasted });
+        if lasted >= self.shared.health.leader_patience {
+            self.health.led.borrow().iter().for_each(|(_, lost)| lost.notify());
+        }
         let complaint = self.shared.health.complaint(lasted);
         if self.health.complaint.replace(complaint) == complaint {
             return;
@@ -177,6 +182,15 @@ impl Services {
             }
         }
         self.wake_health_watches();
+    }
+
+    /// Ends when there has been no leader for three election timeouts: the refusal of a stream that asks for one.
+    pub(super) async fn leader_lost(&self) -> Result<(), Status> {
+        let lost = Rc::new(Notify::default());
+        let key = self.health.led.borrow_mut().insert(Rc::clone(&lost));
+        let _out = Led { front: self, key };
+        lost.wait().await;
+        Err(refuse(Refusal::NoLeader))
     }
 
     /// Counts a Defragment in; the guard counts it out.
@@ -194,6 +208,18 @@ impl Services {
 
     fn wake_health_watches(&self) {
         self.health.streams.borrow().iter().for_each(|(_, changed)| changed.notify());
+    }
+}
+
+/// A stream that waits for the loss of the leader.
+struct Led<'a> {
+    front: &'a Services,
+    key: usize,
+}
+
+impl Drop for Led<'_> {
+    fn drop(&mut self) {
+        self.front.health.led.borrow_mut().remove(self.key);
     }
 }
 

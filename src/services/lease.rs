@@ -3,8 +3,8 @@
 //! | call | waits for |
 //! |---|---|
 //! | LeaseGrant, LeaseRevoke | their entry of the log |
-//! | LeaseKeepAlive | nothing, for a lease that is there; else see [`Services::keep_alive`] |
-//! | LeaseTimeToLive | a confirmed read, then the engine |
+//! | LeaseKeepAlive | nothing, for a lease that is there; else see [`Services::keep_alive`]; elsewhere the leader |
+//! | LeaseTimeToLive | a confirmed read, then the engine; elsewhere the leader |
 //! | LeaseLeases | the engine, a slice at a time |
 
 use std::{
@@ -92,8 +92,14 @@ impl Services {
     }
 
     async fn find_time_to_live(&self, request: &LeaseTimeToLiveRequest, since: Instant) -> Result<Bytes, Refusal> {
-        self.confirmed(since).await?;
         loop {
+            if !self.leads()
+                && let Some(found) = self.time_to_live_at_leader(request, since).await?
+            {
+                let response = LeaseTimeToLiveResponse { header: Some(self.header()), ..found };
+                return Ok(response.encode_to_vec().into());
+            }
+            self.confirmed(since).await?;
             let question = LeaseQuestion::TimeToLive { id: request.id, with_keys: request.keys };
             match self.ask(question).await {
                 LeaseAnswer::TimeToLive(found) => {
@@ -158,7 +164,10 @@ impl Services {
     /// | is there | renewed at once: its TTL |
     /// | is not there | asked again behind a confirmed read, since its grant may be on its way: then TTL 0 |
     /// | has run out | asked again until it is revoked: TTL 0 |
-    /// | is led by nobody here | asked again until the request timeout |
+    /// | is led by another member | renewed there, see `lease_forward` |
+    /// | is led by nobody yet | asked again until the request timeout |
+    ///
+    /// Without `FastLeaseKeepAlive` a renewal first waits until what is committed is applied.
     pub(super) async fn keep_alive(&self, inbound: &mut Inbound, outbound: &mut Outbound) -> Result<(), Status> {
         let stop = Rc::new(Notify::default());
         let key = self.leases.borrow_mut().streams.insert(Rc::clone(&stop));
@@ -204,7 +213,19 @@ impl Services {
     async fn renew_all(&self, ids: &[i64], outbound: &mut Outbound) -> Result<(), Status> {
         let mut waiting = Waiting::new();
         let mut rest = ids;
-        while !rest.is_empty() {
+        if !rest.is_empty() && !self.shared.cluster.fast_keep_alive && self.leads() {
+            self.settled().await.map_err(refuse)?;
+        }
+        while let Some(first) = rest.first() {
+            if !self.leads() {
+                let header = self.header();
+                if let Some(ttl) = self.renew_elsewhere(*first, outbound).await? {
+                    outbound.send_all(encode_renewed(&header, rest, &[ttl])).await?;
+                    rest = &rest[1..];
+                    waiting = Waiting::new();
+                    continue;
+                }
+            }
             // Made before the renewal: a client never sees it succeed at a revision at which the lease was gone.
             let header = self.header();
             let answer = self.ask(LeaseQuestion::Renew { ids: rest.to_vec() }).await;
@@ -237,13 +258,20 @@ impl Services {
         Ok(())
     }
 
+    /// Renews a lease at the leader, for as long as the client is there.
+    async fn renew_elsewhere(&self, id: i64, outbound: &mut Outbound) -> Result<Option<i64>, Status> {
+        let closed = async { Err(outbound.closed().await) };
+        let renewed = async { self.renew_at_leader(id).await.map_err(refuse) };
+        future::or(closed, renewed).await
+    }
+
     fn header(&self) -> ResponseHeader {
         let view = self.shared.view.load();
         view.header(view.kv.revision())
     }
 
     /// Asks the engine. It answers in its next turn.
-    async fn ask(&self, question: LeaseQuestion) -> LeaseAnswer {
+    pub(super) async fn ask(&self, question: LeaseQuestion) -> LeaseAnswer {
         let ticket = Rc::new(Ticket::default());
         {
             let questions = &mut *self.leases.borrow_mut();

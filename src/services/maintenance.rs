@@ -6,7 +6,7 @@
 //! | HashKV | its own core's slices | 512 records at a time |
 //! | Snapshot | a flush, then the client | one message of 32 kB in memory; see below |
 //! | Defragment | the engine's core | the page file's ordinary commits |
-//! | MoveLeader | nothing: a member alone has nobody to move to | none |
+//! | MoveLeader | the new leader, for an election timeout at most | proposals wait for the new leader |
 //!
 //! A snapshot is the image of one commit, which holds everything acknowledged before the call. It is read from the mapped file as
 //! the client takes it, so a slow client costs one stream's send buffer and nobody's time; but as long as it reads, the pages of
@@ -19,7 +19,6 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    apply::View,
     backend::DatabaseHash,
     base::{human_size::human_size, limits, refusal::Refusal},
     metrics::Name,
@@ -72,17 +71,29 @@ impl Services {
         self.answer_later(message, responder, async |front, request: HashKvRequest, responder| {
             let view = front.shared.view.load().kv.clone();
             let reader = HashReader::new(view, request.revision).map_err(|why| refuse(why.into()))?;
-            front.hash_history(reader, responder).await
+            let hashed = front.hash_history(reader, || !responder.is_canceled()).await;
+            hashed.ok_or_else(Status::canceled).and_then(|response| encoded(&response))
         })
     }
 
-    async fn hash_history(&self, mut reader: HashReader, responder: &Responder) -> Reply {
+    /// The hash of the history up to a revision, 0 for the newest.
+    ///
+    /// # Errors
+    /// The revision is compacted, or has not come.
+    pub async fn hash_up_to(&self, revision: i64) -> Result<HashKvResponse, Refusal> {
+        let view = self.shared.view.load().kv.clone();
+        let reader = HashReader::new(view, revision).map_err(Refusal::from)?;
+        Ok(self.hash_history(reader, || true).await.expect("wanted to the end"))
+    }
+
+    /// Hashes in slices, for as long as it is wanted.
+    async fn hash_history(&self, mut reader: HashReader, is_wanted: impl Fn() -> bool) -> Option<HashKvResponse> {
         let started = clock::now();
         loop {
             let step = reader.step(limits::HASH_RECORDS_PER_SLICE);
             if let Some(found) = step.unwrap_or_else(|error| stop::fatal(&error.to_string())) {
                 self.meter().sheet.observe(Name::MvccHashRevDurationSeconds, started.elapsed().as_secs_f64());
-                return encoded(&HashKvResponse {
+                return Some(HashKvResponse {
                     header: Some(self.shared.view.load().header(found.current_revision)),
                     hash: found.hash.hash,
                     compact_revision: found.hash.compact_revision,
@@ -90,8 +101,8 @@ impl Services {
                 });
             }
             os::yield_now().await;
-            if responder.is_canceled() {
-                return Err(Status::canceled());
+            if !is_wanted() {
+                return None;
             }
         }
     }
@@ -132,17 +143,15 @@ impl Services {
         Ok(())
     }
 
-    /// A transfer to this member itself is done before it begins, and there is no other member.
-    pub(super) fn move_leader(&self, view: &View, message: Bytes) -> Reply {
-        let request = decode::<MoveLeaderRequest>(message)?;
-        let (local, leader) = (view.membership.local_id, view.raft.leader);
-        if leader != local {
-            return Err(refuse(Refusal::NotLeader));
-        }
-        match view.membership.member(request.target_id) {
-            Some(member) if !member.is_learner && member.id == leader => encoded(&MoveLeaderResponse::default()),
-            _ => Err(refuse(Refusal::BadLeaderTransferee)),
-        }
+    /// A transfer to this member itself is done before it begins.
+    pub(super) fn move_leader(self: &Rc<Self>, message: Bytes, responder: Responder) -> Option<Reply> {
+        self.answer_later(message, responder, async |front, request: MoveLeaderRequest, _| {
+            if !front.leads() {
+                return Err(refuse(Refusal::NotLeader));
+            }
+            front.transfer_leadership(request.target_id).await.map_err(refuse)?;
+            encoded(&MoveLeaderResponse::default())
+        })
     }
 
     /// Asks the engine's core for a chore and waits until it is done.

@@ -25,41 +25,45 @@ pub const LEASE_KEEP_ALIVE: MethodId = MethodId(9);
 pub const LEASE_TIME_TO_LIVE: MethodId = MethodId(10);
 pub const LEASES: MethodId = MethodId(11);
 pub const MEMBER_LIST: MethodId = MethodId(12);
-pub const ALARM: MethodId = MethodId(13);
-pub const STATUS: MethodId = MethodId(14);
-pub const DEFRAGMENT: MethodId = MethodId(15);
-pub const HASH: MethodId = MethodId(16);
-pub const HASH_KV: MethodId = MethodId(17);
-pub const SNAPSHOT: MethodId = MethodId(18);
-pub const MOVE_LEADER: MethodId = MethodId(19);
-pub const DOWNGRADE: MethodId = MethodId(20);
-pub const LOCK: MethodId = MethodId(21);
-pub const UNLOCK: MethodId = MethodId(22);
-pub const CAMPAIGN: MethodId = MethodId(23);
-pub const PROCLAIM: MethodId = MethodId(24);
-pub const LEADER: MethodId = MethodId(25);
-pub const OBSERVE: MethodId = MethodId(26);
-pub const RESIGN: MethodId = MethodId(27);
-pub const HEALTH_CHECK: MethodId = MethodId(28);
-pub const HEALTH_LIST: MethodId = MethodId(29);
-pub const HEALTH_WATCH: MethodId = MethodId(30);
-pub const AUTH_ENABLE: MethodId = MethodId(31);
-pub const AUTH_DISABLE: MethodId = MethodId(32);
-pub const AUTH_STATUS: MethodId = MethodId(33);
-pub const AUTHENTICATE: MethodId = MethodId(34);
-pub const USER_ADD: MethodId = MethodId(35);
-pub const USER_GET: MethodId = MethodId(36);
-pub const USER_LIST: MethodId = MethodId(37);
-pub const USER_DELETE: MethodId = MethodId(38);
-pub const USER_CHANGE_PASSWORD: MethodId = MethodId(39);
-pub const USER_GRANT_ROLE: MethodId = MethodId(40);
-pub const USER_REVOKE_ROLE: MethodId = MethodId(41);
-pub const ROLE_ADD: MethodId = MethodId(42);
-pub const ROLE_GET: MethodId = MethodId(43);
-pub const ROLE_LIST: MethodId = MethodId(44);
-pub const ROLE_DELETE: MethodId = MethodId(45);
-pub const ROLE_GRANT_PERMISSION: MethodId = MethodId(46);
-pub const ROLE_REVOKE_PERMISSION: MethodId = MethodId(47);
+pub const MEMBER_ADD: MethodId = MethodId(13);
+pub const MEMBER_REMOVE: MethodId = MethodId(14);
+pub const MEMBER_UPDATE: MethodId = MethodId(15);
+pub const MEMBER_PROMOTE: MethodId = MethodId(16);
+pub const ALARM: MethodId = MethodId(17);
+pub const STATUS: MethodId = MethodId(18);
+pub const DEFRAGMENT: MethodId = MethodId(19);
+pub const HASH: MethodId = MethodId(20);
+pub const HASH_KV: MethodId = MethodId(21);
+pub const SNAPSHOT: MethodId = MethodId(22);
+pub const MOVE_LEADER: MethodId = MethodId(23);
+pub const DOWNGRADE: MethodId = MethodId(24);
+pub const LOCK: MethodId = MethodId(25);
+pub const UNLOCK: MethodId = MethodId(26);
+pub const CAMPAIGN: MethodId = MethodId(27);
+pub const PROCLAIM: MethodId = MethodId(28);
+pub const LEADER: MethodId = MethodId(29);
+pub const OBSERVE: MethodId = MethodId(30);
+pub const RESIGN: MethodId = MethodId(31);
+pub const HEALTH_CHECK: MethodId = MethodId(32);
+pub const HEALTH_LIST: MethodId = MethodId(33);
+pub const HEALTH_WATCH: MethodId = MethodId(34);
+pub const AUTH_ENABLE: MethodId = MethodId(35);
+pub const AUTH_DISABLE: MethodId = MethodId(36);
+pub const AUTH_STATUS: MethodId = MethodId(37);
+pub const AUTHENTICATE: MethodId = MethodId(38);
+pub const USER_ADD: MethodId = MethodId(39);
+pub const USER_GET: MethodId = MethodId(40);
+pub const USER_LIST: MethodId = MethodId(41);
+pub const USER_DELETE: MethodId = MethodId(42);
+pub const USER_CHANGE_PASSWORD: MethodId = MethodId(43);
+pub const USER_GRANT_ROLE: MethodId = MethodId(44);
+pub const USER_REVOKE_ROLE: MethodId = MethodId(45);
+pub const ROLE_ADD: MethodId = MethodId(46);
+pub const ROLE_GET: MethodId = MethodId(47);
+pub const ROLE_LIST: MethodId = MethodId(48);
+pub const ROLE_DELETE: MethodId = MethodId(49);
+pub const ROLE_GRANT_PERMISSION: MethodId = MethodId(50);
+pub const ROLE_REVOKE_PERMISSION: MethodId = MethodId(51);
 
 /// Whether a method is one of the Auth service.
 pub(super) fn is_auth(method: MethodId) -> bool {
@@ -81,6 +85,10 @@ pub const METHODS: &[Method] = &[
     method("etcdserverpb.Lease", "LeaseTimeToLive", Unary),
     method("etcdserverpb.Lease", "LeaseLeases", Unary),
     method("etcdserverpb.Cluster", "MemberList", Unary),
+    method("etcdserverpb.Cluster", "MemberAdd", Unary),
+    method("etcdserverpb.Cluster", "MemberRemove", Unary),
+    method("etcdserverpb.Cluster", "MemberUpdate", Unary),
+    method("etcdserverpb.Cluster", "MemberPromote", Unary),
     method("etcdserverpb.Maintenance", "Alarm", Unary),
     method("etcdserverpb.Maintenance", "Status", Unary),
     method("etcdserverpb.Maintenance", "Defragment", Unary),

@@ -16,6 +16,9 @@
 //! | `quota` | what is refused because the database is full |
 //! | `auth` | what a server without authentication answers |
 //! | `health` | whether clients should use this member |
+//! | `hashes`, `versions` | what other members say of their data and programs |
+//! | `peers` | what this member asks of others over HTTP |
+//! | `lease_forward` | leases between members: what followers ask the leader |
 //! | `kv`, `lease`, `members`, `maintenance`, `downgrade` | the services |
 //!
 //! Every call that waits for consensus is answered within the request timeout. What comes after consensus may take longer: a
@@ -25,18 +28,22 @@ mod auth;
 mod downgrade;
 mod election;
 mod handler;
+pub mod hashes;
 mod health;
 mod kv;
 mod lease;
+pub mod lease_forward;
 mod lock;
 mod maintenance;
-mod members;
+pub mod members;
 pub mod methods;
+pub mod peers;
 mod proposals;
 pub mod quota;
 mod reads;
 pub mod request_log;
 mod store;
+mod versions;
 mod watch;
 mod watch_gate;
 mod watch_stream;
@@ -59,8 +66,8 @@ pub use self::{
     watch_gate::{Admission, Gate, WatchShared},
 };
 use self::{
-    health::HealthWatches, lease::LeaseQuestions, maintenance::Maintenance, proposals::Proposals, quota::Quota,
-    reads::Reads, watch::Watching,
+    health::HealthWatches, lease::LeaseQuestions, maintenance::Maintenance, members::MemberRequests,
+    proposals::Proposals, quota::Quota, reads::Reads, watch::Watching,
 };
 use crate::{
     apply::View,
@@ -87,6 +94,16 @@ pub struct Shared {
     pub health: Health,
     /// Which members are connected.
     pub activity: Arc<Activity>,
+    pub cluster: ClusterRules,
+}
+
+/// What the flags say of a cluster of several members.
+#[derive(Clone, Copy, Debug)]
+pub struct ClusterRules {
+    /// `--strict-reconfig-check`
+    pub strict_reconfiguration: bool,
+    /// `FastLeaseKeepAlive`: a lease that is there is renewed at once.
+    pub fast_keep_alive: bool,
 }
 
 /// One core's front.
@@ -104,6 +121,7 @@ pub struct Services {
     clients: RefCell<ClientVersions>,
     watching: Watching,
     maintenance: Maintenance,
+    members: MemberRequests,
     quota: Quota,
     health: HealthWatches,
 }
@@ -125,6 +143,7 @@ impl Services {
             clients: RefCell::default(),
             watching: Watching::new(id),
             maintenance: Maintenance::default(),
+            members: MemberRequests::default(),
             quota: Quota::default(),
             health: HealthWatches::default(),
         })
@@ -162,6 +181,7 @@ impl Services {
             Answer::ReadFailed { context, error } => self.on_read_failed(context, error),
             Answer::Changes(batch) => self.on_far_changes(&batch),
             Answer::ChangesLost => self.on_changes_lost(),
+            Answer::Settled { id, outcome } => self.on_settled(id, outcome),
             Answer::ChoreDone { id } => self.on_chore_done(id),
             Answer::Leases { answers } => self.on_lease_answers(answers),
         }
@@ -210,10 +230,20 @@ impl Services {
         None
     }
 
-    /// The checks that every call passes before its own, in etcd's order. `kind` is `unary` or `stream`.
-    fn admit(&self, call: &Call, kind: &'static str, view: &View) -> Result<(), Refusal> {
+    /// The checks that every call passes before its own, in etcd's order. `kind` is `unary` or `stream`, `learner_serves` whether
+    /// a learner serves it.
+    fn admit(
+        &self,
+        call: &Call,
+        kind: &'static str,
+        view: &View,
+        learner_serves: impl FnOnce() -> bool,
+    ) -> Result<(), Refusal> {
         if view.membership.version.is_none() {
             return Err(Refusal::NotCapable);
+        }
+        if view.membership.local_is_learner() && !learner_serves() {
+            return Err(Refusal::NotSupportedForLearner);
         }
         let version = call.client_api_version();
         if version.is_some_and(|version| std::str::from_utf8(version).is_err()) {

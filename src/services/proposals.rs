@@ -86,12 +86,15 @@ impl Services {
     pub(super) fn on_proposal(&self, id: u64, outcome: Result<Bytes, Refusal>) {
         let proposal = self.proposals.borrow_mut().waiting.remove(&id);
         let Some(proposal) = proposal else {
-            self.on_alarm_raised(id);
+            if !self.end_change(id, &outcome) {
+                self.on_alarm_raised(id);
+            }
             return;
         };
         self.count_proposal(&proposal, clock::now(), outcome.as_ref().err().copied());
         match outcome {
             Err(Refusal::NoSpace) => self.refuse_full(proposal.waiter),
+            Err(Refusal::Timeout) => proposal.waiter.end(Err(self.timed_out(proposal.since))),
             outcome => proposal.waiter.end(outcome),
         }
     }

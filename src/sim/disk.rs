@@ -36,14 +36,14 @@ pub struct FileId(u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(u64);
 
-/// A write that was in flight, and what became of it.
+/// A write that was in flight, and its outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Completion {
     pub ticket: Ticket,
     pub result: Result<(), DiskError>,
 }
 
-/// What a file operation may say.
+/// Errors of file operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum DiskError {
     #[error("no space left on device")]
@@ -75,7 +75,7 @@ pub struct Disk {
 #[derive(Clone, Copy, Debug)]
 enum Power {
     On,
-    /// Goes off when so many more operations are done.
+    /// Fails after so many more operations.
     Fails(u64),
     Off,
 }
@@ -93,7 +93,7 @@ enum Pending {
     Write {
         offset: usize,
         bytes: Vec<u8>,
-        /// It is in `stable` already, and here only to keep the order of what is written to a sector.
+        /// It is in `stable` already, and kept here for the order of writes to a sector.
         is_stable: bool,
     },
     Length(usize),
@@ -115,7 +115,7 @@ enum NameChange {
 }
 
 impl Disk {
-    /// An empty disk, large, that works.
+    /// An empty, large disk without faults.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self {
@@ -257,7 +257,7 @@ impl Disk {
     /// Makes all that was written through the cache durable.
     ///
     /// # Errors
-    /// An error on demand, after which some of it may be and the rest never will; or the power is off.
+    /// An error on demand, after which a part may be durable and the rest never will be; or the power is off.
     pub fn sync(&mut self, file: FileId) -> Result<(), DiskError> {
         self.operate()?;
         let fails = take_one(&mut self.failing_syncs);
@@ -294,7 +294,7 @@ impl Disk {
         self.in_flight.len()
     }
 
-    /// Lets some write in flight arrive; `None` if there is none.
+    /// Completes some write in flight; `None` if there is none.
     ///
     /// # Errors
     /// The power is off.
@@ -339,7 +339,7 @@ impl Disk {
         self.capacity_bytes = bytes;
     }
 
-    /// Spoils a bit, for reading and for good.
+    /// Flips a bit in both contents.
     ///
     /// # Errors
     /// There is no such file, or it ends before.
@@ -375,8 +375,8 @@ impl Disk {
         self.power = Power::On;
     }
 
-    /// The process dies, the machine does not: what is in flight arrives or not, in the cache. If the power seemed off
-    /// to the process (`cut_after`), it was the process that ended there.
+    /// The process ends, the machine stays on: each write in flight reaches the cache or not. If the power was off for
+    /// the process (`cut_after`), the process ended at that moment.
     pub fn kill(&mut self) {
         self.power = Power::On;
         self.in_flight.shuffle(&mut self.random);
@@ -444,7 +444,7 @@ impl Disk {
 }
 
 impl File {
-    /// A durable write arrives.
+    /// A durable write completes.
     fn land(&mut self, offset: usize, bytes: Vec<u8>) {
         put(&mut self.current, offset, &bytes);
         put(&mut self.stable, offset, &bytes);
@@ -453,7 +453,7 @@ impl File {
         }
     }
 
-    /// Decides what of the pending changes is stable; the rest is lost.
+    /// Decides which pending changes are stable; the rest is lost.
     fn settle(&mut self, random: &mut SmallRng) {
         for pending in self.pending.drain(..) {
             match pending {
@@ -488,7 +488,7 @@ impl NameChange {
     }
 }
 
-/// What becomes of a write that was not known to be durable.
+/// The outcome of a write that was not known to be durable.
 #[derive(Clone, Copy)]
 enum Fate {
     There,
@@ -544,7 +544,7 @@ mod tests {
 
     use super::*;
 
-    /// Runs the story with many seeds; returns the different outcomes.
+    /// Runs `story` with many seeds; returns the different outcomes.
     fn outcomes(story: impl Fn(&mut Disk) -> String) -> BTreeSet<String> {
         (0..500).map(|seed| story(&mut Disk::new(seed))).collect()
     }

@@ -13,7 +13,7 @@ use crate::wal::{
 /// Where the log's files are on the disk.
 pub const DIRECTORY: &str = "member/wal/";
 
-/// Why the log cannot go on.
+/// Why the log cannot continue.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub enum HostError {
     #[error(transparent)]
@@ -30,7 +30,7 @@ pub struct LogFiles {
     files: BTreeMap<SegmentId, FileId>,
 }
 
-/// The files of a log, by what they are.
+/// The files of a log, by their role.
 #[derive(Debug, Default)]
 struct Listing {
     segments: Vec<SegmentFile>,
@@ -39,7 +39,7 @@ struct Listing {
 }
 
 impl LogFiles {
-    /// For a new log.
+    /// The files of a new log.
     ///
     /// # Errors
     /// Of the disk.
@@ -96,7 +96,7 @@ impl LogFiles {
         disk.submit(self.files[&write.segment], write.offset, &write.bytes)
     }
 
-    /// Carries out one piece of background work. The segment that is now ready, if it was a preparation.
+    /// Carries out one action. Returns the segment that is now ready, if it was a preparation.
     ///
     /// # Errors
     /// Of the disk; a preparation may be tried again.

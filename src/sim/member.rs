@@ -5,10 +5,10 @@
 //! | batches of the log | some batch in flight arrives, in any order |
 //! | background work on the log | one action |
 //! | a commit of the page file | one write or sync |
-//! | a received state | it takes the page file's place |
+//! | a received state | it replaces the page file |
 //!
-//! The power can fail between any two steps, and in the middle of a write. What the member would have done next is then lost, and
-//! `boot` starts again from what the disk kept.
+//! The power can fail between any two steps, and in the middle of a write. The remaining steps are then lost, and `boot` starts again
+//! from the content of the disk.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -27,7 +27,7 @@ use crate::{
         log_entry::{ConfState, EntryKind, LogEntry},
         received_state::received_name,
     },
-    cluster::membership::Member as ClusterMember,
+    cluster::membership::{LEARNERS_MAX_DEFAULT, Member as ClusterMember},
     consensus,
     lease::Terms,
     pagefile::{Commit, MemoryImage, PageFile, PageWrite},
@@ -41,7 +41,7 @@ const SNAP_DIRECTORY: &str = "member/snap/";
 const IMAGE_BYTES: usize = 16 << 20;
 pub const CLUSTER_ID: u64 = 0xc1;
 
-/// Knobs that a run draws.
+/// Settings that a run draws.
 #[derive(Clone, Copy, Debug)]
 pub struct Knobs {
     pub catchup_entries: u64,
@@ -83,10 +83,10 @@ enum PageStep {
 /// Why a member stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum Stop {
-    /// The power failed, as the world wanted it.
+    /// The power failed, as scheduled.
     #[error("the power failed")]
     Power,
-    /// The member gave up, which no fault of this world permits.
+    /// The member failed, which no fault of this world permits.
     #[error("{0}")]
     Failure(String),
 }
@@ -138,15 +138,20 @@ impl Member {
 
     // Start.
 
-    /// Starts from what the disk has; `founders` are the ids of the cluster's first members.
+    /// Starts from the content of the disk; `founders` are the ids of the cluster's first members.
     ///
     /// # Errors
-    /// The disk holds what a crash cannot leave.
+    /// The disk has a content that no crash leaves.
     pub fn boot(&mut self, seed: u64, founders: &[u64]) -> Result<Effects, Stop> {
         self.epoch += 1;
         self.make_database()?;
-        let identity =
-            Identity { cluster_id: CLUSTER_ID, member_id: self.id, terms: Terms::default(), quota_bytes: -1 };
+        let identity = Identity {
+            cluster_id: CLUSTER_ID,
+            member_id: self.id,
+            terms: Terms::default(),
+            quota_bytes: -1,
+            learners_max: LEARNERS_MAX_DEFAULT,
+        };
         let (mut database, mut image, mut opening) = self.open_database()?;
         let config = wal_config(seed);
         let keep_after = opening.state().index.saturating_sub(self.knobs.catchup_entries + 1);
@@ -268,10 +273,10 @@ impl Member {
 
     // Inputs and effects.
 
-    /// Brings an input to the replica. What is left are effects that concern others than the disk.
+    /// Passes an input to the replica. Returns the effects that do not concern the disk.
     ///
     /// # Errors
-    /// The power failed, or the member gave up.
+    /// The power failed, or the member failed.
     pub fn step(&mut self, now_ms: u64, input: Input) -> Result<Effects, Stop> {
         let Some(running) = &mut self.running else { return Ok(Effects::new()) };
         let mut effects = Effects::new();
@@ -321,7 +326,7 @@ impl Member {
     /// Does one step of the `choice`-th kind of work that waits.
     ///
     /// # Errors
-    /// The power failed, or the member gave up.
+    /// The power failed, or the member failed.
     pub fn do_work(&mut self, now_ms: u64, choice: usize) -> Result<Effects, Stop> {
         let Some(running) = &mut self.running else { return Ok(Effects::new()) };
         let kinds = [
@@ -371,7 +376,7 @@ impl Member {
     /// A whole state has arrived: it is stored, then the replica learns of it.
     ///
     /// # Errors
-    /// The power failed, or the member gave up.
+    /// The power failed, or the member failed.
     pub fn receive_state(&mut self, now_ms: u64, message: raftpb::Message, image: &[u8]) -> Result<Effects, Stop> {
         if self.running.is_none() {
             return Ok(Effects::new());

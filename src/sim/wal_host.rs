@@ -1,5 +1,8 @@
-//! Carries out what a `Wal` asks for on a simulated disk, in place of the shell. The order of things is the shell's
-//! duty as the `wal` module states it; the pace (which write completes, when background work is done) is the caller's.
+//! A `Wal` alone on a simulated disk. [`HeldBatches`] orders its writes, as in the replica; the caller decides which write completes
+//! and when background work is done.
+//!
+//! Beside `world`, because here a test reaches states that a replica does not: appends that replace entries far back, markers at any
+//! index, segments of a few blocks, and other sizes of segments after a restart. A model checks every batch of every run.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,7 +12,10 @@ use super::{
 };
 use crate::{
     base::log_entry::{HardState, LogEntry},
-    wal::{Action, Append, AppendError, Config, Contents, IssuedBatch, Metadata, SegmentId, SnapshotMarker, Wal},
+    wal::{
+        Action, Append, AppendError, Config, Contents, HeldBatches, IssuedBatch, Metadata, SegmentId, SnapshotMarker,
+        Wal,
+    },
 };
 
 /// A log and its files.
@@ -17,13 +23,14 @@ use crate::{
 pub struct WalHost {
     wal: Wal,
     files: LogFiles,
-    /// Batches not yet submitted.
-    held: Vec<IssuedBatch>,
+    /// Issued, and not given to `write` yet.
+    issued: Vec<IssuedBatch>,
+    held: HeldBatches,
     in_flight: BTreeMap<Ticket, u64>,
     actions: VecDeque<Action>,
 }
 
-/// An append that is on its way: its last batch, and each batch with the log's last index after it.
+/// An append: its last batch, and each batch with the log's last index after it.
 #[derive(Clone, Debug)]
 pub struct Accepted {
     pub sequence: u64,
@@ -38,7 +45,14 @@ impl WalHost {
     pub fn create(disk: &mut Disk, config: Config, metadata: Metadata) -> Result<Self, HostError> {
         let files = LogFiles::create(disk)?;
         let (wal, actions) = Wal::create(config, metadata);
-        Ok(Self { wal, files, held: Vec::new(), in_flight: BTreeMap::new(), actions: actions.into() })
+        Ok(Self {
+            wal,
+            files,
+            issued: Vec::new(),
+            held: HeldBatches::default(),
+            in_flight: BTreeMap::new(),
+            actions: actions.into(),
+        })
     }
 
     /// Replays and repairs a log; `ReplayError::Empty` if there is none.
@@ -47,7 +61,14 @@ impl WalHost {
     /// Of the disk and of the replay.
     pub fn open(disk: &mut Disk, config: Config, keep_after: u64) -> Result<(Self, Contents), HostError> {
         let (files, wal, actions, contents) = LogFiles::open(disk, config, keep_after)?;
-        let host = Self { wal, files, held: Vec::new(), in_flight: BTreeMap::new(), actions: actions.into() };
+        let host = Self {
+            wal,
+            files,
+            issued: Vec::new(),
+            held: HeldBatches::default(),
+            in_flight: BTreeMap::new(),
+            actions: actions.into(),
+        };
         Ok((host, contents))
     }
 
@@ -68,7 +89,7 @@ impl WalHost {
     /// Of the log.
     pub fn append(&mut self, hard_state: Option<HardState>, entries: &[LogEntry]) -> Result<Accepted, AppendError> {
         let append = self.wal.append(hard_state, entries)?;
-        Ok(self.hold(append))
+        Ok(self.accept(append))
     }
 
     /// Appends; `write` brings it to the disk.
@@ -81,13 +102,13 @@ impl WalHost {
         hard_state: Option<HardState>,
     ) -> Result<Accepted, AppendError> {
         let append = self.wal.save_snapshot_marker(marker, hard_state)?;
-        Ok(self.hold(append))
+        Ok(self.accept(append))
     }
 
     /// Appends, if there is something to confirm; `write` brings it to the disk.
     pub fn confirm(&mut self) -> Option<Accepted> {
         let append = self.wal.confirm()?;
-        Some(self.hold(append))
+        Some(self.accept(append))
     }
 
     /// Submits what was appended to segments that are ready.
@@ -95,23 +116,22 @@ impl WalHost {
     /// # Errors
     /// Of the disk.
     pub fn write(&mut self, disk: &mut Disk) -> Result<(), HostError> {
-        for batch in std::mem::take(&mut self.held) {
-            if self.wal.is_ready(batch.write.segment) {
-                let ticket = self.files.submit(disk, &batch)?;
-                self.in_flight.insert(ticket, batch.sequence);
-            } else {
-                self.held.push(batch);
-            }
+        let mut ready = Vec::new();
+        self.held.release(&self.wal, |batch| ready.push(batch));
+        self.held.admit(&self.wal, std::mem::take(&mut self.issued), |batch| ready.push(batch));
+        for batch in ready {
+            let ticket = self.files.submit(disk, &batch)?;
+            self.in_flight.insert(ticket, batch.sequence);
         }
         Ok(())
     }
 
-    /// Lets go of segments; their files follow in the background.
+    /// Releases segments; their files are retired in the background.
     pub fn release(&mut self, index: u64) {
         self.actions.extend(self.wal.release(index));
     }
 
-    /// Does one piece of background work; false if there is none. A file that could not be made is tried again next time.
+    /// Does one action of the background work; false if there is none. A preparation that failed is tried again next time.
     ///
     /// # Errors
     /// Of the disk.
@@ -149,11 +169,11 @@ impl WalHost {
         Ok(true)
     }
 
-    fn hold(&mut self, append: Append) -> Accepted {
+    fn accept(&mut self, append: Append) -> Accepted {
         self.actions.extend(append.actions);
         let batches = append.writes.iter();
         let batches = batches.map(|batch| (batch.sequence, batch.last_index)).collect();
-        self.held.extend(append.writes);
+        self.issued.extend(append.writes);
         Accepted { sequence: append.sequence, batches }
     }
 }

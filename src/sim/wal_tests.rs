@@ -1,4 +1,4 @@
-//! The log on a disk that loses power: many lives of one log, each cut at some moment, each replay held against a naive
+//! The log on a disk that loses power: many lives of one log, each ended at some moment, each replay compared with a naive
 //! model. `RINGD_SEEDS` raises the number of runs, `RINGD_SEED` repeats one.
 
 use std::{env, thread};
@@ -20,7 +20,7 @@ const METADATA: Metadata = Metadata { cluster_id: 0xc1, member_id: 0x3e };
 const LIVES: u32 = 4;
 const SEEDS_DEFAULT: u64 = 20_000;
 
-/// What a log says, kept the simplest way.
+/// The content of a log, as a model.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct State {
     hard_state: HardState,
@@ -55,7 +55,7 @@ impl State {
     }
 }
 
-/// All that was issued, batch by batch, and how far it was acknowledged.
+/// All issued batches, and the last acknowledged one.
 #[derive(Debug, Default)]
 struct Model {
     /// After all batches up to `base_sequence`.
@@ -125,7 +125,7 @@ impl Model {
     }
 }
 
-/// What happened over all runs, to see that the test tests something.
+/// Counts over all runs, so that a test without effect is noticed.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     replays: u64,
@@ -316,7 +316,7 @@ impl Run {
         host.write(&mut self.disk)
     }
 
-    /// What is released was acknowledged, and is not replaced by anything on its way.
+    /// Released entries were acknowledged, and no append on its way replaces them.
     fn release(&mut self, host: &mut WalHost) {
         let durable = (self.model.durable - self.model.base_sequence) as usize;
         let mut state = self.model.base.clone();
@@ -338,7 +338,7 @@ impl Run {
     }
 }
 
-/// Says which seed it was, when a test fails.
+/// Prints the seed when a test fails.
 struct Named(u64);
 
 impl Drop for Named {
@@ -357,7 +357,7 @@ fn seeds(default: u64) -> (u64, u64) {
     }
 }
 
-/// Runs `story` for every seed on two threads and sums up what was seen.
+/// Runs `story` for every seed on two threads and adds up the counts.
 fn each_seed(default: u64, story: fn(u64) -> Seen) -> Seen {
     let (from, to) = seeds(default);
     println!("seeds {from}..{to}");

@@ -1,4 +1,4 @@
-//! Several members in one thread: a network, a clock, clients, faults, and what must hold. One seed decides everything.
+//! Several members in one thread: a network, a clock, clients, faults, and checks. One seed decides everything.
 //!
 //! ```text
 //!   queue by virtual time ─▶ event ─▶ member.step ─▶ effects ─▶ events (messages, timers, answers)
@@ -6,7 +6,7 @@
 //!                              └─▶ faults: lost, doubled and late messages, cuts of one or both ways, crashes, power cuts
 //! ```
 //!
-//! What must hold, checked at every event:
+//! Conditions, checked at every event:
 //!
 //! 1. A revision has the same changes on every member, on every start, whenever it is announced; no member skips one, unless it has
 //!    received a whole state.
@@ -46,7 +46,7 @@ const KEYS: u64 = 8;
 /// How long all members may take to agree when the faults have stopped, in microseconds of virtual time.
 const SETTLING_US: u64 = 60_000_000;
 
-/// What a run draws for itself: every rate may be nought.
+/// Rates that a run draws; each may be zero.
 #[derive(Clone, Copy, Debug)]
 pub struct Faults {
     pub lost_per_mille: u32,
@@ -58,7 +58,7 @@ pub struct Faults {
     pub disk_us_max: u64,
 }
 
-/// What a run has seen, so that a test can tell that it tested something.
+/// Counts of a run, so that a test without effect is noticed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
     pub events: u64,
@@ -118,7 +118,7 @@ struct Pending {
     member: u64,
     epoch: u64,
     id: u64,
-    /// What had been seen when it began.
+    /// The newest revision that any client had seen when it began.
     floor: i64,
     operation: Operation,
 }
@@ -129,7 +129,7 @@ enum Operation {
     Other,
 }
 
-/// What does not hold.
+/// A violated condition.
 #[derive(Debug, thiserror::Error)]
 #[error("seed {seed}: {what}\n{story}")]
 pub struct Violation {
@@ -190,7 +190,7 @@ impl World {
     /// Runs `events` events with faults, then until all members agree.
     ///
     /// # Errors
-    /// Something does not hold.
+    /// A condition is violated.
     pub fn run(seed: u64, size: u64, events: u64) -> Result<Counts, Violation> {
         let mut world = Self::new(size, seed);
         let ran = world.run_all(events);
@@ -547,7 +547,7 @@ impl World {
         let number = match &answer {
             Answer::Proposal { id, .. } | Answer::ChoreDone { id } => *id,
             Answer::ReadConfirmed { context } | Answer::ReadFailed { context, .. } => *context,
-            Answer::Changes(_) | Answer::ChangesLost | Answer::Leases { .. } => return Ok(()),
+            Answer::Changes(_) | Answer::ChangesLost | Answer::Leases { .. } | Answer::Settled { .. } => return Ok(()),
         };
         let epoch = self.members[&member].epoch;
         let is_its = |pending: &Pending| pending.id == number && pending.member == member && pending.epoch == epoch;

@@ -1,4 +1,4 @@
-//! All records of a state, in chunks: what a defragmented file is built from.
+//! All records of a state, in chunks, of which a defragmented file is built.
 //!
 //! | state | chunk | next |
 //! |---|---|---|
@@ -36,7 +36,7 @@ pub enum CopyError {
     Nested(String),
 }
 
-/// How much a chunk may still take.
+/// The remaining size of a chunk.
 struct Room {
     records: usize,
     bytes: usize,

@@ -1,4 +1,4 @@
-//! The checksum behind the pages of a snapshot file.
+//! The checksum after the pages of a snapshot file.
 
 use sha2::{Digest as _, Sha256};
 

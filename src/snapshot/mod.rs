@@ -5,12 +5,12 @@
 //!   copy (records)     bucket after bucket, in key order    ─▶ chunk, chunk ...  each becomes one commit of a new file
 //! ```
 //!
-//! A file with pages behind which a checksum stands has a length that leaves 32 when divided by 512; a database file copied
-//! from a data directory has none and leaves 0. That is the only difference between the two, and how they are told apart.
+//! A file with a checksum after its pages has a length that leaves 32 when divided by 512; a database file copied
+//! from a data directory has none and leaves 0. That is the only difference between the two, and tells them apart.
 //!
 //! Invariants
 //!
-//! 1. A copy has every bucket and every record of its source, byte for byte, and nothing else: free pages stay behind.
+//! 1. A copy has every bucket and every record of its source, byte for byte, and nothing else: free pages are not copied.
 //! 2. Chunks are bounded by count and bytes, whatever the size of the state.
 //! 3. The same source gives the same chunks.
 //!

@@ -1,4 +1,4 @@
-//! `completion`: the script that teaches a shell to complete our command lines, ringctl's with our name in it.
+//! `completion`: the script by which a shell completes ringutl's command lines: ringctl's script with another name.
 
 use super::{Command, session::Session};
 use crate::ctl::{completion::script, go_format::quote, session::Exit};

@@ -1,7 +1,7 @@
-//! A database file in the hands of a tool: locked, mapped, opened, and changed with plain writes.
+//! A database file for a tool: locked, mapped, opened, and changed with plain writes.
 //!
-//! A commit is written in the order that a server writes it in: room and pages, sync, meta page, sync. So a tool that dies leaves the
-//! state before or after.
+//! A commit is written in the same order as by a server: room and pages, sync, meta page, sync. So a tool that ends early leaves the
+//! state before or after the commit.
 
 use std::{
     fs, io,
@@ -16,8 +16,8 @@ use crate::{
     backend::Backend,
     base::limits::{LOCK_POLL_MS, PAGE_FILE_RESERVE_BYTES},
     ctl::{
+        exit::{ERROR, Exit},
         go_format::{duration, io_error},
-        session::{ERROR, Exit},
     },
     mvcc::{self, Attachment, Restore, Store},
     os::{
@@ -28,7 +28,7 @@ use crate::{
     pagefile::{Commit, CommitError, Corrupt, OpenError, PageFile, check},
 };
 
-/// Why a file cannot be worked on.
+/// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FileFailure {
     #[error("{operation} {path}: {}", io_error(.source))]
@@ -61,14 +61,14 @@ impl From<FileFailure> for Exit {
     }
 }
 
-/// What is to be done with a file.
+/// Whether a file is read or written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     Read,
     Write,
 }
 
-/// A database file that nobody else changes while this lives.
+/// A database file that no other process changes while this value lives.
 #[derive(Debug)]
 pub struct Database {
     path: PathBuf,
@@ -77,7 +77,7 @@ pub struct Database {
 }
 
 impl Database {
-    /// Locks and opens `path`, waiting for other processes as long as `patience` says (`None`: for ever).
+    /// Locks and opens `path`, waiting up to `patience` for other processes (`None`: without limit).
     ///
     /// # Errors
     /// It is in use or no sound database.
@@ -86,7 +86,7 @@ impl Database {
         let opened = fs::OpenOptions::new().read(true).write(access == Access::Write).open(path);
         let file = opened.map_err(FileFailure::io("open", path))?;
         let length = file.metadata().map_err(FileFailure::io("stat", path))?.len();
-        // What is only read is mapped as far as it reaches: the whole reservation may be more than a small machine grants.
+        // A file that is only read is mapped up to its end, because a small machine may refuse the whole reservation.
         let reserve = match access {
             Access::Read => usize::try_from(length).unwrap_or(usize::MAX).max(1),
             Access::Write => PAGE_FILE_RESERVE_BYTES,
@@ -117,7 +117,7 @@ impl Database {
         cut.map_err(FileFailure::io("truncate", &self.path))
     }
 
-    /// Commits everything that `backend` holds back.
+    /// Commits all pending changes of `backend`.
     pub fn commit(&self, backend: &mut Backend) -> Result<(), FileFailure> {
         while backend.begin_commit() {
             self.finish_commit(backend)?;
@@ -137,7 +137,7 @@ impl Database {
     }
 }
 
-/// Every rule of the file format, or what is wrong.
+/// Checks every rule of the file format.
 pub fn must_be_sound(path: &Path, pages: &PageFile) -> Result<(), FileFailure> {
     let violations = check(&pages.read());
     if violations.is_empty() {
@@ -147,14 +147,14 @@ pub fn must_be_sound(path: &Path, pages: &PageFile) -> Result<(), FileFailure> {
     Err(FileFailure::Integrity { path: path.to_owned(), count: list.len(), list: list.join("\n") })
 }
 
-/// The key space of a database, all of it in memory as a server has it, and which key hangs on which lease.
+/// The key space of a database, in memory as in a server, and the keys with leases.
 pub fn load_store(backend: &mut Backend) -> Result<(Store, Vec<Attachment>), FileFailure> {
     let mut restore = Restore::new(backend.view())?;
     while !restore.step(usize::MAX)? {}
     Ok(restore.finish(backend)?)
 }
 
-/// Locks a file or directory, waiting for other processes as long as `patience` says (`None`: for ever).
+/// Locks a file or directory, waiting up to `patience` for other processes (`None`: without limit).
 pub fn wait_for_lock(path: &Path, access: Access, patience: Option<Duration>) -> Result<PathLock, FileFailure> {
     let started = Instant::now();
     loop {

@@ -4,7 +4,7 @@
 //!   member/snap/db  ─ records, bucket by bucket ─▶  member/snap/db.tmp.defrag  ─ sync, rename, sync ─▶  member/snap/db
 //! ```
 //!
-//! The rename is the only moment that counts: before it the old file is there, after it the new one.
+//! The rename is the commit point: before it the old file is in place, after it the new one.
 
 use std::{
     fs, io,
@@ -20,9 +20,9 @@ use super::{
 use crate::{
     base::{human_size::human_size, limits},
     ctl::{
-        command::Flag,
+        exit::{ERROR, Exit},
         go_format::{duration, io_error},
-        session::{ERROR, Exit},
+        tree::Flag,
     },
     os::{clock, file::FileError, file::sync_directory},
     pagefile::PageFile,
@@ -81,7 +81,7 @@ fn defragment(session: &Session, directory: &Path) -> Result<(u64, u64, String),
         Ok(after)
     });
     if outcome.is_err() {
-        // The first failure is the one to report; a file that was never made cannot be removed.
+        // The first failure is reported. The file may not exist.
         let _removed = fs::remove_file(&temporary);
     }
     let after = outcome?;
@@ -110,7 +110,7 @@ fn rewrite(source: &PageFile, path: &Path, like: &fs::Metadata) -> Result<u64, D
         database.write(commit)?;
         pages.on_committed();
     }
-    // A file grows in steps; the part of the last one that was not needed is given back.
+    // A file grows in steps; the unused part of the last step is cut.
     database.cut(pages.size_bytes())?;
     Ok(pages.size_bytes())
 }

@@ -1,4 +1,4 @@
-//! A data directory of etcd's: where its parts are, and which of them are there.
+//! A data directory of etcd, and the places of its parts.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::server::datadir;
 
-/// Why a directory is not read as one of etcd's.
+/// Why a directory is not accepted as one of etcd.
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
     #[error(transparent)]
@@ -79,7 +79,7 @@ impl EtcdDirectory {
         Ok(Self { database, segments })
     }
 
-    /// A database that a leader sent and that was not put in place, if it is newer than entry `applied`.
+    /// Refuses a directory with a received database that was not put in place and is newer than entry `applied`.
     pub fn no_pending_snapshot(&self, applied: u64) -> Result<(), DirectoryError> {
         let snap = self.database.parent().unwrap_or(Path::new("."));
         for path in list(snap)? {
@@ -92,7 +92,7 @@ impl EtcdDirectory {
         Ok(())
     }
 
-    /// Reads the log behind entry `applied`.
+    /// Reads the log after entry `applied`.
     pub fn read_log(&self, applied: u64) -> Result<Contents, DirectoryError> {
         let mut reader = LogReader::new(applied);
         for (number, segment) in self.segments.iter().enumerate() {

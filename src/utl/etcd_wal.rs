@@ -1,4 +1,4 @@
-//! Reads etcd's log: what its records say, and where it ends. Bytes in, entries out; the files are `etcd_dir`'s.
+//! Reads etcd's log: decodes its records and finds its end. From bytes to entries; `etcd_dir` reads the files.
 //!
 //! ```text
 //!   file:    | crc | metadata | state | entry, entry, state, snapshot ...            | zeros (preallocated) |
@@ -15,7 +15,7 @@
 //! | 5 snapshot | { 1: index, 2: term, .. } | the state up to here is in the database |
 //!
 //! A record that is cut short, or whose checksum is wrong while one of its 512-byte sectors is all zero, is a torn write if it is in
-//! the last file: the log ends before it, as it does for etcd. Anywhere else it is damage.
+//! the last file: the log ends before it, as for etcd. In any other file it is damage.
 
 use bytes::Bytes;
 use prost::Message;
@@ -58,7 +58,7 @@ struct Snapshot {
     term: Option<u64>,
 }
 
-/// What is wrong with a log.
+/// A fault of a log.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     #[error("{file} at {offset}: {reason}")]
@@ -73,7 +73,7 @@ pub enum LogError {
     OtherMember { file: String },
     #[error("the log says nowhere whose it is")]
     NoMetadata,
-    #[error("entries {wanted} to {found} are not in the log: it was cut off behind the database, or files are missing")]
+    #[error("entries {wanted} to {found} are not in the log: it was cut off after the database, or files are missing")]
     Gap { wanted: u64, found: u64 },
 }
 
@@ -87,22 +87,22 @@ pub struct LogReader {
     contents: Contents,
 }
 
-/// What a log holds.
+/// The content of a log.
 #[derive(Debug, Default)]
 pub struct Contents {
     pub metadata: Metadata,
     pub hard_state: HardState,
     /// Contiguous, from the first one that the database does not have.
     pub entries: Vec<LogEntry>,
-    /// Of the last entry that the database has, if it is still in the log or a snapshot was recorded at it.
+    /// Term of the last entry that the database has, if it is still in the log or a snapshot was recorded at it.
     pub term_at_start: Option<u64>,
     /// Conf changes that the database has, too, as far as the log still holds them, by index.
     pub old_conf_changes: Vec<LogEntry>,
-    /// Where the log ends in a torn write.
+    /// File and offset of a torn write at the end.
     pub torn: Option<(String, usize)>,
 }
 
-/// Where in the log a reader is.
+/// A position in the log.
 struct Place<'a> {
     file: &'a str,
     offset: usize,
@@ -133,7 +133,7 @@ enum Frame<'a> {
 }
 
 impl LogReader {
-    /// For a database that has everything up to entry `after`.
+    /// A reader for a database that has everything up to entry `after`.
     #[must_use]
     pub fn new(after: u64) -> Self {
         Self { after, crc: 0, metadata: None, contents: Contents::default() }
@@ -165,7 +165,7 @@ impl LogReader {
         }
     }
 
-    /// What was read, when all files were.
+    /// The content, after all files were read.
     pub fn finish(mut self) -> Result<Contents, LogError> {
         self.contents.metadata = self.metadata.ok_or(LogError::NoMetadata)?;
         Ok(self.contents)
@@ -179,7 +179,7 @@ impl LogReader {
         Ok(())
     }
 
-    /// Whether a record carries the checksum of everything up to it. One of type crc says what the chain is.
+    /// Whether a record carries the checksum of everything up to it. A record of type crc sets the chain.
     fn checks(&mut self, record: &Record) -> bool {
         if record.kind() == 4 {
             let is_right = self.crc == 0 || record.crc() == self.crc;
@@ -270,7 +270,7 @@ fn frame(bytes: &[u8], offset: usize) -> Frame<'_> {
     }
 }
 
-/// Whether one of the sectors that `bytes`, which lie at `offset`, are spread over has nothing of them.
+/// Whether one of the sectors of `bytes`, which lie at `offset`, is all zero.
 fn has_empty_sector(bytes: &[u8], offset: usize) -> bool {
     let first = (SECTOR_BYTES - offset % SECTOR_BYTES).min(bytes.len());
     let (head, tail) = bytes.split_at(first);
@@ -324,7 +324,7 @@ mod tests {
             self.record(3, &state.encode_to_vec());
         }
 
-        /// The file so far, with zeros behind; the next one begins.
+        /// The file so far, followed by zeros; the next file begins.
         fn cut(&mut self) -> Vec<u8> {
             let mut file = std::mem::take(&mut self.bytes);
             file.resize(file.len() + 4096, 0);
@@ -396,7 +396,7 @@ mod tests {
         assert!(contents.torn.is_some());
     }
 
-    /// A changed byte is never taken for a sound log with other entries.
+    /// A log with a changed byte is never read as a sound log with other entries.
     #[test]
     fn changed_bytes_are_damage() {
         let files = two_files();

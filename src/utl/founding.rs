@@ -2,11 +2,11 @@
 //!
 //! ```text
 //!   data-dir empty, wal-dir absent ─▶ directories, locked ─▶ database copied, checked, changed, durable ─▶ log ─▶ kept
-//!                                                    any failure before the end: what was made is removed
+//!                                                    any failure before the end: everything made is removed
 //! ```
 //!
-//! The log comes last and its first segment appears under its name only when it is whole, as at a member's first start: the next
-//! start of ringd finds a member, or none.
+//! The log is made last, and its first segment gets its name only when it is complete, as at a member's first start: the next
+//! start of ringd finds a whole member, or none.
 
 use std::{
     fs, io,
@@ -32,8 +32,8 @@ use crate::{
     cluster::{initial::InitialCluster, membership::Member},
     consensus::Initial,
     ctl::{
+        exit::{ERROR, Exit},
         go_format::io_error,
-        session::{ERROR, Exit},
     },
     os::{
         file::{FileError, sync_directory},
@@ -81,27 +81,27 @@ fn numbers(bytes: &[u8]) -> String {
     format!("[{}]", bytes.iter().map(u8::to_string).collect::<Vec<_>>().join(" "))
 }
 
-/// What is known of a source's checksum.
+/// The expectation on a source's checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DigestCheck {
-    /// It has to be there and right.
+    /// It must be present and right.
     Required,
-    /// Cut off if it is there.
+    /// It is cut off if present.
     Skipped,
 }
 
-/// How the log of the new member begins.
+/// The start of the new member's log.
 pub enum Beginning<'a> {
     /// With the conf changes that make a new cluster.
     Founders(&'a InitialCluster),
-    /// Where another log ended: everything up to `index` is in the database.
+    /// At the end of another log: everything up to `index` is in the database.
     After { metadata: Metadata, index: u64, term: u64, hard_state: HardState },
 }
 
-/// A data directory being made. Dropped before it is kept, it takes away what it made.
+/// A data directory being made. Unless it is kept, dropping it removes everything made.
 pub struct Target {
     directory: DataDir,
-    /// What to remove, outermost first.
+    /// Paths to remove, outermost first.
     made: Vec<PathBuf>,
     is_kept: bool,
 }
@@ -133,7 +133,7 @@ impl Target {
         self.directory.snap()
     }
 
-    /// Copies a database that nobody has open for writing, and opens the copy.
+    /// Copies a database that no process has open for writing, and opens the copy.
     pub fn copy_database(
         &self,
         source: &Path,
@@ -201,14 +201,14 @@ impl Drop for Target {
     }
 }
 
-/// The failure that led here is the one to report.
+/// Removes `made`. Errors are ignored, because the failure before is reported.
 fn remove(made: &[PathBuf]) {
     for directory in made {
         let _removed = fs::remove_dir_all(directory);
     }
 }
 
-/// Takes the checksum off the end of a copy, after a look at it.
+/// Checks the checksum at the end of a copy and cuts it off.
 fn cut_digest(path: &Path, check: DigestCheck) -> Result<(), FoundingError> {
     let failed = |operation| FileFailure::io(operation, path);
     let file = fs::OpenOptions::new().read(true).write(true).open(path).map_err(failed("open"))?;
@@ -245,7 +245,7 @@ fn digest_of(file: &fs::File, length: u64) -> io::Result<[u8; DIGEST_BYTES]> {
     Ok(digest.finish())
 }
 
-/// Makes the committed database that of a new cluster: its members, and nothing applied but the changes that make them.
+/// Changes the committed database to that of a new cluster: its members, and no applied entry but the changes that add them.
 pub fn make_new_cluster(backend: &mut Backend, cluster: &InitialCluster) -> Result<(), FileFailure> {
     let initial = initial(cluster);
     replace_members(backend, &cluster.members, &[Bucket::Members, Bucket::MembersRemoved])?;
@@ -254,7 +254,7 @@ pub fn make_new_cluster(backend: &mut Backend, cluster: &InitialCluster) -> Resu
     raise_versions(backend)
 }
 
-/// Makes the committed database that of a cluster of one, which goes on as it is. The removed members stay removed.
+/// Changes the committed database to that of a cluster of one, which continues. The removed members stay removed.
 pub fn keep_single_member(backend: &mut Backend, member: &Member) -> Result<(), FileFailure> {
     replace_members(backend, std::slice::from_ref(member), &[Bucket::Members])?;
     state::put_conf_state(backend, &sole_voter(member.id));
@@ -279,7 +279,7 @@ fn replace_members(backend: &mut Backend, members: &[Member], emptied: &[Bucket]
     Ok(())
 }
 
-/// What is committed in a small bucket.
+/// The committed keys of a small bucket.
 fn keys(backend: &Backend, bucket: Bucket) -> Result<Vec<Bytes>, Corrupt> {
     let view = backend.view();
     let Some(root) = view.pages().bucket(bucket.name())? else { return Ok(Vec::new()) };
@@ -293,7 +293,7 @@ fn keys(backend: &Backend, bucket: Bucket) -> Result<Vec<Bytes>, Corrupt> {
     Ok(keys)
 }
 
-/// The file is of this release from now on, and so are all members of its cluster.
+/// Sets the versions of the file and of its cluster to those of this release.
 fn raise_versions(backend: &mut Backend) -> Result<(), FileFailure> {
     state::put_storage_version(backend, version::STORAGE);
     if state::restore(&backend.view())?.cluster_version.is_some() {

@@ -11,8 +11,8 @@ use super::{
 use crate::{
     backend::Backend,
     ctl::{
-        command::Flag,
-        session::{ERROR, Exit},
+        exit::{ERROR, Exit},
+        tree::Flag,
     },
     mvcc::{self, HashReader},
 };

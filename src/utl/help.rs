@@ -1,23 +1,22 @@
-//! Usage texts, laid out as cobra's default template does: etcdutl's help is just that.
+//! Usage texts in the layout of cobra's default template, which etcdutl uses.
 
-use super::{Command, Path};
 use crate::ctl::{
-    command::HELP_FLAG,
     help::{Line, flag_lines, full_name},
+    tree::{Command, HELP_FLAG, Path},
 };
 
-/// What `--help` prints, and what follows a mistake.
-pub fn usage(path: &Path) -> String {
+/// The text of `--help`, also printed after a mistake.
+pub fn usage<R>(path: &Path<R>) -> String {
     let help_of = format!("help for {}", path[path.len() - 1].name);
     write_usage(path, Some(&help_of))
 }
 
 /// The same before cobra has added `--help` to the flags, which it does when it parses a command line.
-pub fn usage_before_parsing(path: &Path) -> String {
+pub fn usage_before_parsing<R>(path: &Path<R>) -> String {
     write_usage(path, None)
 }
 
-fn write_usage(path: &Path, help_of: Option<&str>) -> String {
+fn write_usage<R>(path: &Path<R>, help_of: Option<&str>) -> String {
     let last = path[path.len() - 1];
     let name = full_name(path);
     let mut text = "Usage:".to_owned();
@@ -44,7 +43,7 @@ fn write_usage(path: &Path, help_of: Option<&str>) -> String {
     text
 }
 
-fn commands(of: &Command) -> String {
+fn commands<R>(of: &Command<R>) -> String {
     let mut commands = of.commands.to_vec();
     commands.sort_by_key(|command| command.name);
     commands.iter().map(|command| format!("\n  {:<11} {}", command.name, command.short)).collect()

@@ -1,4 +1,4 @@
-//! `migrate`: etcd's command moves a database between schema versions; with `--from`, ours moves a whole member from etcd to ringd.
+//! `migrate`: as in etcdutl it moves a database between schema versions; with `--from` it moves a whole member from etcd to ringd.
 //!
 //! ```text
 //!   --from DIR   db ─ copied ─▶ + committed entries of the log ─▶ same member, same cluster  (or a new one, if it was not alone)
@@ -24,9 +24,9 @@ use crate::{
     base::log_entry::HardState,
     cluster::{initial::InitialCluster, membership::Member},
     ctl::{
-        command::Flag,
+        exit::{ERROR, Exit},
         go_format::{io_error, parse_int, quote},
-        session::{ERROR, Exit},
+        tree::Flag,
     },
     server::datadir,
     wal::Metadata,
@@ -101,7 +101,7 @@ fn take_over_directory(
     let failed = |error: &dyn std::fmt::Display| Exit::new(ERROR, error);
     let from_wal = given_path(session, "from-wal-dir");
     let source = EtcdDirectory::find(from, from_wal.as_deref()).map_err(|error| failed(&error))?;
-    // Held to the end: an etcd that starts meanwhile would go on from where we have stopped reading.
+    // Held to the end: an etcd that starts meanwhile would append entries that this tool has not read.
     let _lock = wait_for_lock(&source.database, Access::Read, session.patience())?;
     let target = Target::create(data_dir, wal_dir)?;
     let (database, backend) = target.copy_database(&source.database, DigestCheck::Skipped, session.patience())?;
@@ -136,7 +136,7 @@ fn take_over_directory(
     report_end(session, from, data_dir, metadata)
 }
 
-/// As its database or log knows it; a database of 3.4 may not.
+/// The member by its database or log; a database of 3.4 may not have it.
 fn own_member(ended: &Ended, metadata: Metadata, cluster: &InitialCluster) -> Member {
     let described = ended.members.member(metadata.member_id).or(cluster.members.first());
     Member { id: metadata.member_id, is_learner: false, ..described.cloned().unwrap_or_default() }
@@ -145,7 +145,7 @@ fn own_member(ended: &Ended, metadata: Metadata, cluster: &InitialCluster) -> Me
 fn report_tail(session: &mut Session, ended: &Ended) -> Result<(), Exit> {
     let [applied, index] = [ended.applied.to_string(), ended.index.to_string()];
     let fields = [("entries", &*applied), ("last-index", &*index)];
-    session.log("info", "applied committed entries of the log behind the database", &fields)?;
+    session.log("info", "applied committed entries of the log after the database", &fields)?;
     if ended.uncommitted > 0 {
         let entries = ended.uncommitted.to_string();
         let text = "left out entries at the end of the log, of which it does not say that they were committed";
@@ -179,7 +179,7 @@ fn target_version(text: &str) -> Result<Release, Exit> {
         return Err(Exit::arguments(format!("wrong target version format, expected \"X.Y\", got {quoted}")));
     }
     let mistaken = |reason: String| Exit::arguments(format!("failed to parse target version: {reason}"));
-    // What follows a + or a - would be metadata or a pre-release, and takes the patch number with it that etcdutl appends.
+    // Text after a + or a - is metadata or a pre-release, which includes the patch number that etcdutl appends.
     if let Some(at) = text.find(['+', '-']) {
         return Err(mistaken(format!("{} is not in dotted-tri format", &text[..at])));
     }
@@ -231,7 +231,7 @@ fn move_schema(session: &mut Session) -> Result<(), Exit> {
     Ok(database.commit(&mut backend)?)
 }
 
-/// Versions this program knows; down only where no log of etcd's might hold what the older version does not understand.
+/// Whether both versions are known, and for a lower target that no log of etcd may hold entries which the older version does not know.
 fn may_move(current: Release, target: Release, member: &Path) -> Result<(), String> {
     let known = Release::own();
     if current.major != target.major {

@@ -1,8 +1,8 @@
-//! `ringutl`: what is done to files while no server runs. It prints what etcdutl 3.7.1 prints, byte for byte, and works on ringd's
-//! files and on etcd's, which have the same database in them.
+//! `ringutl`: tools on files while no server runs. It prints what etcdutl 3.7.1 prints, byte for byte, and works on the files of ringd
+//! and of etcd, which have the same database format.
 //!
 //! ```text
-//!   words ─▶ ctl::command, ctl::flags ─▶ snapshot_status, hashkv ──────▶ database (shared lock, read only) ─▶ printer
+//!   words ─▶ ctl::tree, ctl::flags    ─▶ snapshot_status, hashkv ──────▶ database (shared lock, read only) ─▶ printer
 //!                                     ├▶ defrag ───────────────────────▶ database (lock) ─▶ snapshot::StateCopy ─▶ new file, rename
 //!                                     ├▶ snapshot_restore ─▶ founding: copy ─▶ page file changed ─▶ log founded
 //!                                     └▶ migrate ─▶ etcd_dir ─▶ etcd_wal ─▶ tail, applied by apply::Applier ──▶ founding
@@ -10,17 +10,17 @@
 //!
 //! Invariants
 //!
-//! 1. A source is never written: what is restored or migrated is a copy.
-//! 2. A data directory is founded page file first, log last: without a log it is no member, so a tool that dies half-way leaves
+//! 1. A source is never written: restoring and migrating change a copy.
+//! 2. A data directory is made page file first, log last: without a log it is no member, so a tool that ends early leaves
 //!    nothing that a server would serve.
-//! 3. A database that a server has open is not touched: both lock it.
-//! 4. Nothing that was committed is left out silently: what this version cannot carry over is refused, with what to do instead.
+//! 3. A database that a server has open is never opened: both lock it.
+//! 4. No committed change is left out silently: what this version cannot take over is refused, with a remedy.
 //! 5. Plain reads and writes, no io_uring: a tool works where only the server's kernel settings are missing.
 //! 6. Exit status as etcdutl: 0 good, 1 error, 4 unsupported format, 128 bad arguments.
 //!
 //! Deliberately different from etcdutl: `migrate --from` takes over a data directory of etcd; a database that cannot be opened or
 //! locked is an error with a reason (etcdutl panics); `hashkv` and `snapshot status` never write to their file; a restore that
-//! fails takes away what it made.
+//! fails removes everything it made.
 
 mod completion;
 mod database;
@@ -40,20 +40,15 @@ mod snapshot_status;
 mod tail;
 mod version;
 
-use std::io::Write;
-
 use crate::ctl::{
-    command::{self, Flag, Kind},
     complete::{self, Program, Streams},
+    exit::{ERROR, Exit},
     flags::Flags,
     go_format::quote,
-    session::{ERROR, Exit},
+    tree::{self, Flag, Kind},
 };
 pub use session::Io;
-use session::{Run, Session};
-
-type Command = command::Command<Run>;
-type Path = command::Path<Run>;
+use session::{Command, Session, misuse};
 
 static ROOT: Command = Command {
     name: "etcdutl",
@@ -96,7 +91,7 @@ pub fn run(words: &[Vec<u8>], mut io: Io) -> i32 {
         Ok(()) => ERROR,
         Err(exit) => {
             if let Some(message) = exit.message {
-                // There is no one else to tell that stderr is closed.
+                // A closed stderr cannot be reported.
                 let _closed = writeln!(io.errors, "Error: {message}");
             }
             exit.code
@@ -109,7 +104,7 @@ fn carry_out(words: &[Vec<u8>], io: &mut Io) -> Result<(), Exit> {
     if let Some(outcome) = complete::answer(Program { root: &ROOT, hides_root_flags: false }, words, streams) {
         return outcome;
     }
-    let command::Found { path, rest } = command::find(&ROOT, words);
+    let tree::Found { path, rest } = tree::find(&ROOT, words);
     let last = path[path.len() - 1];
     if path.len() == 1
         && let Some(word) = rest.iter().find(|word| !word.starts_with(b"-"))
@@ -133,17 +128,8 @@ fn carry_out(words: &[Vec<u8>], io: &mut Io) -> Result<(), Exit> {
     run(&mut Session { path, flags, io })
 }
 
-/// A mistake in flags or arguments: the message, the usage, and the message once more.
-fn misuse(path: &Path, errors: &mut dyn Write, message: &str) -> Exit {
-    let written = writeln!(errors, "Error: {message}\n{}", help::usage(path));
-    match written {
-        Ok(()) => Exit::new(ERROR, message),
-        Err(error) => error.into(),
-    }
-}
-
 fn show_help(session: &mut Session) -> Result<(), Exit> {
-    let command::Found { path, rest } = command::find(&ROOT, &session.flags.arguments);
+    let tree::Found { path, rest } = tree::find(&ROOT, &session.flags.arguments);
     if path.len() == 1 && !rest.is_empty() {
         let words: Vec<String> = rest.iter().map(|word| format!("`{}`", String::from_utf8_lossy(word))).collect();
         write!(session.io.errors, "Unknown help topic [{}]\n{}", words.join(" "), help::usage_before_parsing(&path))?;

@@ -1,4 +1,4 @@
-//! Which release a database is of: `storageVersion` since 3.6; before that a term says 3.5, its absence 3.4 or older.
+//! The release of a database: its `storageVersion` since 3.6; before that, 3.5 if it has a term, else 3.4 or older.
 
 use std::fmt;
 
@@ -22,7 +22,7 @@ pub struct Release {
 pub const V3_5: Release = Release { major: 3, minor: 5 };
 pub const V3_6: Release = Release { major: 3, minor: 6 };
 
-/// Why a version is none of ours.
+/// Why a version is not supported.
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
     #[error(transparent)]
@@ -42,7 +42,7 @@ impl fmt::Display for Release {
 }
 
 impl Release {
-    /// The one this program writes.
+    /// The version that this program writes.
     ///
     /// # Panics
     /// Never: our own version parses.
@@ -72,7 +72,7 @@ impl Release {
         }
     }
 
-    /// Writes the version, or takes it away where it did not exist yet.
+    /// Writes the version, or removes it for releases that have none.
     pub fn put(self, backend: &mut Backend) {
         if self < V3_6 {
             backend.delete(Bucket::Meta, STORAGE_VERSION);
@@ -82,7 +82,7 @@ impl Release {
     }
 }
 
-/// Refuses what a later release wrote. Databases of 3.4 and older have no version at all, which is fine.
+/// Refuses a database of a later release. Databases of 3.4 and older have no version and are accepted.
 pub fn must_be_known(backend: &Backend) -> Result<(), SchemaError> {
     let known = Release::own();
     match Release::of(backend) {

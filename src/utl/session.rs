@@ -1,13 +1,14 @@
-//! What a running command has at hand: its flags and arguments, its streams, and log lines as etcdutl writes them.
+//! The state of a running command: its flags and arguments, its streams, and log lines as etcdutl writes them.
 
-use std::{borrow::Cow, io::Write, path::Path, time::Duration};
+use std::{borrow::Cow, io::Write, path, time::Duration};
 
-use super::misuse;
+use super::help;
 use crate::{
     ctl::{
+        exit::{ERROR, Exit},
         flags::Flags,
         go_format::{io_error, quote},
-        session::{ERROR, Exit},
+        tree,
     },
     os::clock,
 };
@@ -21,9 +22,12 @@ pub struct Io<'a> {
 /// Carries a command out.
 pub type Run = fn(&mut Session) -> Result<(), Exit>;
 
+pub type Command = tree::Command<Run>;
+pub type Path = tree::Path<Run>;
+
 /// A command being carried out.
 pub struct Session<'a> {
-    pub path: super::Path,
+    pub path: Path,
     pub flags: Flags,
     pub io: Io<'a>,
 }
@@ -56,12 +60,12 @@ impl Session<'_> {
         misuse(&self.path, self.io.errors, message)
     }
 
-    /// How long to wait for somebody else's lock; `None`: for ever.
+    /// How long to wait for the lock of another process; `None`: without limit.
     pub fn patience(&self) -> Option<Duration> {
         Some(self.flags.duration("timeout")).filter(|timeout| !timeout.is_zero())
     }
 
-    /// A line about what is being done: time, level, text and fields, on stderr.
+    /// A log line on stderr: time, level, text and fields.
     pub fn log(&mut self, level: &str, text: &str, fields: &[(&str, &str)]) -> Result<(), Exit> {
         let fields: Vec<String> = fields
             .iter()
@@ -73,8 +77,17 @@ impl Session<'_> {
     }
 }
 
-/// A file that has to be there.
-pub fn must_exist(path: &Path) -> Result<(), Exit> {
+/// A mistake in flags or arguments: the message, the usage, and the message once more.
+pub fn misuse(path: &Path, errors: &mut dyn Write, message: &str) -> Exit {
+    let written = writeln!(errors, "Error: {message}\n{}", help::usage(path));
+    match written {
+        Ok(()) => Exit::new(ERROR, message),
+        Err(error) => error.into(),
+    }
+}
+
+/// Checks that a file exists.
+pub fn must_exist(path: &path::Path) -> Result<(), Exit> {
     match path.metadata() {
         Ok(_) => Ok(()),
         Err(error) => Err(Exit::new(ERROR, format!("stat {}: {}", path.display(), io_error(&error)))),

@@ -1,4 +1,4 @@
-//! `snapshot restore`: a data directory from a snapshot file. Whoever was a member before is none any more; revisions, leases,
+//! `snapshot restore`: a data directory from a snapshot file. The former members are replaced by the new ones; revisions, leases,
 //! users and alarms stay.
 
 use std::path::PathBuf;
@@ -14,9 +14,9 @@ use crate::{
     backend::Backend,
     cluster::initial::InitialCluster,
     ctl::{
-        command::{Flag, Kind},
+        exit::{ERROR, Exit},
         go_format::io_error,
-        session::{ERROR, Exit},
+        tree::{Flag, Kind},
     },
     mvcc::bump_revision,
     os::net::resolve,
@@ -46,7 +46,7 @@ pub static COMMAND: Command = Command {
         ),
         Flag::text("name", "default", "Human-readable name for this member"),
         Flag::bool("skip-hash-check", "Ignore snapshot integrity hash value (required if copied from data directory)"),
-        // Taken for the sake of scripts: ringd reserves addresses for its database in one way only.
+        // Accepted for compatibility and ignored: ringd reserves a fixed address range for its database.
         Flag::new(
             "initial-memory-map-size",
             Kind::Uint,
@@ -64,11 +64,11 @@ pub static COMMAND: Command = Command {
     ..Command::EMPTY
 };
 
-/// What to restore, and as what.
+/// The source of a restoration and its new member.
 pub struct Restoration {
     pub source: PathBuf,
     pub data_dir: PathBuf,
-    /// Given, not the default.
+    /// Set if the flag was given.
     pub wal_dir: Option<PathBuf>,
     pub cluster: InitialCluster,
     pub check: DigestCheck,
@@ -135,7 +135,7 @@ pub fn restore(session: &mut Session, restoration: &Restoration) -> Result<(), E
     session.log("info", "restored snapshot", &places)
 }
 
-/// etcdutl's lines; scripts wait for them.
+/// etcdutl's log lines, on which scripts depend.
 fn log_members(session: &mut Session, cluster: &InitialCluster) -> Result<(), Exit> {
     let cluster_id = format!("{:x}", cluster.cluster_id);
     for member in &cluster.members {
@@ -160,7 +160,7 @@ fn raise_revision(session: &mut Session, backend: &mut Backend, amount: u64) -> 
     session.log("info", "marking revision compacted", &[("revision", &*raised)])
 }
 
-/// Nobody may be left to think that passwords protect what they do not.
+/// Warns that ringd does not check the passwords of this database.
 pub fn warn_of_auth(session: &mut Session, backend: &Backend) -> Result<(), Exit> {
     if !is_auth_enabled(backend).map_err(FileFailure::from)? {
         return Ok(());

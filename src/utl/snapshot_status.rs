@@ -1,4 +1,4 @@
-//! `snapshot status`: whether a snapshot file is whole, and what is in it.
+//! `snapshot status`: checks a snapshot file, and prints its hash, revision, keys and size.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -13,8 +13,8 @@ use crate::{
     backend::Bucket,
     base::checksum::crc32c,
     ctl::{
+        exit::{ERROR, Exit},
         go_format::quote,
-        session::{ERROR, Exit},
     },
     mvcc::{BadRecord, BadRevisionKey, RecordFields, RecordKey},
     pagefile::{Corrupt, ReadTxn, Violation, check},
@@ -62,7 +62,7 @@ fn run(session: &mut Session) -> Result<(), Exit> {
     format.print(&Reply::Status(status), session.io.output)
 }
 
-/// A file that is no database is told in bbolt's few words.
+/// The error of a file that is no database, in bbolt's words.
 fn plain(failure: &FileFailure) -> Exit {
     match failure {
         FileFailure::Open { source, .. } => Exit::new(ERROR, source),

@@ -1,16 +1,16 @@
-//! The end of etcd's log that its database does not have yet: what is committed of it is applied, as etcd would at its next start.
+//! The end of etcd's log that its database does not have yet: its committed entries are applied, as etcd would at its next start.
 //!
 //! | entry | becomes |
 //! |---|---|
 //! | request on keys, leases, alarms | applied by `apply::Applier`, as at a member |
 //! | conf change of either version, attributes of a member | a change of [`Members`]; the new directory has one member only |
-//! | cluster version, downgrade | nothing: the new directory is of our version |
-//! | read that went through the log, nothing at all | nothing |
+//! | cluster version, downgrade | nothing: the new directory has this program's version |
+//! | read through the log, empty entry | nothing |
 //! | request of the v2 API (3.4) | members' attributes as above; keys of that API are counted and left out, they were never in the database |
-//! | anything that this version does not know | a refusal that names the remedy |
+//! | a request that this version does not know | a refusal that names the remedy |
 //!
-//! How far the log is committed: up to the index in its hard state, which may be older than the last answer etcd gave. A sole
-//! voter's log is committed as far as it goes, as it would be at etcd's next start, so nothing acknowledged is lost.
+//! The log is committed up to the index in its hard state, which may be older than the last answer that etcd gave. A sole
+//! voter's log is committed up to its end, as it would be at etcd's next start, so nothing acknowledged is lost.
 
 use std::collections::BTreeSet;
 
@@ -43,7 +43,7 @@ use crate::{
 
 const REMEDY: &str =
     "stop etcd cleanly and migrate again, or take a snapshot with `etcdctl snapshot save` and migrate from that";
-/// Reads and tokens, which went through the log in older releases or still do: they change nothing that is stored.
+/// Reads and tokens, which some releases write to the log: they change no stored state.
 const CHANGES_NOTHING: [u32; 8] = [3, 1012, 1013, 1102, 1106, 1107, 1202, 9900];
 /// Methods of the v2 API.
 const V2_METHODS: [&str; 6] = ["PUT", "POST", "DELETE", "QGET", "GET", "SYNC"];
@@ -53,44 +53,44 @@ const V2_METHODS: [&str; 6] = ["PUT", "POST", "DELETE", "QGET", "GET", "SYNC"];
 pub enum TailError {
     #[error(transparent)]
     File(#[from] FileFailure),
-    #[error("entry {index} in the log behind the database cannot be read: {source}; {REMEDY}")]
+    #[error("entry {index} in the log after the database cannot be read: {source}; {REMEDY}")]
     Undecodable { index: u64, source: prost::DecodeError },
     #[error(
-        "entry {index} in the log behind the database is a change of members that cannot be read: {source}; {REMEDY}"
+        "entry {index} in the log after the database is a change of members that cannot be read: {source}; {REMEDY}"
     )]
     Change { index: u64, source: ChangeError },
     #[error(
-        "entry {index} in the log behind the database asks for something this version cannot apply (field {field}); {REMEDY}"
+        "entry {index} in the log after the database asks for something this version cannot apply (field {field}); {REMEDY}"
     )]
     Unknown { index: u64, field: u32 },
     #[error(
-        "authentication is enabled, and entry {index} in the log behind the database is a request whose permission this version cannot \
+        "authentication is enabled, and entry {index} in the log after the database is a request whose permission this version cannot \
          check; {REMEDY}"
     )]
     Auth { index: u64 },
-    #[error("entry {index} in the log behind the database: {source}")]
+    #[error("entry {index} in the log after the database: {source}")]
     Apply { index: u64, source: ApplyFailure },
 }
 
 /// The member as it was when its log ended.
 #[derive(Debug)]
 pub struct Ended {
-    /// The last entry applied, now or before.
+    /// The last applied entry.
     pub index: u64,
     pub term: u64,
-    /// How many entries of the log were applied now.
+    /// Number of entries of the log that were applied here.
     pub applied: u64,
-    /// Entries behind the committed part, left out.
+    /// Number of entries after the committed part, left out.
     pub uncommitted: u64,
-    /// Requests on keys of the v2 API, left out.
+    /// Number of requests on keys of the v2 API, left out.
     pub v2_requests: u64,
     pub members: Members,
 }
 
-/// Who the members are, as far as a database and a log tell.
+/// The members, as far as a database and a log have them.
 #[derive(Clone, Debug)]
 pub struct Members {
-    /// As consensus knows them.
+    /// The voters in consensus.
     voters: BTreeSet<u64>,
     learners: BTreeSet<u64>,
     known: Membership,
@@ -114,7 +114,7 @@ struct WithV2 {
     v2: Option<V2Request>,
 }
 
-/// What of a member the v2 API stored apart.
+/// The attributes of a member that the v2 API stored.
 #[derive(Deserialize)]
 #[serde(default)]
 #[derive(Default)]
@@ -129,7 +129,7 @@ pub fn is_auth_enabled(backend: &Backend) -> Result<bool, Corrupt> {
     Ok(backend.get(Bucket::Auth, b"authEnabled")?.is_some_and(|value| value[..] == [1]))
 }
 
-/// Applies what is committed of `contents` to the database, and commits it there. The backend is handed back.
+/// Applies the committed entries of `contents` to the database, and commits. Returns the backend.
 pub fn apply(
     database: &Database,
     mut backend: Backend,
@@ -175,7 +175,7 @@ fn commit(database: &Database, applier: &mut Applier) -> Result<(), FileFailure>
     Ok(())
 }
 
-/// A refusal is the one that etcd gave, and changes nothing here either.
+/// Applies one entry. A refusal is the same as etcd's, and changes nothing.
 fn apply_one(applier: &mut Applier, entry: &LogEntry) -> Result<(), TailError> {
     let index = entry.index;
     let failed = |failure| match failure {
@@ -184,7 +184,7 @@ fn apply_one(applier: &mut Applier, entry: &LogEntry) -> Result<(), TailError> {
     };
     let mut applied = applier.apply(entry, RaftStatus::default(), |_| false).map_err(failed)?;
     while matches!(applied, Applied::Unfinished) {
-        applied = applier.go_on(RaftStatus::default(), |_| false).map_err(failed)?;
+        applied = applier.resume(RaftStatus::default(), |_| false).map_err(failed)?;
     }
     Ok(())
 }
@@ -193,7 +193,7 @@ fn parse(entry: &LogEntry) -> Result<RaftRequest, TailError> {
     RaftRequest::parse(entry.data.clone()).map_err(|source| TailError::Undecodable { index: entry.index, source })
 }
 
-/// The entry as the applier is to see it: as it is, or empty if what it says is taken in here.
+/// The entry for the applier: unchanged, or empty if it is processed here.
 fn translate(
     entry: LogEntry,
     members: &mut Members,
@@ -246,10 +246,10 @@ fn changes(entry: &LogEntry) -> Result<Vec<Change>, TailError> {
 }
 
 impl Members {
-    /// From the database; from the log where a database of 3.4 tells nothing.
+    /// The members of the database, or those of the log if a database of 3.4 has none.
     fn of(state: &Restored, known: Membership, old_conf_changes: &[LogEntry]) -> Result<Self, TailError> {
         let mut members = Self { voters: BTreeSet::new(), learners: BTreeSet::new(), known };
-        // How many learners that cluster allowed is unknown. One that it refused was not promoted either.
+        // The learner limit of that cluster is unknown. A learner that it refused was never promoted.
         members.known.learners_max = usize::MAX;
         match &state.conf_state {
             Some(conf_state) => {
@@ -294,8 +294,8 @@ impl Members {
         self.voters.len() + self.learners.len()
     }
 
-    /// A change that is not valid had no effect in etcd, either. So had one that a database of 3.4, which may be ahead of the entry that
-    /// it says it is at, has already.
+    /// Applies a change. An invalid one has no effect, as in etcd. A change that the database has already has none either: a database of
+    /// 3.4 may be ahead of its applied index.
     fn change(&mut self, change: Change) {
         if self.known.check(&change).is_ok() {
             self.carry_out(change);
@@ -319,11 +319,11 @@ impl Members {
     }
 
     fn set_attributes(&mut self, id: u64, name: String, client_urls: Vec<String>) {
-        // One that is not there was removed.
+        // An unknown member was removed before.
         let _unknown = self.known.set_attributes(id, name, client_urls);
     }
 
-    /// Takes in what a request of the v2 API says of members. False: it is about something else.
+    /// Processes a request of the v2 API about members. False for any other request.
     fn take_v2(&mut self, request: &V2Request) -> bool {
         let path = request.path();
         if request.method() == "SYNC" || path == "/0/version" {
@@ -337,7 +337,7 @@ impl Members {
     }
 }
 
-/// Where the log ended, as the database is to say it.
+/// Writes the end of the log into the database.
 pub fn put_end(backend: &mut Backend, ended: &Ended) {
     state::put_applied(backend, ended.index, ended.term);
 }
@@ -349,7 +349,7 @@ mod tests {
     use crate::proto::raftpb::{ConfChange, ConfChangeSingle, ConfChangeType, ConfChangeV2};
 
     const OWN: u64 = 1;
-    /// Every field of an `InternalRaftRequest` that is a request, and what becomes of an entry that has it.
+    /// Every field of an `InternalRaftRequest` that is a request, by its treatment.
     const APPLIED: [u32; 8] = [4, 5, 6, 7, 8, 9, 10, 11];
     const TAKEN_IN: [u32; 3] = [1300, 1301, 1302];
     const NOT_YET: [u32; 11] = [1000, 1011, 1100, 1101, 1103, 1104, 1105, 1200, 1201, 1203, 1204];
@@ -366,7 +366,7 @@ mod tests {
         LogEntry { index: 5, term: 2, kind, data: data.into() }
     }
 
-    /// An entry whose only request has this field and says nothing.
+    /// An entry with an empty request in this field.
     fn request(field: u32) -> LogEntry {
         let mut data = Vec::new();
         prost::encoding::encode_key(field, prost::encoding::WireType::LengthDelimited, &mut data);
@@ -428,7 +428,7 @@ mod tests {
         }
     }
 
-    /// The changes that etcd logs, those it had refused among them, and what is left of the cluster after each.
+    /// The changes that etcd logs, including refused ones, and the cluster after each.
     #[test]
     fn conf_changes_are_followed() {
         use ConfChangeType::*;

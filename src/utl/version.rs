@@ -1,7 +1,7 @@
 //! `version`: of the etcdutl that this tool stands for.
 
 use super::{Command, session::Session};
-use crate::{base::version, ctl::session::Exit};
+use crate::{base::version, ctl::exit::Exit};
 
 pub static COMMAND: Command =
     Command { name: "version", short: "Prints the version of etcdutl", run: Some(run), ..Command::EMPTY };

@@ -4,13 +4,13 @@
 //!
 //! | state | moves on by |
 //! |---|---|
-//! | prepared, not ready (`Prepare` handed out) | `on_prepared` |
+//! | prepared, not ready (`Prepare` returned) | `on_prepared` |
 //! | prepared, ready | `activate`, when a batch no longer fits into the current one |
 //! | current: the last in `segments` | `activate` of the next one |
 //! | full | `release` |
 //! | spare, or gone | `prepare` reuses a spare |
 //!
-//! A current segment that is not ready yet is legal: the shell holds its writes until `is_ready`.
+//! A current segment that is not ready yet is legal: its batches are held until `is_ready` (`held`).
 
 use std::collections::VecDeque;
 
@@ -35,7 +35,7 @@ pub struct Wal {
     metadata: Metadata,
     /// Part of the log, oldest first. The last one is the current one. Empty before the first append.
     segments: VecDeque<Segment>,
-    /// Behind the current one, in order of use.
+    /// After the current one, in order of use.
     prepared: VecDeque<Segment>,
     spares: VecDeque<SegmentId>,
     /// Where the next batch goes in the current segment.
@@ -44,7 +44,7 @@ pub struct Wal {
     in_flight: InFlight,
     hard_state: HardState,
     marker: Option<SnapshotMarker>,
-    /// Counter of the last life handed out.
+    /// Counter of the last life used.
     lives: u32,
 }
 
@@ -71,7 +71,7 @@ pub(super) struct Segment {
     pub last_index: u64,
 }
 
-/// What an append asks of the shell.
+/// The writes and the background work of one append.
 #[derive(Debug)]
 pub struct Append {
     /// The append is durable once `Wal::durable()` has reached this.
@@ -146,7 +146,7 @@ impl Wal {
         }
     }
 
-    /// Continues where a replay ended: everything read is durable.
+    /// Continues at the end of a replay, where everything read is durable.
     pub(super) fn resume(
         &mut self,
         position: Position,
@@ -235,8 +235,8 @@ impl Wal {
         Ok(append)
     }
 
-    /// An empty batch that says that the last one with content is durable, so that damage to it is recognised.
-    /// For idle moments and a clean stop. `None` while batches are in flight, or if it was said already.
+    /// An empty batch that records that the last one with content is durable, so that damage to it is recognised.
+    /// For idle moments and a clean stop. `None` while batches are in flight, or if the log has such a batch at its end.
     pub fn confirm(&mut self) -> Option<Append> {
         let quiet = self.in_flight.durable == self.position.sequence;
         if !quiet || self.in_flight.confirmed == self.position.sequence {
@@ -279,8 +279,7 @@ impl Wal {
         known.ready = true;
     }
 
-    /// For a preparation that found no room for a new file: has it take a spare that was released since it was asked for.
-    /// False: there is none.
+    /// Lets a preparation that found no room for a new file use a spare that was released meanwhile. False if there is no spare.
     pub fn reuse(&mut self, prepare: &mut Prepare) -> bool {
         if prepare.spare.is_none() && prepare.size_bytes == self.config.segment_bytes {
             prepare.spare = self.spares.pop_front();
@@ -289,8 +288,8 @@ impl Wal {
         false
     }
 
-    /// Lets go of the segments at the beginning that only hold entries up to `index`: these are in the page file or
-    /// a snapshot, durably, and no peer shall be sent them from here.
+    /// Releases the oldest segments that only hold entries up to `index`. These entries are durable in the page file or in a
+    /// snapshot, and no peer will be sent them from the log.
     pub fn release(&mut self, index: u64) -> Vec<Action> {
         let mut actions = Vec::new();
         while self.segments.len() > 1 {
@@ -313,7 +312,7 @@ impl Wal {
         actions
     }
 
-    /// Spares that an earlier run left; those of another size are of no use.
+    /// Takes over the spares of an earlier run; those of another size are deleted.
     pub(super) fn adopt_spares(&mut self, spares: &[SegmentFile]) -> Vec<Action> {
         let (fit, unfit): (Vec<&SegmentFile>, Vec<&SegmentFile>) =
             spares.iter().partition(|spare| spare.size_bytes == self.config.segment_bytes);
@@ -321,8 +320,8 @@ impl Wal {
         unfit.into_iter().map(|spare| Action::Discard { spare: spare.id }).collect()
     }
 
-    /// A segment behind the end of the log is ahead of it again. If it has stray batches it begins a new life, which
-    /// takes one sector and so happens or does not.
+    /// Makes a segment after the end of the log a prepared one again. If it has stray batches it begins a new life: the header is one
+    /// sector, which is written whole or not at all.
     pub(super) fn keep_ahead(&mut self, mut segment: Segment, is_stray: bool) -> Option<Write> {
         assert_eq!(segment.first_sequence, 0, "it is no part of the log");
         if is_stray {
@@ -332,7 +331,7 @@ impl Wal {
         is_stray.then(|| Write { segment: segment.id, offset: 0, bytes: self.header_of(&segment) })
     }
 
-    /// Asks for the next segment, if there is none ahead.
+    /// Asks for the next segment, if none is prepared.
     pub(super) fn prepare_ahead(&mut self) -> Option<Action> {
         self.prepared.is_empty().then(|| self.prepare())
     }
@@ -377,7 +376,7 @@ impl Wal {
         .encode()
     }
 
-    /// What records of a batch may add up to, whatever the head of a segment repeats.
+    /// The most bytes of records that fit into a batch at the head of a segment, which also repeats marker and hard state.
     fn room_bytes(&self) -> usize {
         let repeated = self.marker.as_ref().map_or(0, marker_bytes) + HARD_STATE_BYTES;
         let taken = BLOCK_BYTES + HEADER_BYTES + repeated + HARD_STATE_BYTES;
@@ -441,7 +440,7 @@ impl Wal {
         append.sequence = header.sequence;
     }
 
-    /// Makes the current segment one with room for the batch; returns the bytes of its records.
+    /// Activates segments until the current one has room for the batch. Returns the bytes of its records.
     fn place(&mut self, content: &Content<'_>, append: &mut Append) -> usize {
         let bytes = content.payload_bytes();
         loop {
@@ -495,7 +494,7 @@ impl Wal {
     }
 }
 
-/// The marker as the head of a later segment repeats it: there it must not restart the log again.
+/// The marker as the head of a later segment repeats it, where it must not restart the log again.
 fn repeatable(marker: SnapshotMarker) -> SnapshotMarker {
     SnapshotMarker { restarts_log: false, ..marker }
 }
@@ -526,11 +525,11 @@ fn put_content(batch: &mut AlignedBuffer, content: &Content<'_>) -> u32 {
     u32::from(content.marker.is_some()) + content.entries.len() as u32 + u32::from(content.hard_state.is_some())
 }
 
-/// Completions in any order, durability in order.
+/// Writes complete in any order; batches become durable in order.
 #[derive(Debug, Default)]
 struct InFlight {
     durable: u64,
-    /// Up to here a batch in the log says that it is durable, or has no content.
+    /// The last batch that a later one records as durable, or that has no content.
     confirmed: u64,
     /// Whether batch `durable + 1 + i` is complete; the first one never is.
     complete: VecDeque<bool>,

@@ -11,9 +11,9 @@ use crate::base::{aligned::AlignedBuffer, checksum::crc32, limits::BLOCK_BYTES};
 pub(super) const HEADER_BYTES: usize = 72;
 
 const MAGIC: &[u8; 4] = b"RWB1";
-/// The header's own checksum covers the header from here on ...
+/// The header's own checksum covers the header from this offset on.
 const HEADER_CHECKED_FROM: usize = 8;
-/// ... and the chain the whole batch from here on.
+/// The chain covers the whole batch from this offset on.
 const CHAINED_FROM: usize = 16;
 
 /// Why the bytes at a place are not the batch that belongs there.
@@ -35,7 +35,7 @@ pub enum Damage {
     Checksum { expected: u32, found: u32 },
 }
 
-/// Everything a batch says about itself, but the checksums that follow from it.
+/// The fields of a batch's header, without the checksum that follows from them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BatchHeader {
     pub seed: u32,
@@ -91,7 +91,7 @@ impl BatchHeader {
         if found == self.chain { Ok(()) } else { Err(Damage::Checksum { expected: self.chain, found }) }
     }
 
-    /// Fills in the header of `batch`, whose records are in place behind an empty header, sets the chain and pads.
+    /// Fills in the header of `batch`, whose records follow an empty header, sets the chain and pads.
     pub fn seal(&mut self, batch: &mut AlignedBuffer) {
         assert_eq!(batch.len(), self.batch_bytes());
         batch.overwrite(16, &self.life.0.to_le_bytes());

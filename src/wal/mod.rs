@@ -1,4 +1,4 @@
-//! The write-ahead log: what Raft must not forget, as aligned blocks for a direct, durable write.
+//! The write-ahead log: Raft's entries and hard state, as aligned blocks for direct, durable writes.
 //!
 //! A sync machine whose disk writes are values. The shell (or the simulator) carries them out and reports back:
 //!
@@ -65,7 +65,7 @@
 //! | 3 snapshot marker | bit 0 restarts the log, bit 1 auto leave | index u64, term u64, four counts u32, ids u64 |
 //!
 //! All numbers are little-endian. The first batch of every segment repeats the snapshot marker and the hard state, so
-//! older segments can go.
+//! older segments can be released.
 //!
 //! # Invariants
 //!
@@ -74,17 +74,17 @@
 //!    power cut is a prefix of what was issued, whatever order the writes reached the disk in.
 //! 3. `durable()` is the end of the contiguous prefix of completed writes. Nothing beyond it is acknowledged.
 //! 4. A batch that does not check is corruption if any later batch header of the same life says it was durable, and a
-//!    torn tail otherwise. A tail is cut only together with everything behind it, and before the first append all
-//!    remaining headers behind the cut are erased (`Repair`): a cut batch never comes back.
-//! 5. A life is never used twice, so the remains in a recycled segment are no batches of today. The salt keeps a
-//!    client from forging headers inside a value.
+//!    torn tail otherwise. A tail is cut together with everything after it, and before the first append all
+//!    headers after the cut are erased (`Repair`), so a cut batch never reappears.
+//! 5. A life is never used twice, so batches that remain in a recycled segment are never taken for present ones. The salt
+//!    keeps a client from forging headers inside a value.
 //! 6. The oldest segment is released only once the first batch of the next one is durable, so the head of a log whose
 //!    beginning was released is always there: damage to it is corruption without further evidence.
 //! 7. An entry with an index already seen replaces it and everything after it.
 //!
-//! What this cannot see: damage to the very last acknowledged batches when nothing was appended after they became
-//! durable looks like a torn tail. `confirm` closes the gap with an empty batch; the shell calls it when idle. The
-//! page file's applied index is the second line: the caller refuses a log that ends before it.
+//! Limit of this check: damage to the last acknowledged batches looks like a torn tail if nothing was appended after they became
+//! durable. `confirm` appends an empty batch for that; the shell calls it when idle. In addition the caller refuses a log that
+//! ends before the applied index of the page file.
 //!
 //! Deliberately absent: files, threads, time, timers and batching by time (shell), commit and apply (consensus),
 //! when to release (snapshot), compression.
@@ -93,6 +93,7 @@
 
 mod append;
 mod batch;
+mod held;
 mod little_endian;
 mod record;
 mod repair;
@@ -103,6 +104,7 @@ mod tests;
 
 pub use append::{Append, AppendError, IssuedBatch, Wal};
 pub use batch::Damage;
+pub use held::HeldBatches;
 pub use record::SnapshotMarker;
 pub use repair::{Contents, Cut, Recovered, Repair};
 pub use replay::{Read, Replay, ReplayError};
@@ -110,7 +112,7 @@ pub use segment::{FileName, Metadata, SegmentFile, SegmentId};
 
 use crate::base::{aligned::AlignedBuffer, limits};
 
-/// How the log lays out its files. Nothing in here is needed to read a log.
+/// Sizes of the log's files. None of them is needed to read a log.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// Size of every segment but the first; a multiple of the block.
@@ -164,7 +166,7 @@ pub enum Action {
 ///
 /// Without a spare: a file under the temporary name, `header` and then zeros up to the size, sync. With one: `header`
 /// written over the first block of the file with the spare name, sync. Then, in both cases, rename it to its name and
-/// sync the directory. Tried again by the shell if it fails.
+/// sync the directory. The shell tries again if it fails.
 #[derive(Debug)]
 pub struct Prepare {
     pub segment: SegmentId,
@@ -173,7 +175,7 @@ pub struct Prepare {
     pub spare: Option<SegmentId>,
 }
 
-/// What becomes of a retired segment's file.
+/// Whether the file of a retired segment is kept as a spare or deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     Spare,

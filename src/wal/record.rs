@@ -22,14 +22,14 @@ const TYPE_MARKER: u8 = 3;
 const MARKER_RESTARTS: u8 = 1;
 const MARKER_AUTO_LEAVE: u8 = 2;
 
-/// Says that the state up to `index` is durable elsewhere, and who the members were then.
+/// Records that the state up to `index` is durable elsewhere, and the members at that index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotMarker {
     pub index: u64,
     pub term: u64,
     pub conf_state: ConfState,
-    /// The state came from the leader: entries before the marker, on either side of `index`, are void, and the log
-    /// goes on at `index + 1`. False for a snapshot this member made of its own state.
+    /// The state came from the leader: all entries before the marker in the log are void, whatever their index, and the log
+    /// continues at `index + 1`. False for a snapshot that this member made of its own state.
     pub restarts_log: bool,
 }
 
@@ -97,7 +97,7 @@ fn lists(conf_state: &ConfState) -> [&[u64]; 4] {
     [&conf_state.voters, &conf_state.learners, &conf_state.voters_outgoing, &conf_state.learners_next]
 }
 
-/// Takes the next record off `rest`, which is not empty. Entry data shares its memory. The error says what is wrong.
+/// Takes the next record off `rest`, which is not empty. The data of an entry shares the memory of `rest`.
 pub(super) fn take(rest: &mut Bytes) -> Result<Record, &'static str> {
     if rest.len() < PREFIX_BYTES {
         return Err("a record is cut short");

@@ -1,4 +1,4 @@
-//! From what a replay found to an open log: where it goes on, and what must be erased first (invariant 4).
+//! From a replay's result to an open log: where appending continues, and what is erased before (invariant 4).
 
 use super::{
     Action, Config, Damage, Fate, Metadata, SegmentFile, SegmentId, SnapshotMarker, Wal, Write,
@@ -18,7 +18,7 @@ pub struct Recovered {
     pub repair: Repair,
 }
 
-/// What a log says.
+/// The content of a log.
 #[derive(Debug)]
 pub struct Contents {
     pub metadata: Metadata,
@@ -44,29 +44,29 @@ pub struct Cut {
     pub damage: Damage,
 }
 
-/// What the shell does before the log is open. It has synced the directory already: after the death of only the process
-/// a name may be visible and not durable.
+/// The work before the log is open. The shell has synced the directory before, because after a crash of the process alone a name
+/// may be visible and not durable.
 #[derive(Debug)]
 pub struct Repair {
-    /// To be synced first, with the cache of their device: what was read may come from there, if only the process died.
-    /// All of them: a new header of a segment ahead, written by a repair that was interrupted, may be in there, too.
+    /// Segments to be synced first, with the cache of their device, because after a crash of the process alone the content read may be
+    /// in that cache only. All segments: an interrupted repair may have written a header of a prepared one.
     pub sync: Vec<SegmentId>,
-    /// Then written durably, in any order.
+    /// Durable writes after the syncs, in any order.
     pub writes: Vec<Write>,
-    /// Then, one after the other.
+    /// Actions after the writes, in order.
     actions: Vec<Action>,
     wal: Wal,
 }
 
 impl Repair {
-    /// The syncs and writes are done. The actions go into the background.
+    /// The log, after syncs and writes. The actions are carried out in the background.
     #[must_use]
     pub fn done(self) -> (Wal, Vec<Action>) {
         (self.wal, self.actions)
     }
 }
 
-/// What a replay hands over.
+/// The result of a replay.
 #[derive(Debug)]
 pub(super) struct Found {
     pub metadata: Metadata,
@@ -78,7 +78,7 @@ pub(super) struct Found {
     pub entries: Vec<LogEntry>,
 }
 
-/// The first place where the log did not go on.
+/// The first place where the log does not continue.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Suspicion {
     /// In `files`.
@@ -87,7 +87,7 @@ pub(super) struct Suspicion {
     pub damage: Damage,
 }
 
-/// What was found in one segment.
+/// The scan of one segment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ScannedSegment {
     pub id: SegmentId,
@@ -95,7 +95,7 @@ pub(super) struct ScannedSegment {
     pub size_bytes: u64,
     pub first_sequence: u64,
     pub last_index: u64,
-    /// End of the last batch that is of this life but not part of the log; 0 if there is none.
+    /// End of the last batch of the segment's life that is not part of the log; 0 if there is none.
     pub stray_end: u64,
 }
 
@@ -118,7 +118,7 @@ pub(super) fn recover(found: Found, config: Config, spares: &[SegmentFile]) -> R
     let position = Position { opening: found.position.opening + 1, ..found.position };
     wal.resume(position, found.end.offset, found.hard_state, found.snapshot.clone());
 
-    // From the newest on: after a power cut in between, none is missing in the middle.
+    // Newest first, so that a power cut between two deletions leaves no gap in the middle.
     let mut actions: Vec<Action> = unfit.iter().rev().map(|unfit| delete(unfit.id)).collect();
     actions.extend(wal.adopt_spares(spares));
     actions.extend(wal.prepare_ahead());
@@ -136,10 +136,10 @@ pub(super) fn recover(found: Found, config: Config, spares: &[SegmentFile]) -> R
 }
 
 fn cut(found: &Found) -> Option<Cut> {
-    let behind = &found.segments[found.end.at..];
-    let clean = found.end.damage == Damage::Absent && behind.iter().all(|segment| segment.stray_end == 0);
+    let rest = &found.segments[found.end.at..];
+    let clean = found.end.damage == Damage::Absent && rest.iter().all(|segment| segment.stray_end == 0);
     (!clean).then(|| Cut {
-        segment: behind[0].id,
+        segment: rest[0].id,
         offset: found.end.offset,
         sequence: found.position.sequence + 1,
         damage: found.end.damage,

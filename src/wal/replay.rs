@@ -1,13 +1,13 @@
-//! Reading a log: from segment files, in slices, to what it says; then to an open `Wal`.
+//! Reading a log from its segment files, in slices, up to an open `Wal`.
 //!
 //! ```text
-//!   Walking  -- the batch at hand does not check ----------------------------> Doubting
-//!   Doubting -- the next segment begins with the batch that is looked for ---> Walking
-//!   Doubting -- anything else: look at every block to the end, note what the headers say is durable
+//!   Walking  -- the next batch is not valid ---------------------------------> Doubting
+//!   Doubting -- the next segment begins with the expected batch -------------> Walking
+//!   Doubting -- anything else: read every block to the end, note which batches the headers record as durable
 //! ```
 //!
-//! A full segment also ends in doubt: nothing marks its end but the next segment's first batch. At the very end the
-//! evidence decides between corruption and a torn tail (invariant 4).
+//! A full segment also ends in state Doubting, because only the next segment's first batch marks its end. At the end of the log
+//! the headers seen decide between corruption and a torn tail (invariant 4).
 
 use std::mem;
 
@@ -27,7 +27,7 @@ use crate::base::{
     log_entry::{HardState, LogEntry},
 };
 
-/// Why a log cannot be used. All but `Empty` need a person.
+/// Why a log cannot be used. All but `Empty` need an operator.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub enum ReplayError {
     #[error("the write-ahead log has no segment")]
@@ -56,7 +56,7 @@ pub enum ReplayError {
         offset: u64,
         /// The batch that should be here.
         expected: u64,
-        /// Up to here a later batch says that all was durable.
+        /// The last batch that a later one records as durable.
         durable: u64,
         damage: Damage,
     },
@@ -66,7 +66,7 @@ pub enum ReplayError {
     Malformed { segment: SegmentId, offset: u64, reason: &'static str },
 }
 
-/// What to read next.
+/// The next range to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Read {
     pub segment: SegmentId,
@@ -80,14 +80,14 @@ pub struct Replay {
     files: Vec<SegmentFile>,
     /// Those of `files` whose header was read.
     segments: Vec<ScannedSegment>,
-    /// Bytes of the file at hand from `offset` on, read and not yet understood.
+    /// Bytes of the current file from `offset` on that were read and not decoded yet.
     unread: Vec<u8>,
-    /// Place in `files` of the file at hand, and in it.
+    /// The current file in `files`, and the offset in it.
     at: usize,
     offset: u64,
     mode: Mode,
     position: Option<Position>,
-    /// The highest batch that headers seen in doubt say is durable.
+    /// The highest batch that a header seen in state Doubting records as durable.
     claimed: u64,
     metadata: Metadata,
     log: ReplayedLog,
@@ -99,7 +99,7 @@ enum Mode {
     Doubting(Suspicion),
 }
 
-/// Whether the bytes at hand were enough.
+/// Whether enough bytes were there.
 enum Step {
     Taken,
     NeedsMore,
@@ -175,7 +175,7 @@ impl Replay {
         Ok(())
     }
 
-    /// Ends the replay: what the log says, and how to go on. `spares` are the files with a spare name.
+    /// Ends the replay: the content of the log and the repair before appending. `spares` are the files with a spare name.
     ///
     /// # Errors
     /// A batch that was durable is damaged.
@@ -216,7 +216,7 @@ impl Replay {
         Ok(recover(found, config, spares))
     }
 
-    /// Takes one thing off `bytes`, which start at `self.offset`.
+    /// Decodes one batch or block at the start of `bytes`, which begin at `self.offset`.
     fn step(&mut self, bytes: &[u8]) -> Result<Step, ReplayError> {
         if bytes.len() < BLOCK_BYTES {
             return Ok(Step::NeedsMore);
@@ -260,7 +260,7 @@ impl Replay {
         Ok(())
     }
 
-    /// Takes the next batch of the log, or begins to doubt.
+    /// Takes the next batch of the log, or changes to state Doubting.
     fn walk(&mut self, bytes: &[u8]) -> Result<Step, ReplayError> {
         let checked = self.header_at(bytes).and_then(|header| {
             self.check_link(&header)?;
@@ -283,11 +283,11 @@ impl Replay {
         Ok(Step::Taken)
     }
 
-    /// Looks at one block in doubt, or goes back to walking.
+    /// Reads one block in state Doubting, or changes back to Walking.
     fn doubt(&mut self, bytes: &[u8], suspicion: Suspicion) -> Step {
         let header = self.header_at(bytes);
         let is_next_head = self.offset == FIRST_BATCH && self.at > suspicion.at;
-        if is_next_head && self.goes_on_here(&header, suspicion) {
+        if is_next_head && self.continues_here(&header, suspicion) {
             self.mode = Mode::Walking;
             self.claimed = 0;
             return Step::Taken;
@@ -308,12 +308,12 @@ impl Replay {
         Step::Taken
     }
 
-    /// Whether the log goes on at the head of this segment, be it with a batch that is damaged itself.
-    fn goes_on_here(&self, header: &Result<BatchHeader, Damage>, suspicion: Suspicion) -> bool {
+    /// Whether the log continues at the head of this segment, even if that batch is damaged.
+    fn continues_here(&self, header: &Result<BatchHeader, Damage>, suspicion: Suspicion) -> bool {
         match header {
             Ok(header) => self.check_link(header).is_ok(),
             Err(Damage::Absent) => false,
-            // Something is damaged here, and nothing is where the log was expected to go on.
+            // The head of this segment is damaged, and the place where the log should continue is empty.
             Err(_) => {
                 let before = &self.segments[suspicion.at..self.at];
                 suspicion.damage == Damage::Absent && before.iter().all(|segment| segment.stray_end == 0)
@@ -340,7 +340,7 @@ impl Replay {
         let before = match self.position {
             Some(position) => position,
             None if self.files[0].id.sequence == 1 => Position::default(),
-            // The beginning was released: whatever comes first is the beginning now.
+            // The beginning of the log was released, so the first batch found is the first of the log.
             None => return Ok(()),
         };
         let (expected, found) = (before.sequence + 1, header.sequence);
@@ -394,7 +394,7 @@ fn size_error(file: &SegmentFile, expected: u64) -> ReplayError {
     ReplayError::Size { segment: file.id, expected, found: file.size_bytes }
 }
 
-/// What the batches say, taken together (invariant 7).
+/// The content of all batches read so far (invariant 7).
 #[derive(Debug)]
 struct ReplayedLog {
     keep_after: u64,

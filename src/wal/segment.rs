@@ -13,7 +13,7 @@ const VERSION: u32 = 1;
 /// The header's checksum covers exactly the sector that holds it.
 const SECTOR_BYTES: usize = 512;
 
-/// Whose log it is; the same in every segment.
+/// Cluster and member that the log belongs to; the same in every segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Metadata {
     pub cluster_id: u64,
@@ -55,19 +55,19 @@ impl fmt::Display for SegmentId {
     }
 }
 
-/// What a file in the log's directory is, by its name.
+/// The role of a file in the log's directory, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileName {
     /// Part of the log.
     Segment(SegmentId),
-    /// May be handed to `Replay::finish` for reuse if it has the size of a segment, or deleted.
+    /// A released file that `Replay::finish` reuses if it has the size of a segment, and discards otherwise.
     Spare(SegmentId),
     /// The remains of an interrupted preparation, to be deleted.
     Temporary(SegmentId),
 }
 
 impl FileName {
-    /// `None` for a name that is none of ours.
+    /// `None` for a name of another form.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         let (stem, extension) = name.split_once('.')?;

@@ -1,4 +1,4 @@
-//! The log on files that always work, and then damage to every part of them. Power cuts are in `sim::wal_tests`.
+//! The log on files that always work, and damage to every part of them. Power cuts are in `sim::wal_tests`.
 
 use std::collections::BTreeMap;
 
@@ -50,7 +50,7 @@ struct Place {
     extent: usize,
 }
 
-/// A log whose every wish is fulfilled at once, except that completions are up to the test.
+/// A log whose writes and actions are carried out at once. The test decides when writes complete.
 struct Log {
     wal: Wal,
     files: BTreeMap<SegmentId, Vec<u8>>,
@@ -337,7 +337,7 @@ fn segments_are_released_in_order_once_the_next_head_is_durable() {
     assert_eq!((contents.last_index, contents.cut), (99, None));
 }
 
-/// The disk is full: the next segment could not be made, and meanwhile older ones are not needed any more.
+/// A segment that could not be made on a full disk is made of one that was released meanwhile.
 #[test]
 fn a_preparation_without_room_takes_what_is_released() {
     let mut log = Log::create(config());
@@ -446,7 +446,7 @@ fn damage_to_the_head_of_a_released_log_is_corruption() {
     let mut log = Log::create(config());
     log.append(None, &entries(1..=40, 1000));
     log.release(40);
-    // Only the current segment and the one ahead are left; even its last batch must be there, as it is the head.
+    // Only the current segment and the prepared one are left. Damage to the only batch is recognised, because it is the head.
     let current = *log.files.keys().next().expect("there");
     let file = log.files.get_mut(&current).expect("there");
     file[BLOCK_BYTES + 80] ^= 1;
@@ -521,7 +521,7 @@ fn a_file_that_shrinks_while_it_is_read_is_an_error() {
     assert!(matches!(replay.feed(&[0; 4096]), Err(ReplayError::Size { .. })));
 }
 
-/// Anything may be in the files: the answer is an error or the truth, never a panic or an invention.
+/// For arbitrary damage to the files, the replay returns an error or a prefix of what was written, and never panics.
 #[test]
 fn any_damage_is_an_error_or_leaves_what_was_confirmed() {
     let seed = 0xda4a6e;
@@ -551,7 +551,7 @@ fn any_damage_is_an_error_or_leaves_what_was_confirmed() {
     assert!(errors > 5_000, "{errors}");
 }
 
-/// Headers with a right checksum and arbitrary fields, and records that check and make no sense.
+/// Headers with a right checksum and arbitrary fields, and records with a right checksum and invalid content.
 #[test]
 fn forged_batches_are_refused_without_panic_or_large_allocation() {
     let seed = 0xf04e;

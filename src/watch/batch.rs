@@ -32,7 +32,7 @@ impl Batch {
         self.changes.last().map_or(0, |change| change.revision.main)
     }
 
-    /// Memory that it keeps.
+    /// Bytes of memory that the batch holds.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let records: usize = self.changes.iter().map(|change| change.record.len()).sum();

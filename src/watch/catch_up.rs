@@ -1,15 +1,14 @@
-//! How watchers that are behind get what they missed: a slice of history at a time, and none while their client has not taken what
-//! was sent before.
+//! Watchers that lag read history in slices, and only when their client has taken what was sent before.
 //!
 //! | stream | by | then |
 //! |---|---|---|
-//! | nobody is behind | a watcher falls behind, or starts in the past | waits for its turn to read, once its queue is empty |
-//! | waits to read | [`Hub::next_reader`], [`Hub::read`]: one slice | its queue has something: sends. Nothing found: waits to read again |
-//! | sends | [`Hub::taken`]: all of it is on its way to the client | waits to read again, or nobody is behind any more |
+//! | no watcher is behind | a watcher falls behind, or starts in the past | waits for its turn to read, once its queue is empty |
+//! | waits to read | [`Hub::next_reader`], [`Hub::read`]: one slice | its queue has responses: sends. No event found: waits to read again |
+//! | sends | [`Hub::taken`]: all responses are on their way to the client | waits to read again, or no watcher is behind |
 //!
 //! The last slice and the change to synced happen in one step on the view published last, and batches reach the hub after the view
-//! that has them: what the hub shows afterwards is either in that view, then it is below the watcher's `next`, or it is
-//! new. So there is neither a gap nor a second time.
+//! that has them. So each change in a later batch is either in that view, and then below the watcher's `next`, or new: no change is
+//! missed or delivered twice.
 
 use super::{
     hub::Hub,
@@ -24,8 +23,8 @@ impl Hub {
         std::mem::take(&mut self.ready)
     }
 
-    /// Takes what waits for the client of a stream, or a good part of it. [`Self::taken`] has to follow when it was sent, and
-    /// another call until there is nothing.
+    /// Takes responses that wait for the client of a stream. The caller calls [`Self::taken`] when they are sent, and takes again until
+    /// none are left.
     pub fn take(&mut self, stream: StreamKey) -> Vec<Response> {
         let stream = &mut self.streams[stream.0];
         stream.is_sending = !stream.is_empty();
@@ -89,7 +88,7 @@ impl Hub {
         Ok(())
     }
 
-    /// What the watcher has to read is gone.
+    /// Ends a watcher whose next revision is compacted.
     fn end_compacted(&mut self, stream: StreamKey, key: WatcherKey, compact_revision: i64) {
         let watch_id = self.watchers[key].id;
         self.remove(stream, watch_id);
@@ -97,7 +96,7 @@ impl Hub {
         self.push(stream, Response { watch_id, revision: 0, kind: ResponseKind::Compacted { compact_revision } });
     }
 
-    /// A watcher has everything up to `revision`; its run is gone.
+    /// Makes a watcher synced that has everything up to `revision`; its run has ended.
     fn catch_up(&mut self, stream: StreamKey, key: WatcherKey, revision: i64) {
         let watcher = &mut self.watchers[key];
         watcher.next = watcher.next.max(revision + 1);
@@ -108,7 +107,7 @@ impl Hub {
         self.behind -= 1;
     }
 
-    /// Lets a stream wait for its turn to read, if it has to and may.
+    /// Queues a stream for reading, if one of its watchers lags and its client has taken everything.
     pub(super) fn schedule(&mut self, key: StreamKey) {
         let stream = &mut self.streams[key.0];
         if !stream.runs.is_empty() && stream.is_empty() && !stream.is_sending && !stream.is_reading {

@@ -1,4 +1,4 @@
-//! Events put together once for everybody who gets the same.
+//! Events encoded once for all watchers that get the same events.
 //!
 //! A [`Chunk`] is the field `events` of a `WatchResponse`, encoded; watchers of a range that were created alike share its bytes. A
 //! chunk ends where a revision ends, so none is ever split between two responses.
@@ -16,11 +16,11 @@ pub(super) const EVENTS_TAG: u8 = 11 << 3 | 2;
 pub struct Chunk {
     /// Revision of the first event.
     pub first: i64,
-    /// What its header says: the revision of the last event, or for history the store's, as in etcd. There more may follow.
+    /// The revision in the header: that of the last event, or for history the store's, as in etcd, though more events may follow.
     pub revision: i64,
     pub events: usize,
     pub body: Bytes,
-    /// Where each revision begins, if not everybody gets all of them.
+    /// The start of each revision, if some watchers get only a part.
     marks: Vec<Mark>,
 }
 
@@ -45,9 +45,9 @@ impl Chunk {
 /// Makes chunks of events in revision order.
 #[derive(Debug)]
 pub(super) struct Builder {
-    /// Events that were just made: what passes the limits is left to a later reading of history.
+    /// The events are new: those beyond the limits are read from history later.
     is_live: bool,
-    /// Some get only the later part.
+    /// Some watchers get only the later part.
     has_late: bool,
     marks: Vec<Mark>,
     chunks: Vec<Chunk>,
@@ -72,7 +72,7 @@ struct Mark {
     revision: i64,
 }
 
-/// What a builder made.
+/// The result of a builder.
 pub(super) struct Built {
     pub chunks: Vec<Chunk>,
     /// The first revision that was left out.
@@ -96,7 +96,7 @@ impl Builder {
         }
     }
 
-    /// Adds an event, with the record of the version before if one is given. The answer is its size.
+    /// Adds an event, with the record of the version before if one is given. Returns its size.
     pub(super) fn append(&mut self, event: &EventRecord<'_>, previous: Option<&[u8]>) -> usize {
         let revision = event.revision.main;
         assert!(revision >= self.current, "events come in revision order");

@@ -19,13 +19,13 @@ use crate::{
     proto::etcdserverpb::{WatchCreateRequest, watch_create_request::FilterType},
 };
 
-/// The machine. It never waits: what has to happen next is asked for by [`Hub::take_ready`] and [`Hub::next_reader`].
+/// The machine. It never waits: the caller asks for the next work by [`Hub::take_ready`] and [`Hub::next_reader`].
 #[derive(Debug, Default)]
 pub struct Hub {
     pub(super) streams: Slab<Stream>,
     pub(super) watchers: Slab<Watcher>,
     pub(super) synced: Index,
-    /// Every change up to this revision was shown to the synced watchers.
+    /// Every change up to this revision was delivered to the synced watchers.
     pub(super) seen: i64,
     /// Changes were lost on the way: they are read from views, and batches are ignored meanwhile.
     pub(super) gap: Option<Reading>,
@@ -38,7 +38,7 @@ pub struct Hub {
     pub(super) events: usize,
 }
 
-/// How much there is of what.
+/// Numbers of streams, watchers and events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub streams: usize,
@@ -60,7 +60,7 @@ impl Hub {
         StreamKey(self.streams.insert(Stream::default()))
     }
 
-    /// Forgets a stream and its watchers.
+    /// Removes a stream and its watchers.
     pub fn close(&mut self, stream: StreamKey) {
         while let Some((id, _)) = self.streams[stream.0].watchers.first_key_value() {
             let id = *id;
@@ -90,7 +90,7 @@ impl Hub {
         }
     }
 
-    /// Queues the answer to a creation that is not permitted. `revision` is the newest.
+    /// Queues the refusal of a creation. `revision` is the newest.
     pub fn refuse(&mut self, stream: StreamKey, reason: String, revision: i64) {
         self.push(stream, Response { watch_id: NO_WATCHER, revision, kind: ResponseKind::Refused(reason) });
     }
@@ -114,7 +114,7 @@ impl Hub {
             .choose_id(request.watch_id)
             .ok_or("mvcc: duplicate watch ID provided on the WatchStream")?;
         if self.watchers.is_empty() {
-            // Batches that are still on their way are not for anybody.
+            // Without watchers, batches that are still on their way are ignored.
             (self.seen, self.gap) = (view.revision(), None);
         }
         let is_filtered = |filter: FilterType| request.filters.contains(&(filter as i32));
@@ -153,8 +153,8 @@ impl Hub {
         }
     }
 
-    /// Answers a progress request: if all watchers of the stream have everything up to `revision`, the newest. If they will have
-    /// with what is on its way to this core, then a little later.
+    /// Answers a progress request, if all watchers of the stream have everything up to `revision`, the newest. If only changes on their
+    /// way to this core are missing, the answer follows them.
     pub fn request_progress(&mut self, stream: StreamKey, revision: i64) {
         if !self.may_tell_progress(stream, revision) {
             return;
@@ -185,15 +185,15 @@ impl Hub {
         }
     }
 
-    /// Whether a watcher of the stream wants to hear of progress from time to time.
+    /// Whether a watcher of the stream asked for progress notifications.
     #[must_use]
     pub fn wants_ticks(&self, stream: StreamKey) -> bool {
         self.streams[stream.0].notifying > 0
     }
 
-    /// The time has come to tell the quiet ones among them of progress. `revision` is the newest.
+    /// Queues progress notifications for watchers without events since the last tick. `revision` is the newest.
     pub fn tick(&mut self, stream: StreamKey, revision: i64) {
-        // What is on its way to this core may hold events, so no more is told than what was seen.
+        // Changes on their way to this core may hold events, so the notification only covers those that were delivered.
         let revision = revision.min(self.seen);
         let keys: Vec<WatcherKey> = self.streams[stream.0].watchers.values().copied().collect();
         for key in keys {
@@ -207,7 +207,7 @@ impl Hub {
         }
     }
 
-    /// Shows changes to the synced watchers. `view` is the newest, and has them.
+    /// Delivers changes to the synced watchers. `view` is the newest, and has them.
     ///
     /// # Errors
     /// The database is damaged.
@@ -230,7 +230,7 @@ impl Hub {
         Ok(())
     }
 
-    /// Changes were lost on the way here: [`Self::read_gap`] has to be called until it says that it is done.
+    /// Changes were lost on the way here. The caller calls [`Self::read_gap`] until it is done.
     pub fn on_lost(&mut self) {
         if self.gap.is_none() && !self.watchers.is_empty() {
             self.gap = Some(Reading::new(self.seen + 1));
@@ -242,14 +242,14 @@ impl Hub {
         self.gap.is_some()
     }
 
-    /// Reads a slice of what was lost from `view`, the newest.
+    /// Reads a slice of the lost changes from `view`, the newest.
     ///
     /// # Errors
     /// The database is damaged.
     pub fn read_gap(&mut self, view: &View) -> Result<(), Failure> {
         let Some(mut gap) = self.gap.take() else { return Ok(()) };
         if gap.position < view.compact_revision() {
-            // Everybody may have missed something: their streams find out that it is gone.
+            // Every watcher may have missed changes: those that did find the compaction when they read history.
             let position = gap.position;
             self.synced.forget();
             for key in self.synced.members() {
@@ -284,7 +284,7 @@ impl Hub {
                     }
                     self.push_events(key, chunk);
                 }
-                // A watcher of the future misses nothing yet.
+                // A watcher with a future start misses nothing yet.
                 if let Some(missed) = missed
                     && next <= self.seen
                 {
@@ -334,7 +334,7 @@ impl Hub {
         self.schedule(stream);
     }
 
-    /// Another watcher got the seat of one that left.
+    /// Updates the watcher that was moved into the seat of a removed one.
     fn reseat(&mut self, moved: Option<WatcherKey>, to: Seat) {
         if let Some(moved) = moved {
             match &mut self.watchers[moved].place {
@@ -344,7 +344,7 @@ impl Hub {
         }
     }
 
-    /// Forgets a watcher.
+    /// Removes a watcher.
     pub(super) fn remove(&mut self, stream: StreamKey, watch_id: i64) {
         let key = self.streams[stream.0].watchers.remove(&watch_id).expect("the watcher exists");
         match self.watchers[key].place {

@@ -1,8 +1,8 @@
-//! Who watches a key: single keys by hash, ranges by interval tree.
+//! The watchers of a key: single keys by hash, ranges by interval tree.
 //!
 //! ```text
 //!   key ─▶ keys (hash) ──┐
-//!       └▶ ranges (tree) ┴─▶ groups, one per distinct span ─▶ classes, one per wish ─▶ one builder each
+//!       └▶ ranges (tree) ┴─▶ groups, one per distinct span ─▶ classes, one per set of options ─▶ one builder each
 //! ```
 //!
 //! Finding costs O(log n + groups found), encoding one copy of the record per class, however many watchers a class has: a
@@ -32,7 +32,7 @@ pub(super) struct Index {
     groups: Slab<Group>,
     /// Groups with classes, in the order in which events reached them.
     touched: Vec<GroupKey>,
-    /// Emptied for every event, kept for its memory.
+    /// Buffer for the groups of one event.
     found: Vec<GroupKey>,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct Index {
 struct Group {
     span: Span,
     members: Vec<WatcherKey>,
-    /// Made when the first event comes, gone when the chunks are taken.
+    /// From the first event until the chunks are taken.
     classes: Vec<Class>,
 }
 
@@ -49,7 +49,7 @@ struct Group {
 #[derive(Debug)]
 struct Class {
     wish: Wish,
-    /// None of them gets events below this revision. Some may begin later and get only a part of the chunks.
+    /// No member gets events below this revision. Some may start later and get only a part of the chunks.
     from: i64,
     members: Vec<WatcherKey>,
     builder: Builder,
@@ -61,7 +61,7 @@ pub(super) struct Delivery {
     pub built: Built,
 }
 
-/// How events are fed.
+/// How events are added.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Feed {
     /// No event comes below this revision.
@@ -93,7 +93,7 @@ impl Index {
         Seat { group, at: members.len() - 1 }
     }
 
-    /// Takes a watcher out. The answer is the one that sits in its seat now.
+    /// Removes a watcher. Returns the watcher that was moved into its seat.
     pub(super) fn remove(&mut self, seat: Seat) -> Option<WatcherKey> {
         let group = &mut self.groups[seat.group];
         let watcher = group.members.swap_remove(seat.at);
@@ -110,12 +110,12 @@ impl Index {
         moved
     }
 
-    /// Everybody, in no order that would mean anything but the same every time.
+    /// All watchers, in an order that has no meaning but is the same for the same inputs.
     pub(super) fn members(&self) -> Vec<WatcherKey> {
         self.groups.iter().flat_map(|(_, group)| group.members.iter().copied()).collect()
     }
 
-    /// Adds an event to the chunks of those who watch its key. The answer is the bytes added.
+    /// Adds an event to the chunks of the watchers of its key. Returns the bytes added.
     pub(super) fn feed(
         &mut self,
         event: &EventRecord<'_>,
@@ -158,7 +158,7 @@ impl Index {
         deliveries
     }
 
-    /// Forgets the chunks.
+    /// Drops the chunks.
     pub(super) fn forget(&mut self) {
         for key in std::mem::take(&mut self.touched) {
             self.groups[key].classes.clear();
@@ -170,7 +170,7 @@ fn classes(members: &[WatcherKey], feed: Feed, watchers: &Slab<Watcher>) -> Vec<
     let mut groups: Vec<(Wish, Vec<WatcherKey>)> = Vec::new();
     for key in members {
         let wish = watchers[*key].wish;
-        // There are eight different wishes.
+        // There are at most eight combinations of options.
         match groups.iter_mut().find(|(other, _)| *other == wish) {
             Some((_, alike)) => alike.push(*key),
             None => groups.push((wish, vec![*key])),
@@ -194,21 +194,21 @@ impl Class {
     }
 }
 
-/// The version before an event, read when the first class asks.
+/// The version before an event, read when the first class needs it.
 enum Previous<'v> {
     Unread,
     Read(Option<&'v [u8]>),
 }
 
 impl<'v> Previous<'v> {
-    /// As etcd: what the key was at the revision before, if that was not compacted.
+    /// As in etcd: the version of the key at the revision before, if that is not compacted.
     fn read(&mut self, event: &EventRecord<'_>, view: &'v View) -> Result<Option<&'v [u8]>, Failure> {
         if let Self::Read(known) = self {
             return Ok(*known);
         }
         let found = match event.revision.main - 1 {
             _ if event.is_create() => None,
-            // A read at zero would mean the newest.
+            // A read at revision zero would return the newest.
             0 => None,
             revision => match view.get(event.key, revision) {
                 Ok(found) => found,

@@ -1,7 +1,7 @@
-//! The hub against a model that remembers every event: random watchers, changes, lags, losses, slow clients and compactions.
+//! The hub against a model that keeps every event: random watchers, changes, lags, losses, slow clients and compactions.
 //!
-//! The test plays the shell: it publishes views, delivers batches later or never, takes responses when it likes, and gives the
-//! reader its turns. A client of the model checks every response when it comes.
+//! The test takes the place of the shell: it publishes views, delivers batches later or never, takes responses at random moments,
+//! and gives readers their turns. A client of the model checks every response.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -36,7 +36,7 @@ struct World {
     on_the_way: VecDeque<Option<Batch>>,
     clients: BTreeMap<usize, Client>,
     largest_value: usize,
-    /// What was seen, so that a test that tests nothing is noticed.
+    /// Counts of events, so that a test without effect is noticed.
     tally: Tally,
 }
 
@@ -52,9 +52,9 @@ struct Tally {
 #[derive(Default)]
 struct Client {
     watchers: BTreeMap<i64, Watched>,
-    /// By compactions, and not canceled since.
+    /// Ended by compactions, and not canceled since.
     ended: BTreeSet<i64>,
-    /// Taken, and not said so yet.
+    /// Responses were taken, and `taken` was not called yet.
     is_sending: bool,
     /// Requests whose answer has not come yet.
     asked: VecDeque<WatchCreateRequest>,
@@ -64,7 +64,7 @@ struct Watched {
     request: WatchCreateRequest,
     /// The first revision it gets events of.
     from: i64,
-    /// Everything up to this revision has come.
+    /// Every event up to this revision was received.
     reached: i64,
 }
 
@@ -165,7 +165,7 @@ impl World {
 
     fn compact(&mut self) {
         let at = self.random.random_range(1..=self.store.revision());
-        // Refused if it was compacted already.
+        // Refused if the revision is compacted already.
         let _ = self.store.compact_begin(&mut self.disk.backend, at);
     }
 
@@ -237,7 +237,7 @@ impl World {
         }
     }
 
-    /// The client of a stream reads, or says that it has.
+    /// The client of a stream takes responses, or reports that they were sent.
     fn take(&mut self) {
         let Some(stream) = self.some_stream() else { return };
         let client = self.clients.get_mut(&stream.0).expect("it is open");
@@ -352,7 +352,7 @@ impl World {
         }
     }
 
-    /// Lets everything arrive: then everybody has everything.
+    /// Delivers everything, after which every watcher has every event.
     fn settle(&mut self) {
         self.publish();
         while !self.on_the_way.is_empty() {
@@ -388,7 +388,7 @@ fn bytes_of(response: &Response) -> usize {
     }
 }
 
-/// The events a watcher has to get up to `revision` and has not got.
+/// The events up to `revision` that a watcher misses.
 fn wanted<'h>(history: &'h [Event], watched: &'h Watched, revision: i64) -> impl Iterator<Item = &'h Event> {
     let first = history.partition_point(|event| modified(event) <= watched.reached);
     let last = history.partition_point(|event| modified(event) <= revision);
@@ -423,7 +423,7 @@ fn every_watcher_sees_what_the_model_has() {
     assert!(total.events > 10_000 && total.progress > 100 && total.compacted > 20 && total.gaps > 20, "{total:?}");
 }
 
-/// A stream that is never read holds a bounded queue, whatever happens; and gets everything when it is read.
+/// A stream that is not read holds a bounded queue, and gets every event when it is read.
 #[test]
 fn a_client_that_does_not_read_costs_little() {
     let mut world = World::new(0);
@@ -449,7 +449,7 @@ fn a_client_that_does_not_read_costs_little() {
     assert_eq!(world.hub.counts().behind, 0);
 }
 
-/// As in etcd, every piece of history says which revision the store has, though more of it follows.
+/// As in etcd, every piece of history carries the store's revision, though more events follow.
 #[test]
 fn history_is_headed_by_the_stores_revision() {
     let mut world = World::new(2);
@@ -479,7 +479,7 @@ fn history_is_headed_by_the_stores_revision() {
     assert!(pieces > 1, "{pieces}");
 }
 
-/// A transaction with more events than are shown live, and more than a slice of history has.
+/// A transaction with more events than one live delivery and one slice of history may have.
 #[test]
 fn a_large_revision_comes_whole() {
     let mut world = World::new(1);

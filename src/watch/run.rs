@@ -1,10 +1,10 @@
 //! Reading history in slices.
 //!
-//! A [`Reading`] is a position and hardly more: every slice reads from the newest view, so no old state is kept alive for a client
-//! that does not read. A slice ends where a revision ends; only a revision larger than a slice keeps its reader, and what it
-//! found, until the next.
+//! A [`Reading`] is little more than a position: every slice reads from the newest view, so no old state is kept for a client
+//! that does not read. A slice ends where a revision ends; only a revision larger than a slice keeps its reader and the events found
+//! until the next slice.
 //!
-//! A [`Run`] is a reading for watchers of one stream that are behind. Watchers that are further skip what they have.
+//! A [`Run`] is a reading for the lagging watchers of one stream. Watchers with a higher `next` skip the events that they have.
 
 use slab::Slab;
 
@@ -21,7 +21,7 @@ use crate::{
 pub(super) struct Reading {
     /// Everything below was delivered.
     pub position: i64,
-    /// A revision larger than a slice: the reader in the midst of it, and the last revision it reads.
+    /// In a revision larger than a slice: its reader, and the last revision it reads.
     midst: Option<(EventReader, i64)>,
 }
 
@@ -32,7 +32,7 @@ pub(super) struct Run {
     pub index: Index,
 }
 
-/// What one slice found.
+/// The result of one slice.
 pub(super) struct Slice {
     pub deliveries: Vec<Delivery>,
     /// The reading has everything of the view.
@@ -44,7 +44,7 @@ impl Reading {
         Self { position, midst: None }
     }
 
-    /// Reads a slice for the watchers of `index`. Nothing of it may be compacted.
+    /// Reads a slice for the watchers of `index`. The caller has checked that it is not compacted.
     pub(super) fn read(
         &mut self,
         index: &mut Index,
@@ -74,7 +74,7 @@ impl Reading {
             if is_done || records >= limits::WATCH_SLICE_RECORDS || bytes >= limits::WATCH_CHUNK_BYTES {
                 break is_done;
             }
-            // Large records fill a slice before many of them were read.
+            // Few large records fill a slice, so the budget starts small.
             budget = (budget * 2).min(limits::WATCH_SLICE_RECORDS - records);
         };
         Ok(self.end_slice(index, reader, last, is_done, view))
@@ -114,13 +114,13 @@ impl Run {
     /// Makes room for a watcher that misses events from `next` on.
     pub(super) fn admit(&mut self, next: i64) {
         if self.reading.midst.take().is_some() {
-            // What was read of that revision does not know the watcher: it is read again.
+            // The events found so far do not include those of the new watcher: the revision is read again.
             self.index.forget();
         }
         self.reading.position = self.reading.position.min(next);
     }
 
-    /// Gives up what was compacted; the answer is the watchers that needed it.
+    /// Skips compacted revisions. Returns the watchers that needed them.
     pub(super) fn skip_compacted(&mut self, view: &View, watchers: &Slab<Watcher>) -> Vec<WatcherKey> {
         let compacted = view.compact_revision();
         if self.reading.position >= compacted {

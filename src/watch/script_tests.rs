@@ -1,4 +1,4 @@
-//! Scripts about watchers: one hub, clients that read when the script says so, and the messages they get.
+//! Scripts about watchers: one hub, clients that read on command, and the messages they get.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -53,13 +53,13 @@ enum Command {
     Lose,
     /// A slice of history for every stream whose turn it is, and for lost changes.
     Read,
-    /// A client takes what waits for it, and says so.
+    /// A client takes its responses, and they are sent.
     Take(String),
     /// A client asks for progress.
     Progress(String),
     /// The interval of progress notifications has passed.
     Tick(String),
-    /// Shows how much there is of what.
+    /// Shows numbers of streams, watchers and events.
     Counts,
 }
 

@@ -1,4 +1,4 @@
-//! What a watcher watches: one key, or an interval of keys.
+//! The keys of a watcher: one key, or an interval of keys.
 
 use bytes::Bytes;
 
@@ -21,7 +21,7 @@ impl Span {
     /// byte no upper bound.
     ///
     /// # Errors
-    /// The end is not behind the key.
+    /// The end is not after the key.
     pub fn new(key: &[u8], range_end: &[u8]) -> Result<Self, EmptyRange> {
         // Copies, because the request's bytes belong to a larger buffer.
         let start = Bytes::copy_from_slice(if key.is_empty() { &[0] } else { key });

@@ -40,9 +40,9 @@ pub enum ResponseKind {
     },
     /// All events up to the revision were sent.
     Progress,
-    /// The client did it.
+    /// By the client.
     Canceled,
-    /// What the watcher would have to read is gone.
+    /// The next revision of the watcher is compacted.
     Compacted {
         compact_revision: i64,
     },
@@ -71,8 +71,8 @@ impl Response {
         !matches!(self.kind, ResponseKind::Events { .. })
     }
 
-    /// Shows the `WatchResponse` messages it becomes, each as its first fields and its encoded events. A message with more than
-    /// one event that may be sent in pieces stays below `fragment_bytes`, as etcd's do.
+    /// Calls `show` with the `WatchResponse` messages of this response, each as its first fields and its encoded events. A message with
+    /// more than one event that may be sent in pieces stays below `fragment_bytes`, as in etcd.
     pub fn encode(self, header: ResponseHeader, fragment_bytes: usize, mut show: impl FnMut(&[u8], Bytes)) {
         let mut message = WatchResponse { header: Some(header), watch_id: self.watch_id, ..WatchResponse::default() };
         let mut body = Bytes::new();
@@ -117,24 +117,24 @@ pub(super) struct Stream {
     /// Ids of watchers that a compaction ended: as in etcd they stay taken until the client cancels them.
     pub ended: BTreeSet<i64>,
     next_id: i64,
-    /// Watchers that want to hear of progress from time to time.
+    /// Number of watchers with progress notifications.
     pub notifying: usize,
-    /// Readings of history for watchers that are behind; the first is next.
+    /// Readings of history for watchers that lag; the first is next.
     pub runs: VecDeque<Run>,
     pub run_ids: u64,
     pub behind: usize,
-    /// Its client has not taken yet what was handed out last.
+    /// The responses taken last are not sent yet.
     pub is_sending: bool,
     /// It waits for a slice of history.
     pub is_reading: bool,
-    /// It was reported as ready since the last taking.
+    /// It was reported as ready since responses were taken last.
     pub is_ready: bool,
     /// A progress request waits until the hub has seen this revision.
     pub progress_at: Option<i64>,
 }
 
 impl Stream {
-    /// As etcd: the id of the request, or the lowest that was not given out yet. `None` if it is in use.
+    /// As in etcd: the id of the request, or the lowest that was not used yet. `None` if it is in use.
     pub(super) fn choose_id(&mut self, wanted: i64) -> Option<i64> {
         if wanted != 0 {
             return (!self.is_taken(wanted)).then_some(wanted);
@@ -165,7 +165,7 @@ impl Stream {
         self.queue.push_back(response);
     }
 
-    /// Whether another chunk may wait here: always one.
+    /// Whether another chunk may be queued. An empty queue takes one of any size.
     pub(super) fn has_room(&self, chunk: &Chunk) -> bool {
         let cost = chunk.body.len() + limits::WATCH_RESPONSE_COST;
         self.queue.is_empty() || self.bytes + cost <= limits::WATCH_QUEUE_BYTES_MAX
@@ -184,7 +184,7 @@ impl Stream {
         self.events
     }
 
-    /// The oldest responses, about as many as may wait. Many watchers may refer to the same bytes, and those are sent for each.
+    /// The oldest responses, about as many as may wait. Bytes that several watchers share are counted for each.
     pub(super) fn take(&mut self) -> Vec<Response> {
         self.is_ready = false;
         let (mut taken, mut cost) = (Vec::new(), 0);
@@ -200,7 +200,7 @@ impl Stream {
         taken
     }
 
-    /// A watcher knows more than the hub has seen: progress that is still to be told must not be older than that.
+    /// Delays a pending progress response until the hub has seen `revision`, which a watcher has read already.
     pub(super) fn delay_progress(&mut self, revision: i64) {
         self.progress_at = self.progress_at.map(|at| at.max(revision));
     }
@@ -219,7 +219,7 @@ impl Stream {
                 self.runs.len() - 1
             }
             None => {
-                // The nearest below; else one that has to go back.
+                // The nearest run below; else the nearest above, which must go back.
                 let distance = |run: &Run| (run.reading.position > next, run.reading.position.abs_diff(next));
                 let nearest = self.runs.iter().enumerate().min_by_key(|(_, run)| distance(run));
                 nearest.expect("there are as many as there may be").0

@@ -1,15 +1,15 @@
-//! One watcher: what it wants, and how far it is.
+//! One watcher: its options, and its position.
 
 use super::span::Span;
 
-/// A stream of watchers; given out again after it was closed.
+/// A stream of watchers. The key is reused after the stream was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamKey(pub usize);
 
 /// Place of a watcher in the hub.
 pub(super) type WatcherKey = usize;
 
-/// Watchers of a range that are alike in this get the same bytes.
+/// Watchers of a range with equal options get the same bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Wish {
     pub prev_kv: bool,
@@ -24,25 +24,25 @@ pub(super) struct Watcher {
     pub span: Span,
     pub wish: Wish,
     pub fragment: bool,
-    /// Wants to hear of progress from time to time.
+    /// Asked for progress notifications.
     pub notify: bool,
-    /// Got no event since the last tick.
+    /// Has got no event since the last tick.
     pub is_quiet: bool,
     /// Start revision asked for; 0 for none.
     pub start: i64,
-    /// Events below this revision are not for it, or were queued already.
+    /// Events below this revision are before its start, or were queued already.
     pub next: i64,
     pub place: Place,
 }
 
-/// Where a watcher is found by the keys that change.
+/// The index that holds a watcher.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Place {
-    /// Not for longer than a call.
+    /// In no index. Valid only during one call.
     Nowhere,
-    /// It has everything the hub has seen.
+    /// It has every change that the hub has seen.
     Synced(Seat),
-    /// It reads history, together with the others of a run of its stream.
+    /// It reads history, together with other watchers of a run of its stream.
     Behind { run: u64, seat: Seat },
 }
 

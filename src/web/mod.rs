@@ -7,6 +7,8 @@
 //! | `/metrics` | see `exposition`; compressed for clients that ask for it (`compression`) |
 //! | `/debug/vars` | command line, limits and Raft's state as JSON |
 //!
+//! The peer port has pages of its own: see `peer_pages`.
+//!
 //! The listeners of `--listen-metrics-urls` have the probes and the metrics only, and say nothing of origins.
 //!
 //! As with etcd any origin may read them, a path that is not in its shortest form is redirected to it, and OPTIONS is always fine.

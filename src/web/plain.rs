@@ -15,10 +15,16 @@ pub(super) fn error(status: StatusCode, text: &str) -> WebResponse {
 
 /// Refuses anything but GET, as etcd words it.
 pub(super) fn get(request: &WebRequest) -> Option<WebResponse> {
-    if request.method == Method::GET {
+    allow(request, &Method::GET)
+}
+
+/// Refuses any other method, as etcd words it.
+pub(super) fn allow(request: &WebRequest, method: &Method) -> Option<WebResponse> {
+    if request.method == *method {
         return None;
     }
     let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
-    response.headers.insert(header::ALLOW, HeaderValue::from_static("GET"));
+    let allowed = HeaderValue::from_str(method.as_str()).expect("a method is a token");
+    response.headers.insert(header::ALLOW, allowed);
     Some(response)
 }

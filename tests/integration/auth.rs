@@ -1,4 +1,4 @@
-//! The Auth service of a server without authentication beside etcd's: refusals, empty lists, and users of a migrated database.
+//! The Auth service without authentication, compared with etcd's: refusals, empty lists, and users of a migrated database.
 
 use std::fmt::Debug;
 
@@ -30,7 +30,7 @@ fn path(method: &str) -> String {
     format!("/etcdserverpb.Auth/{method}")
 }
 
-/// Without users: what etcd refuses is refused, what is empty is empty, and a change is refused by its own code.
+/// Without users: the same refusals and empty lists as in etcd, and a refusal of its own for changes.
 pub fn without_users_agrees() {
     harness::run(async {
         let pair = Pair::start(&[]).await;
@@ -85,8 +85,8 @@ async fn changes(ringd: &Connection) -> Vec<(&'static str, Reply)> {
     replies
 }
 
-/// Users and roles that a migration brought along are shown as etcd shows them, before and after authentication was enabled; then
-/// ringd does not claim to enforce it.
+/// Users and roles of a migration are shown as etcd shows them, before and after authentication was enabled, which ringd reports that
+/// it does not enforce.
 pub fn migrated_users_agree() {
     let folder = server::directory();
     let source = folder.path().join("etcd");
@@ -154,7 +154,7 @@ fn run(server: &Server, commands: &[&str]) {
     }
 }
 
-/// The answer that both give, but for the header: they have not the same number of entries behind them.
+/// The answer that both give, without the header: the two have applied different numbers of entries.
 async fn same<Q, R>(connections: &[Connection; 2], method: &str, request: &Q) -> R
 where
     Q: Message + Debug,

@@ -1,5 +1,4 @@
-//! What no client would send. Whatever happens to the connection it comes on, a healthy client beside it is served, and
-//! the process lives.
+//! Input that no client would send. Its connection may end, but a healthy client is served meanwhile, and the process lives.
 
 use bytes::Bytes;
 use h2::Reason;
@@ -23,7 +22,7 @@ use crate::harness::{
 const RANDOM_CONNECTIONS: usize = 200;
 const FLOOD_FRAMES: u32 = 20_000;
 
-/// Bytes that are no protocol at all, and beginnings of protocols that stop.
+/// Random bytes, and the beginnings of protocols.
 pub fn random_bytes() {
     let seed = harness::seed("bad_input::random_bytes", 1);
     let mut random = SmallRng::seed_from_u64(seed);
@@ -91,7 +90,7 @@ pub fn huge_headers() {
     });
 }
 
-/// Frames that cost the sender nothing.
+/// Floods of frames that cost the sender little.
 pub fn frame_floods() {
     type Flood = fn(u32) -> Vec<u8>;
     let floods: [(&str, Flood); 6] = [
@@ -120,7 +119,7 @@ pub fn frame_floods() {
     });
 }
 
-/// Values of every size around the limits, then more connections than anyone needs.
+/// Values of every size around the limits, then many connections.
 pub fn oversized_values_and_many_connections() {
     against_a_server(async |victim: &Victim| {
         let connection = victim.server.connect().await;
@@ -137,7 +136,7 @@ pub fn oversized_values_and_many_connections() {
     });
 }
 
-/// Runs an attack beside a healthy client, then asks whether anything has changed.
+/// Runs an attack beside a healthy client, and checks afterwards that the server works.
 fn against_a_server(attack: impl AsyncFnOnce(&Victim)) {
     let directory = server::directory();
     let mut server = Server::start(Program::Ringd, directory.path());
@@ -153,7 +152,7 @@ fn against_a_server(attack: impl AsyncFnOnce(&Victim)) {
     server.stop();
 }
 
-/// The server under attack, and a client that has nothing to do with it.
+/// The server under attack, and a healthy client.
 struct Victim<'a> {
     server: &'a Server,
     healthy: Connection,
@@ -164,11 +163,11 @@ impl Victim<'_> {
         TcpStream::connect(("127.0.0.1", self.server.port)).await.expect("the port still listens")
     }
 
-    /// Sends bytes on a new connection, hears what the server has to say, and hangs up.
+    /// Sends bytes on a new connection, reads the answer for a moment, and closes.
     async fn throw(&self, bytes: &[u8]) {
         let stream = self.open().await;
         let (mut reader, mut writer) = stream.into_split();
-        // The server may hang up or stop listening in the middle, so both directions run until both have ended.
+        // The server may close or stop reading in the middle, so both directions run until both have ended.
         let send = async {
             let _ = writer.write_all(bytes).await;
             let _ = writer.shutdown().await;
@@ -178,7 +177,7 @@ impl Victim<'_> {
             let _ = reader.read_to_end(&mut heard).await;
         };
         let both = async { tokio::join!(send, hear) };
-        // A server may keep such a connection open; that it does so is not what is tested.
+        // A server may keep such a connection open, which is not tested here.
         let _ = tokio::time::timeout(std::time::Duration::from_millis(200), both).await;
     }
 

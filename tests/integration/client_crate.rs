@@ -1,6 +1,6 @@
-//! Everything but KV through the etcd-client crate, which no one here wrote.
+//! All services but KV through the etcd-client crate, an independent client.
 //!
-//! The tests say what etcd does; `RINGD_TEST_SUBJECT` with etcd in it proves them against it.
+//! The tests expect etcd's behaviour; with etcd as `RINGD_TEST_SUBJECT` they are checked against it.
 
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ use crate::harness::{
     server::{self, Program, Server},
 };
 
-/// What takes longer hangs.
+/// A step that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 const SHA256_BYTES: usize = 32;
 
-/// Several watches on one stream: created, told, asked for progress, canceled; from the present, the past, and a past that is gone.
+/// Several watches on one stream: creation, events, progress, cancellation; from the present, the past, and a compacted past.
 pub fn watches() {
     with_client(async |mut client| {
         for (key, value) in [("a", "1"), ("b", "1"), ("a", "2"), ("p/1", "1")] {
@@ -47,7 +47,7 @@ pub fn watches() {
         assert_eq!(events(&next(&mut stream).await, second), ["7 a deleted was 3"]);
         chosen_watches(&mut client, &mut stream).await;
         compacted_watch(&mut client, &mut stream).await;
-        // Who asks for nothing more is still told.
+        // A client without further requests still gets events.
         stream.watch("a", None).await.unwrap();
         let last = created(&mut stream).await;
         let (requests, mut responses) = stream.split();
@@ -62,7 +62,7 @@ pub fn watches() {
     });
 }
 
-/// With an id of one's own, a prefix, a filter.
+/// With a chosen id, a prefix, a filter.
 async fn chosen_watches(client: &mut Client, stream: &mut WatchStream) {
     let prefix = WatchOptions::new().with_prefix().with_watch_id(77).with_filters([WatchFilterType::NoDelete]);
     stream.watch("p/", Some(prefix.clone())).await.unwrap();
@@ -91,7 +91,7 @@ async fn compacted_watch(client: &mut Client, stream: &mut WatchStream) {
     assert!(error.contains("required revision is a future revision"), "{error}");
 }
 
-/// A progress notice tells the present revision, once everything up to it has been told.
+/// A progress response has the present revision and follows all events up to it.
 async fn progress(client: &mut Client, stream: &mut WatchStream) {
     let present = client.get("a", None).await.unwrap().header().unwrap().revision();
     stream.request_progress().await.unwrap();
@@ -125,7 +125,7 @@ fn events(response: &WatchResponse, watch_id: i64) -> Vec<String> {
     response.events().iter().map(shown).collect()
 }
 
-/// Granted, kept alive, asked for, listed, revoked; and run out.
+/// Grant, keepalive, time to live, list, revocation, and expiry.
 pub fn leases() {
     with_client(async |mut client| {
         let own = client.lease_grant(1000, Some(LeaseGrantOptions::new().with_id(42))).await.unwrap();
@@ -175,7 +175,7 @@ async fn runs_out(client: &mut Client) {
     assert_eq!(client.lease_time_to_live(lease, None).await.unwrap().ttl(), -1);
 }
 
-/// Alarms, hashes, defragmentation, a snapshot, the status, and what one member cannot do.
+/// Alarms, hashes, defragmentation, a snapshot, the status, and requests that need several members.
 pub fn maintenance() {
     with_client(async |mut client| {
         for number in 0..100 {
@@ -198,7 +198,7 @@ pub fn maintenance() {
         let mut maintenance = client.maintenance_client();
         let version = maintenance.downgrade(DowngradeOptions::Validate("3.6".into())).await.unwrap();
         assert_eq!(version.version(), "3.7");
-        // There is none, and it is no refusal.
+        // Without a downgrade, canceling one is no error.
         assert_eq!(maintenance.downgrade(DowngradeOptions::Cancel).await.unwrap().version(), "3.7");
     });
 }
@@ -238,7 +238,7 @@ async fn hashes(client: &mut Client) {
     assert_eq!(client.hash().await.unwrap().hash(), client.hash().await.unwrap().hash());
 }
 
-/// The database, then its SHA-256; and how much is to come is always told.
+/// The database, then its SHA-256; every message has the number of remaining bytes.
 async fn snapshot(client: &mut Client) {
     let mut stream = client.snapshot().await.unwrap();
     let mut image = Vec::new();

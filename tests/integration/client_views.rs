@@ -1,6 +1,6 @@
-//! Everything but KV as stock etcdctl shows it: what it prints for ringd is what it prints for etcd.
+//! All services but KV through stock etcdctl, which must print the same for ringd and for etcd.
 //!
-//! Ids, ports, sizes and times apart, everything must be equal: lines, exit codes, what goes to standard error.
+//! Without ids, ports, sizes and times, everything must be equal: lines, exit codes, standard error.
 
 use std::{
     path::Path,
@@ -22,7 +22,7 @@ use crate::harness::{
     server::{self, Program, Server},
 };
 
-/// What does not happen within this never happens.
+/// An event that does not happen within this time has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 const POLL_EVERY: Duration = Duration::from_millis(10);
 const FORMATS: [&str; 2] = ["simple", "json"];
@@ -46,7 +46,7 @@ const MAINTENANCE: [&str; 60] = [
     "compaction 4 --physical",
     "compaction 4 --physical",
     "get a --rev=3",
-    // Not 3: whether etcd remembers the hash from when it compacted there is a matter of luck.
+    // Not 3: whether etcd still has its hash of that compaction varies.
     "endpoint hashkv --rev=2",
     "endpoint hashkv --rev=5",
     "endpoint hashkv",
@@ -129,7 +129,7 @@ const LEASES: [&str; 31] = [
     "lease grant -- -5",
 ];
 
-/// What they show of the history ends with its last event.
+/// Watches of the history, which end with its last event.
 const WATCHES: [&str; 5] = [
     "watch a --prefix --rev=1",
     "watch a --rev=2 --prev-kv",
@@ -150,13 +150,13 @@ pub fn maintenance_prints_the_same() {
     }
 }
 
-/// lease, and what hangs on one.
+/// lease, with attached keys.
 pub fn leases_print_the_same() {
     for format in FORMATS {
         same_transcripts(|program| {
             let mut view = View::start(program, format, &[]);
             let mut said = view.all(&LEASES);
-            // The shortest that there is: `keep-alive` finds out soon that it is gone.
+            // The shortest lease, so that `keep-alive` ends soon.
             said.push(view.run("lease grant 1", ""));
             let mut keeping = view.start_running("lease keep-alive {3}");
             let kept = keeping.line();
@@ -168,7 +168,7 @@ pub fn leases_print_the_same() {
     }
 }
 
-/// watch: the past, then what happens, until it is interrupted; and what is no watch.
+/// watch: past events, then new ones, until it is interrupted; and invalid watches.
 pub fn watches_print_the_same() {
     for format in FORMATS {
         same_transcripts(|program| {
@@ -183,7 +183,7 @@ pub fn watches_print_the_same() {
     }
 }
 
-/// watch without a revision: nothing of the past, everything from its beginning on.
+/// watch without a revision: no past events, all events after its creation.
 pub fn watches_begin_now() {
     same_transcripts(|program| {
         let mut view = View::start(program, "simple", &[]);
@@ -208,7 +208,7 @@ pub fn watches_begin_now() {
     });
 }
 
-/// watch -i: several on one stream, progress on request, and lines that are no commands.
+/// watch -i: several watches on one stream, progress on request, and invalid lines.
 pub fn interactive_watches_print_the_same() {
     same_transcripts(|program| {
         let mut view = View::start(program, "simple", &[]);
@@ -234,7 +234,7 @@ pub fn interactive_watches_print_the_same() {
     });
 }
 
-/// watch --progress-notify: a notice whenever nothing has happened for a while.
+/// watch --progress-notify: a notification after a time without events.
 pub fn progress_notices_print_the_same() {
     for format in FORMATS {
         same_transcripts(|program| {
@@ -249,7 +249,7 @@ pub fn progress_notices_print_the_same() {
     }
 }
 
-/// snapshot save: etcdutl finds the same in it, and the same history as the server itself.
+/// snapshot save: etcdutl reads the same content from it, and the same history as from the server.
 pub fn snapshots_hold_the_same() {
     same_transcripts(|program| {
         let mut view = View::start(program, "json", &[]);
@@ -284,7 +284,7 @@ pub fn snapshots_hold_the_same() {
     });
 }
 
-/// make-mirror in both directions: what is there, then what happens.
+/// make-mirror in both directions: existing keys, then changes.
 pub fn mirrors_follow() {
     for [from, to] in [PROGRAMS, [Program::Etcd, Program::Ringd]] {
         let mut source = View::start(from, "simple", &[]);
@@ -308,7 +308,7 @@ pub fn mirrors_follow() {
     }
 }
 
-/// check datascale: ten thousand keys, the memory before and after, and everything is cleaned up.
+/// check datascale: ten thousand keys, the memory before and after, and cleaning up.
 pub fn datascale_passes() {
     let mut view = View::start(Program::Ringd, "simple", &[]);
     let (_, printed) = view.run("check datascale --auto-compact --auto-defrag", "");
@@ -320,7 +320,7 @@ pub fn datascale_passes() {
     assert_eq!(view.run("get --prefix /etcdctl", "").1.stdout, "");
 }
 
-/// check perf takes a minute; interrupted, it counts what it has and cleans up. How fast it was does not matter here.
+/// check perf takes a minute. Interrupted, it reports its puts so far and cleans up. Its speed is not tested.
 pub fn perf_is_interrupted() {
     let mut view = View::start(Program::Ringd, "simple", &[]);
     let mut checking = view.start_running("check perf --auto-compact");
@@ -340,7 +340,7 @@ pub fn perf_is_interrupted() {
 
 type Said = (String, Printed);
 
-/// The same steps with ringd and etcd, each with an etcdctl; what was said must be equal.
+/// The same steps with ringd and etcd, each with an etcdctl; the output must be equal.
 fn same_transcripts(steps: impl Fn(Program) -> Vec<Said>) {
     let [ringd, etcd] = PROGRAMS.map(steps);
     for (ringd, etcd) in ringd.iter().zip(&etcd) {
@@ -349,7 +349,7 @@ fn same_transcripts(steps: impl Fn(Program) -> Vec<Said>) {
     assert_eq!(ringd.len(), etcd.len());
 }
 
-/// One server as etcdctl shows it.
+/// One server, accessed through etcdctl.
 struct View {
     server: Server,
     format: &'static str,
@@ -387,7 +387,7 @@ impl View {
         (command.into(), self.levelled(command, printed))
     }
 
-    /// What a command prints as JSON, with everything in it.
+    /// The JSON output of a command.
     fn json(&self, command: &str) -> Value {
         let words: Vec<&str> = command.split(' ').chain(["--write-out=json"]).collect();
         let printed = etcdctl(&self.server.endpoint(), &words, "");
@@ -410,7 +410,7 @@ impl View {
         [format!("--write-out={}", self.format)].into_iter().chain(command.split(' ').map(word)).collect()
     }
 
-    /// A watch of what has happened, then of what happens. The history ends with the mark of this number.
+    /// A watch of past events, then of new ones. The history ends with the mark of this number.
     fn watch(&mut self, number: usize, command: &str) -> Said {
         let mut watching = self.start_running(command);
         let executed = command.contains(" -- ");
@@ -428,7 +428,7 @@ impl View {
         (command.into(), self.ended(&mut watching, lines))
     }
 
-    /// Asks until the answer is the expected one.
+    /// Repeats a command until it prints the expected text.
     fn wait_for(&mut self, command: &str, expected: &str) {
         let begun = Instant::now();
         loop {
@@ -471,7 +471,7 @@ impl View {
         Printed { stdout: level(&printed.stdout), stderr: level(&printed.stderr), ..printed }
     }
 
-    /// Of a member that does not exist, so that it looks the same everywhere.
+    /// Raises an alarm of a member that does not exist, so that it is the same on both servers.
     fn raise_alarm(&self) {
         harness::run(async {
             let mut client = Client::connect([self.server.endpoint()], None).await.unwrap();
@@ -482,7 +482,7 @@ impl View {
     }
 }
 
-/// Does a line show this value: as text, as JSON, in hexadecimal, or by the command that a watch executes?
+/// Whether a line shows this value: as text, as JSON, in hexadecimal, or by the command of a watch.
 fn shows(line: &str, value: &str, executed: bool) -> bool {
     if executed {
         return line.ends_with(&format!("\"{value}\""));
@@ -506,7 +506,7 @@ fn without_number_after(text: &str, mark: &str) -> String {
     pieces.fold(first, |all, piece| all + mark + "#" + piece.trim_start_matches(|letter: char| letter.is_ascii_digit()))
 }
 
-/// The keys of a lease come in no order.
+/// The keys of a lease are unordered in etcd.
 fn with_sorted_keys(text: &str) -> String {
     let sorted = |text: &str, start: &str, between: &str, end: &str| {
         let Some((before, (keys, after))) =

@@ -1,5 +1,5 @@
-//! Clients that no one here wrote: etcdctl, compared with what it prints for etcd, and the etcd-client crate. And ringctl,
-//! compared with etcdctl.
+//! Independent clients: etcdctl, whose output for ringd and etcd is compared, and the etcd-client crate. And ringctl, compared with
+//! etcdctl.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ use crate::harness::{
     server::{self, Program, Server},
 };
 
-/// Commands in order, each with what is typed into it.
+/// Commands in order, each with its input.
 const COMMANDS: [(&str, &str); 46] = [
     ("--user root:secret put a 0", ""),
     ("--user root --password secret get a", ""),
@@ -65,7 +65,7 @@ const COMMANDS: [(&str, &str); 46] = [
     ("put", ""),
 ];
 
-/// A client that measures its bandwidth (grpc-go does) pings between the pieces of a large answer, and is not punished for it.
+/// A client that measures its bandwidth, as grpc-go does, pings between the pieces of a large answer, and is not disconnected for it.
 pub fn etcdctl_reads_large_values() {
     let directory = server::directory();
     let ringd = Server::start(Program::Ringd, directory.path());
@@ -93,7 +93,7 @@ pub fn etcdctl_prints_the_same() {
                 masked(etcdctl(&server.endpoint(), &arguments, input), server)
             });
             if format == "protobuf" {
-                // Binary, with the ids inside: that it can be printed is what counts.
+                // Binary output with ids in it, so only success is compared.
                 assert_eq!(printed[0].success, printed[1].success, "etcdctl {command}");
             } else {
                 assert_eq!(printed[0], printed[1], "etcdctl {command}, {format}: ringd, then etcd");
@@ -263,7 +263,7 @@ async fn deletes_and_compaction(client: &mut Client) {
     assert_eq!(client.get("k", Some(GetOptions::new().with_revision(revision))).await.unwrap().count(), 1);
 }
 
-/// JSON as it is, but for the numbers of `MASKED`.
+/// JSON without the numbers of `MASKED`.
 fn without_id_values(text: &str) -> String {
     MASKED.iter().fold(text.to_owned(), |text, name| {
         let field = format!("\"{name}\":");

@@ -1,4 +1,4 @@
-//! kill -9 at random moments under load: what was acknowledged must be there, and nothing may be there by half.
+//! kill -9 at random moments under load: every acknowledged write must be there, and no write in part.
 //!
 //! ```text
 //!   writer 0 ── put, delete, txn ──┐                       ┌── what is stored = the model, or
@@ -7,11 +7,10 @@
 //! ```
 //!
 //! Each writer owns a few keys and has one request in flight. So its keys are in the state of its model, or one step
-//! further; transactions write all of them, so half a step would show. The kill comes after a random number of
+//! further; transactions write all of them, so half a step is detected. The kill comes after a random number of
 //! acknowledgements, some random microseconds later, or while the server starts.
 //!
-//! This does not cut the power: the page cache survives a kill. Lost and torn writes are what the models of WAL and page
-//! file test, with a disk in memory.
+//! The page cache survives a kill. The models of WAL and page file test lost and torn writes, with a disk in memory.
 
 use std::{cell::Cell, collections::BTreeMap, rc::Rc, time::Duration};
 
@@ -72,7 +71,7 @@ pub fn acknowledged_writes_survive() {
     }
 }
 
-/// As many writers as there are in each test.
+/// The writers of each test.
 pub fn writers(seed: u64) -> Vec<Writer> {
     let mut random = SmallRng::seed_from_u64(seed);
     (0..WRITERS).map(|number| Writer::new(number, random.random())).collect()
@@ -112,7 +111,7 @@ pub async fn load(
     (writers, acknowledged.get())
 }
 
-/// Compacts to what some writer has in its history, so that some of the history goes and some stays.
+/// Compacts to a revision in some writer's history, so that a part of the history stays.
 async fn compact_history(connection: &Connection, writers: &[Writer], compacted: i64) -> i64 {
     let Some(&(revision, _)) = writers[0].history.last().filter(|(revision, _)| *revision > compacted) else {
         return compacted;
@@ -123,13 +122,13 @@ async fn compact_history(connection: &Connection, writers: &[Writer], compacted:
     revision
 }
 
-/// One client with keys of its own, and what they have to be.
+/// One client with keys of its own, and their expected state.
 pub struct Writer {
     number: usize,
     random: SmallRng,
-    /// What the acknowledged writes amount to.
+    /// The state after the acknowledged writes.
     state: State,
-    /// The write that was in flight when the server went.
+    /// The state after the write in flight at the kill.
     unacknowledged: Option<State>,
     /// The revision of the last acknowledged write.
     revision: i64,
@@ -149,7 +148,7 @@ impl Writer {
         }
     }
 
-    /// One write. False when the server is gone.
+    /// One write. False when the server has ended.
     async fn step(&mut self, connection: &Connection) -> bool {
         let (request, after) = self.write();
         self.unacknowledged = Some(after.clone());
@@ -196,7 +195,7 @@ impl Writer {
         (TxnRequest { success, ..TxnRequest::default() }, state)
     }
 
-    /// Compares what is stored with the model; what was in flight is decided by what is there.
+    /// Compares the stored state with the model. The write in flight may be there or not.
     pub async fn check(&mut self, connection: &Connection, compacted: i64) -> Result<(), String> {
         let (revision, stored) = self.read(connection, 0).await?;
         if revision < self.revision {

@@ -1,7 +1,7 @@
-//! A data directory whose bytes were changed by a bad disk or a wrong hand: refused with the name of what is damaged, or
-//! everything acknowledged is served. Never a panic, never a silent loss.
+//! A data directory with changed bytes: the server refuses it and names the damaged file, or serves everything acknowledged. It never
+//! panics, and never loses a write silently.
 //!
-//! What no test can ask for: a flipped bit inside a value of the page file (its format, bbolt's, has no checksum there), and
+//! Not detectable: a flipped bit inside a value of the page file (bbolt's format has no checksum there), and
 //! damage to the last batch of the log before the next one confirms it (it looks like a torn write).
 
 use std::{
@@ -65,7 +65,7 @@ pub fn log_regions() {
     }
 }
 
-/// The last batch torn: it is cut off, with a word in the log. Everything before it is served.
+/// The last batch torn: it is cut off, with a log line. Everything before it is served.
 pub fn log_tail() {
     let damaged = Damaged::log();
     let batches = batches(&damaged.sound);
@@ -74,7 +74,7 @@ pub fn log_tail() {
         panic!("a torn tail is cut, not refused: {ended}");
     });
     let found = read_all(&server);
-    // One put may have been in the batch that is gone; those before it were confirmed by it.
+    // The lost batch may have held one put; it confirmed those before it.
     assert!(found.len() + 1 >= damaged.model.len(), "{} of {} puts are left", found.len(), damaged.model.len());
     assert!(found.iter().all(|(key, value)| damaged.model.get(key) == Some(value)), "something else was read");
     server.stop();
@@ -91,7 +91,7 @@ pub fn log_of_a_newer_version() {
     refused(&outcome.err().expect("it serves a log it cannot know"), &["newer ringd", "format 2"]);
 }
 
-/// The log is gone, or the page file is: refused, naming the page file.
+/// The log or the page file is missing: refused, naming the page file.
 pub fn half_a_directory() {
     let damaged = Damaged::pages();
     let log = damaged.directory.path().join("member/wal");
@@ -99,7 +99,7 @@ pub fn half_a_directory() {
     for half in [&log, &damaged.file] {
         fs::rename(half, &aside).unwrap();
         refused(&start(damaged.directory.path()).err().expect("half a directory"), &["snap/db"]);
-        // The refused start made the log's directory anew, with nothing but the guard.
+        // The refused start made the log's directory again, with only the guard in it.
         if half.is_dir() {
             fs::remove_file(half.join(GUARD)).unwrap();
             fs::remove_dir(half).unwrap();
@@ -154,7 +154,7 @@ pub fn page_file_pages() {
     }
 }
 
-/// A sound data directory, and one of its files as it was.
+/// A sound data directory, and the original content of one of its files.
 struct Damaged {
     directory: TempDir,
     file: PathBuf,
@@ -220,7 +220,7 @@ impl Damaged {
         start(self.directory.path())
     }
 
-    /// What a page file uses of its length: the high-water mark of its newer meta page.
+    /// The used length of a page file: the high-water mark of its newer meta page.
     fn used_bytes(&self) -> usize {
         let marks = [0, PAGE_BYTES].map(|meta| {
             let field = |at: usize| u64::from_le_bytes(self.sound[meta + at..meta + at + 8].try_into().unwrap());
@@ -283,7 +283,7 @@ fn flip(bytes: &mut [u8], offset: usize, length: usize) {
     bytes[offset..offset + length].iter_mut().for_each(|byte| *byte ^= 0x5a);
 }
 
-/// It ended by itself with exit code 1, without a panic, and said these words.
+/// The process ended by itself with exit code 1, without a panic, and logged these words.
 pub fn refused(ended: &Ended, words: &[&str]) {
     let status = ended.status.unwrap_or_else(|| panic!("it goes on: {ended}"));
     assert_eq!(status.code(), Some(1), "not a refusal: {ended}");

@@ -12,7 +12,7 @@
 //!    a limit cuts off. The values sorted by must agree, and what a limit cannot have cut.
 //! 3. Where RangeStream cuts its pieces: flow control. Put together they must agree.
 //!
-//! On the way ringd is stopped and killed; the reference never is, so a restart must not be noticed.
+//! Meanwhile ringd is stopped and killed, and the reference is not, so a restart must change no answer.
 
 use std::{
     collections::BTreeMap,
@@ -49,7 +49,7 @@ use crate::{
 };
 
 const OPERATIONS: usize = 4000;
-/// Seeds run when no other is asked for.
+/// Seeds that run by default.
 const SEEDS: [u64; 2] = [1, 2];
 /// Each attempt to shorten a trace costs two starts.
 const SHRINK_ATTEMPTS: usize = 40;
@@ -102,7 +102,7 @@ pub fn files_agree() {
     assert_eq!(hashes[0], hashes[1], "hash, revision and version of ringd's file and of etcd's");
 }
 
-/// What our page file's checker finds in a file that nobody else has open.
+/// The violations that ringd's checker finds in a page file that no process has open.
 pub fn violations(file: &Path) -> Vec<Violation> {
     let length = fs::metadata(file).expect("it is there").len();
     let mapping = Mapping::reserve(file, usize::try_from(length).expect("small")).expect("it can be mapped");
@@ -121,7 +121,7 @@ struct Difference {
     /// The number of the operation, from 0.
     position: usize,
     what: String,
-    /// All operations up to the one that shows it.
+    /// All operations up to the one with the difference.
     trace: Vec<Operation>,
 }
 
@@ -237,7 +237,7 @@ fn txn_lacking_in_3_4(request: &TxnRequest) -> bool {
     })
 }
 
-/// What differs, if anything.
+/// The difference, if there is one.
 fn difference(operation: &Operation, ringd: &Reply, etcd: &Reply) -> Option<String> {
     let heads = [ringd, etcd].map(|reply| {
         let Reply { http_status, content_type, code, message, broken, .. } = reply;
@@ -289,7 +289,7 @@ fn stream(request: &RangeRequest, ringd: &Reply, etcd: &Reply) -> Option<[String
     (left != right).then_some(shown)
 }
 
-/// Takes over the order of what the sort leaves equal, and which of it the limit cut off.
+/// Makes unspecified parts equal: the order of equal keys, and which of them the limit cut off.
 fn agree_range(request: &RangeRequest, left: &mut RangeResponse, right: &RangeResponse) {
     let ranks = |kvs: &[KeyValue]| kvs.iter().map(|kv| rank(request.sort_target, kv)).collect::<Vec<_>>();
     if request.sort_target == 0 || ranks(&left.kvs) != ranks(&right.kvs) {
@@ -311,7 +311,7 @@ fn agree_range(request: &RangeRequest, left: &mut RangeResponse, right: &RangeRe
     }
 }
 
-/// What a target sorts by.
+/// The value that a target sorts by.
 fn rank(sort_target: i32, kv: &KeyValue) -> (i64, Bytes) {
     match sort_target {
         1 => (kv.version, Bytes::new()),
@@ -343,7 +343,7 @@ fn agree_response(operation: &RequestOp, left: &mut ResponseOp, right: &Response
     }
 }
 
-/// The revision that a response tells.
+/// The revision of a response.
 pub fn header_revision(operation: &Operation, message: &Bytes) -> i64 {
     #[derive(Clone, PartialEq, Message)]
     struct AnyResponse {
@@ -365,8 +365,8 @@ fn hexadecimal(bytes: &[u8]) -> String {
     shown.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Leaves out what it can without losing the difference. Revisions in the operations stay, so another difference
-/// may be found on the way, which is as good.
+/// Removes operations as long as a difference remains. Revisions in the operations stay, so the shorter trace may show another
+/// difference.
 async fn shrink(mut trace: Vec<Operation>) -> Vec<Operation> {
     let mut attempts = 0;
     let mut chunk = trace.len().div_ceil(2);

@@ -1,4 +1,4 @@
-//! File systems that are full, in memory or read-only. They are mounted for the test, which only root may do.
+//! File systems that are full, in memory or read-only. The tests mount them, which only root may do.
 
 use std::{
     fs,
@@ -24,13 +24,13 @@ use crate::{
     health,
 };
 
-/// Room for the log's first two segments (4 and 64 MiB) and for little of the page file; the ballast holds the rest back.
+/// Room for the log's first two segments (4 and 64 MiB) and for a small page file; a ballast file takes the rest.
 const DISK: &str = "512M";
 const BALLAST: &str = "384M";
 const VALUE_BYTES: usize = 1 << 20;
 /// More than the disk takes.
 const PUTS_MAX: usize = 300;
-/// Each waits as long as the server does before it gives a request up.
+/// Each attempt waits for the server's request time-out.
 pub const ATTEMPTS_AFTER_ROOM: usize = 5;
 /// Segments of 4, 64 and 64 MiB.
 const LOG_DISK: &str = "160M";
@@ -39,7 +39,7 @@ const KEYS_ON_LOG_DISK: usize = 8;
 /// A disk with less room than this is full.
 const UNFILLED_BYTES_MAX: u64 = 32 << 10;
 
-/// Writes fail once the disk is full, reads go on, with room writes go on too, and nothing acknowledged is lost.
+/// Writes fail once the disk is full, reads continue, writes continue when there is room, and no acknowledged write is lost.
 pub fn full_disk() {
     let disk = Mount::ext4(DISK);
     let ballast = disk.path().join("ballast");
@@ -80,8 +80,8 @@ pub fn full_disk() {
     server.stop();
 }
 
-/// While writes wait for room, probes of readiness, Status and gRPC health say so; the member lives, so liveness does not. With room
-/// they take it back by themselves.
+/// While writes wait for room, probes of readiness, Status and gRPC health report it; liveness does not, because the member lives. With
+/// room the reports end by themselves.
 pub fn full_disk_is_told() {
     let disk = Mount::ext4(DISK);
     let server = Server::start(Program::Ringd, &disk.path().join("data"));
@@ -96,7 +96,7 @@ pub fn full_disk_is_told() {
             }
             assert!(number < PUTS_MAX, "the disk does not get full");
         }
-        // It may come and go while the last room is found.
+        // The status may change several times until the disk is quite full.
         let mut told = ServingStatus::Serving;
         while told != ServingStatus::NotServing || errors(&connection).await.is_empty() {
             told = health::status(&mut watch).await;
@@ -124,8 +124,8 @@ pub fn full_disk_is_told() {
     server.stop();
 }
 
-/// A log on a disk of its own that has room for what it holds at a time, but not for a new segment while the last are still
-/// needed: it goes on with those, once the database has what is in them.
+/// A log on a disk of its own without room for a new segment while the last ones are still needed: it reuses those when the database
+/// has their entries.
 pub fn full_log_disk() {
     let (disk, data) = (Mount::ext4(LOG_DISK), server::directory());
     let log = disk.path().join("log");
@@ -171,8 +171,8 @@ pub fn read_only() {
     }
 }
 
-/// May this process mount what the tests need, and make file systems? Asked once, by doing it: a container may have the right to mount,
-/// and no loop devices.
+/// Whether this process can mount and make the file systems of the tests. Found by trying, because a container may have the right to
+/// mount, and no loop devices.
 pub fn may_mount() -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();
     *ANSWER.get_or_init(|| Mount::try_ext4("8M").and_then(|_| Mount::try_tmpfs("rw")).is_ok())
@@ -201,7 +201,7 @@ fn key(number: usize) -> String {
     format!("k{number}")
 }
 
-/// A file system that goes when this is dropped, after the servers on it: they are declared later.
+/// A mounted file system, unmounted when dropped, after the servers on it, which are declared later.
 pub struct Mount {
     point: PathBuf,
     // Last, so that it is removed after the mount is gone.
@@ -241,7 +241,7 @@ impl Mount {
         &self.point
     }
 
-    /// Takes all the room there is now, in a file of its own. What is given back later is not taken by itself.
+    /// Fills the disk with a ballast file. Space that is freed later stays free.
     pub fn fill(&self) {
         let ballast = fs::OpenOptions::new().append(true).create(true).open(self.ballast()).unwrap();
         let free = || {
@@ -264,7 +264,7 @@ impl Mount {
         ballast.set_len(ballast.metadata().unwrap().len().saturating_sub(room)).unwrap();
     }
 
-    /// Gives back what was taken.
+    /// Removes the ballast file.
     pub fn make_room(&self) {
         fs::remove_file(self.ballast()).unwrap();
     }

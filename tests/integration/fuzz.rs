@@ -1,4 +1,4 @@
-//! Seeded programs against what reads bytes from outside and is reached by no other test that throws bytes at it.
+//! Seeded fuzzing of parsers that no other test feeds with random bytes.
 //!
 //! Beside these: the log's replay and forged batches (`wal/tests.rs`), records (`wal/record.rs`), damaged page files
 //! (`pagefile/tests.rs`), the port (`bad_input.rs`, `frontend/tests/abuse.rs`), messages as bytes (`wire.rs`).
@@ -20,7 +20,7 @@ use crate::{
 const ROUNDS: usize = 200_000;
 const COMMAND_LINES: usize = 5_000;
 
-/// Entries of the log whose bytes were changed, and bytes that never were one: read or refused, without a panic.
+/// Changed entries of the log, and random bytes: read or refused, without a panic.
 pub fn raft_requests() {
     let seed = harness::seed("fuzz::raft_requests", 1);
     let mut random = SmallRng::seed_from_u64(seed);
@@ -69,7 +69,7 @@ fn short_entry() -> Vec<u8> {
     messages.iter().flat_map(|(kind, message)| wrap(u64::MAX, *kind, message)).collect()
 }
 
-/// Command lines put together from flags, values and nonsense: a configuration or a text, without a panic.
+/// Command lines of flags, values and random words: a configuration or an error, without a panic.
 pub fn command_lines() {
     let seed = harness::seed("fuzz::command_lines", 1);
     let mut random = SmallRng::seed_from_u64(seed);

@@ -1,4 +1,4 @@
-//! The gRPC health service beside etcd's, and what it says when a client should leave.
+//! The gRPC health service, compared with etcd's, and its status when clients should leave.
 
 use bytes::Bytes;
 use prost::Message;
@@ -48,7 +48,7 @@ pub fn answers_agree() {
     });
 }
 
-/// A Watch outlives nothing: when the server stops, it ends, and the client looks elsewhere.
+/// A Watch ends when the server stops, so that the client connects to another member.
 pub fn watches_end_with_the_server() {
     let directory = server::directory();
     let server = Server::start(Program::Ringd, directory.path());
@@ -86,13 +86,13 @@ pub async fn ask(connection: &Connection, service: &str) -> Stream {
     stream
 }
 
-/// The next status that a Watch tells.
+/// The next status of a Watch.
 pub async fn status(stream: &mut Stream) -> ServingStatus {
     let answer: HealthCheckResponse = stream.next().await.unwrap_or_else(|end| panic!("no status: {end}"));
     answer.status()
 }
 
-/// What Check says of the whole server.
+/// The status of the whole server by Check.
 pub async fn check(connection: &Connection) -> ServingStatus {
     let answer: HealthCheckResponse = connection.unary(CHECK, &HealthCheckRequest::default()).await.unwrap();
     answer.status()

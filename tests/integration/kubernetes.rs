@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Answers must be equal, and on each server the watch cache, which is built from a list and the events after it, must
-//! hold what a list of the end holds.
+//! equal a list at the end.
 
 use std::collections::BTreeMap;
 
@@ -58,7 +58,7 @@ const EVENTS_TTL: i64 = 3660;
 /// Objects before the next lease (kube-apiserver: 1000).
 const OBJECTS_PER_LEASE: usize = 20;
 
-/// One control plane's traffic, with everything it keeps in mind between requests.
+/// One control plane's traffic, with its state between requests.
 pub fn requests_agree() {
     let seed = harness::seed("kubernetes::requests_agree", 23);
     harness::run(async {
@@ -89,7 +89,7 @@ pub fn requests_agree() {
 struct ApiServer<'a> {
     pair: &'a Pair,
     random: SmallRng,
-    /// What was seen last of each object; it may be gone or newer by now.
+    /// The last seen revision of each object, which may have changed since.
     seen: BTreeMap<String, i64>,
     lease: Option<(i64, usize)>,
     leases: i64,
@@ -99,7 +99,7 @@ struct ApiServer<'a> {
     counts: BTreeMap<&'static str, usize>,
 }
 
-/// What a compactor knows: another one may be ahead.
+/// The state of a compactor; another one may be ahead.
 #[derive(Default)]
 struct Compactor {
     version: i64,
@@ -143,7 +143,7 @@ impl<'a> ApiServer<'a> {
         self.optimistic(&key, 0, put).await;
     }
 
-    /// As far as it takes, which is two attempts here: nobody else writes.
+    /// Until it succeeds, which takes at most two attempts, because there is no other writer.
     async fn update(&mut self) {
         let Some((key, seen)) = self.seen_object() else { return };
         let stale = if self.random.random_bool(0.2) { seen - 1 } else { seen };
@@ -162,7 +162,7 @@ impl<'a> ApiServer<'a> {
         }
     }
 
-    /// A change of what is at a revision, or the object as it is now.
+    /// A change of an object at a revision, or the present object.
     async fn optimistic(&mut self, key: &str, mod_revision: i64, change: Request) -> Option<KeyValue> {
         let gone = matches!(change, Request::RequestDeleteRange(_));
         let get = RangeRequest { key: key.to_owned().into(), ..RangeRequest::default() };
@@ -246,7 +246,7 @@ impl<'a> ApiServer<'a> {
         let _: RangeResponse = self.pair.done(RANGE, &request).await;
     }
 
-    /// Two compactors with the same memory: the first one wins, the second one learns what it missed.
+    /// Two compactors with the same state: the first one wins, the second one gets the new revision.
     async fn compact(&mut self) {
         let response: RangeResponse = self.pair.done(RANGE, &of_prefix(COMPACT_REV_KEY)).await;
         let now = response.header.expect("every response has a header").revision;
@@ -402,7 +402,7 @@ impl Cache {
     }
 }
 
-/// What kube-apiserver makes of an event; it needs the previous object of all but the first.
+/// Applies an event as kube-apiserver does, which needs the previous object of all but the first.
 fn follow(name: &str, objects: &mut BTreeMap<Bytes, KeyValue>, event: Event) {
     let kv = event.kv.expect("every event has a key");
     let before = objects.remove(&kv.key);

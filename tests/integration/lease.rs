@@ -1,5 +1,4 @@
-//! The lease service of ringd and etcd, answer by answer: ids, lifetimes, which key belongs to which lease, and what a lease
-//! takes with it.
+//! The lease service of ringd and etcd, answer by answer: ids, lifetimes, attached keys, and their deletion.
 //!
 //! Not compared: the remaining lifetime (it must be plausible on each), the ids that a server chooses, the order of lists.
 
@@ -41,10 +40,10 @@ const LOST_MAX: i64 = 300;
 /// Keys and leases of the random traffic: few, so that they meet.
 const LEASE_IDS: i64 = 6;
 const KEYS: usize = 12;
-/// The lease that is kept alive while others end, and its lifetime: it has to survive that the other server starts.
+/// The lease that is kept alive while others end, and its lifetime, which is longer than the start of the other server.
 const KEPT: i64 = 3;
 const KEPT_TTL: i64 = 8;
-/// Asking for something that surely comes, every few milliseconds.
+/// Attempts of a check that is repeated every few milliseconds.
 const ASKED_MAX: usize = 3000;
 
 /// Every kind of grant and question, one after the other.
@@ -98,7 +97,7 @@ pub fn requests_agree() {
     });
 }
 
-/// Ids that the servers choose: positive, and another each time.
+/// Ids that the servers choose: positive, and different each time.
 async fn chosen_ids(pair: &Pair) {
     let mut seen = BTreeSet::new();
     for _ in 0..20 {
@@ -111,7 +110,7 @@ async fn chosen_ids(pair: &Pair) {
     }
 }
 
-/// Random traffic of leases and of keys that come and go with them; stopped and killed on the way.
+/// Random traffic of leases and attached keys, with stops and kills.
 pub fn traffic_agrees() {
     let seed = harness::seed("lease::traffic_agrees", 11);
     let mut random = SmallRng::seed_from_u64(seed);
@@ -208,7 +207,7 @@ async fn leases(pair: &Pair) {
     pair.agree_after(LEASES, &LeaseLeasesRequest {}, sort).await.expect("it is never refused");
 }
 
-/// The remaining time is replaced by what it has to be near.
+/// The remaining time is checked and replaced by the expected value.
 async fn time_to_live(pair: &Pair, id: i64, keys: bool) {
     let level = |response: &mut LeaseTimeToLiveResponse| {
         if response.ttl != -1 {
@@ -250,7 +249,7 @@ async fn renewed(stream: &mut Stream) -> LeaseKeepAliveResponse {
 }
 
 /// Many requests before the first answer is read, known and unknown leases mixed: one answer each, in order; then the
-/// client says that it is done, and so does the server.
+/// client half-closes, and the server ends the call.
 pub fn keepalives_are_answered_in_order() {
     harness::run(async {
         let pair = Pair::start(&[]).await;
@@ -275,7 +274,7 @@ pub fn keepalives_are_answered_in_order() {
     });
 }
 
-/// What a revoked lease deletes: all its keys, in one revision, in the order of the keys; and who watches is told so.
+/// A revoked lease deletes all its keys, in one revision, in the order of the keys, and watchers get these events.
 pub fn revoked_keys_are_watched() {
     harness::run(async {
         let pair = Pair::start(&[]).await;
@@ -320,7 +319,7 @@ async fn told_from_the_start(connection: &Connection, revision: i64) -> Vec<Told
     watching.told.remove(&0).expect("it was created")
 }
 
-/// Leases end by themselves and take their keys along, all at once; one that is kept alive stays, also over a restart.
+/// Leases expire and their keys are deleted, all at once; one that is kept alive stays, also over a restart.
 pub fn expiry() {
     const KEYS_PER_LEASE: usize = 20;
     harness::run(async {
@@ -333,7 +332,7 @@ pub fn expiry() {
                 let _: PutResponse = pair.done(PUT, &PutRequest { key, lease: id, ..PutRequest::default() }).await;
             }
         }
-        // The last one has nothing left to delete.
+        // The last lease has no keys left.
         let request = DeleteRangeRequest { key: "4/".into(), range_end: "40".into(), prev_kv: false };
         let deleted: DeleteRangeResponse = pair.done(DELETE_RANGE, &request).await;
         let complete = deleted.header.expect("every response has a header").revision;
@@ -361,7 +360,7 @@ async fn expired(connection: &Connection, stream: &mut Stream) {
     wait_for_the_end_of(connection, &[KEPT], None).await;
 }
 
-/// Asks until the leases are gone, while keeping another one alive.
+/// Waits until the leases have ended, while keeping another one alive.
 async fn wait_for_the_end_of(connection: &Connection, ids: &[i64], mut kept: Option<(&mut Stream, i64)>) {
     const ASK_AGAIN: std::time::Duration = std::time::Duration::from_millis(10);
     for _ in 0..ASKED_MAX {
@@ -379,7 +378,7 @@ async fn wait_for_the_end_of(connection: &Connection, ids: &[i64], mut kept: Opt
     panic!("leases {ids:?} do not end");
 }
 
-/// How many keys each lease had, at each revision from the one at which all were there.
+/// The number of keys of each lease, at each revision from `first` on.
 async fn sizes_over_time(connection: &Connection, first: i64) -> Vec<usize> {
     let read = async |request: &RangeRequest| -> RangeResponse {
         connection.unary(RANGE, request).await.unwrap_or_else(|error| panic!("{error}"))

@@ -1,4 +1,4 @@
-//! Where clients are served: sockets in the file system, and listeners for one kind of traffic, beside etcd's.
+//! Listeners, compared with etcd's: sockets in the file system, and listeners for one kind of traffic.
 
 use std::{
     io::{Read, Write},
@@ -52,7 +52,7 @@ pub fn socket_shared_by_cores() {
     assert!(!path.exists());
 }
 
-/// gRPC over a socket, from a client that no one here wrote; Kubernetes tests use this form of URL.
+/// gRPC over a socket, from an independent client; Kubernetes tests use this form of URL.
 pub fn stock_client_on_a_socket() {
     let (directory, sockets) = (server::directory(), tempfile::tempdir().unwrap());
     let url = format!("unix://{}", sockets.path().join("client.sock").display());
@@ -109,7 +109,7 @@ pub fn traffic_is_split_as_by_etcd() {
     }
 }
 
-/// The body of a page behind a socket.
+/// The body of a page, over a socket.
 fn get(path: &Path, page: &str) -> String {
     let mut stream = UnixStream::connect(path).unwrap();
     write!(stream, "GET {page} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
@@ -118,11 +118,11 @@ fn get(path: &Path, page: &str) -> String {
     answer.split_once("\r\n\r\n").expect("an HTTP answer").1.to_owned()
 }
 
-/// All that comes back for some bytes, until the server closes.
+/// The answer to some bytes, until the server closes.
 fn answer_to(bytes: &[u8], port: u16) -> Vec<u8> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let mut answer = Vec::new();
-    // A server that does not want them may close before it has read all.
+    // A server that refuses the bytes may close before it has read all.
     let _ = stream.write_all(bytes).and_then(|()| stream.shutdown(Shutdown::Write));
     let _ = stream.read_to_end(&mut answer);
     answer

@@ -1,6 +1,6 @@
 //! Locks and elections: the server's own services, the recipe in clients, and both in one queue.
 //!
-//! The tests say what etcd does; `RINGD_TEST_SUBJECT` with etcd in it proves them against it, and [`services_agree`] compares.
+//! The tests expect etcd's behaviour; with etcd as `RINGD_TEST_SUBJECT` they are checked against it, and [`services_agree`] compares.
 
 use std::{
     thread,
@@ -27,12 +27,12 @@ use crate::harness::{
     server::{self, Program, Server},
 };
 
-/// What does not happen within this never happens.
+/// An event that does not happen within this time has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 const POLL_EVERY: Duration = Duration::from_millis(5);
 const CONTENDERS: usize = 20;
 
-/// Both servers say the same to the same requests, ids and revisions of leases apart.
+/// Both servers give the same answers to the same requests, without ids and revisions of leases.
 pub fn services_agree() {
     let transcripts = [Program::Ringd, Program::Etcd].map(|program| with_server(program, transcript));
     assert_eq!(transcripts[0], transcripts[1], "ringd, then etcd");
@@ -87,7 +87,7 @@ async fn transcript(client: Client) -> Vec<String> {
     lines
 }
 
-/// A response without what differs between clusters, or the error.
+/// A response without the parts that differ between clusters, or the error.
 fn shown(said: Result<impl std::fmt::Debug, Error>) -> String {
     match said {
         Ok(response) => {
@@ -121,7 +121,7 @@ pub fn order_of_twenty() {
             assert_eq!(key, format!("name/{lease:x}"), "contender {number}");
             assert!(header.revision > revision || number == 0, "the revision grows from holder to holder");
             revision = header.revision;
-            // By the lock's own call, by the store, or with the lease: it is the key that counts.
+            // By the lock's own call, by a delete, or with the lease: each deletes the key.
             match number % 3 {
                 0 => drop(client.call(&method::UNLOCK, &UnlockRequest { key }, Call::default()).await.unwrap()),
                 1 => drop(client.call(&method::DELETE_RANGE, &queue::delete(&key), Call::default()).await.unwrap()),
@@ -132,7 +132,8 @@ pub fn order_of_twenty() {
     });
 }
 
-/// A holder that is gone hands over: its lease revoked or run out. A waiter that lost its own lease is told in its turn.
+/// The next waiter gets the lock when the holder's lease is revoked or expires. A waiter that lost its own lease gets an error in its
+/// turn.
 pub fn lost_sessions() {
     with_server(Program::Ringd, async |client| {
         let lease = async |ttl: i64| client.grant(ttl, Call::default()).await.unwrap().id;
@@ -144,7 +145,7 @@ pub fn lost_sessions() {
         wait_for_keys(&client, "name/", 3).await;
         let last = start_lock(&client, "name", third);
         wait_for_keys(&client, "name/", 4).await;
-        // Nobody keeps it alive.
+        // This lease is not kept alive.
         let (_, key) = waiting.await.unwrap().unwrap();
         client.revoke(second, Call::default()).await.unwrap();
         wait_for_keys(&client, "name/", 2).await;
@@ -156,7 +157,7 @@ pub fn lost_sessions() {
     });
 }
 
-/// A waiter that goes away, or whose time is up, leaves the queue, and those behind it do not wait for it.
+/// A waiter that is canceled, or whose deadline passes, leaves the queue, and later waiters do not wait for it.
 pub fn canceled_waiters() {
     with_server(Program::Ringd, async |client| {
         let held =
@@ -171,7 +172,7 @@ pub fn canceled_waiters() {
         let late = client.call(&method::LOCK, &request, Call::within(Duration::from_millis(300))).await.unwrap_err();
         assert_eq!(late.code(), Code::DeadlineExceeded);
         wait_for_keys(&client, "name/", 2).await;
-        // A whole connection that goes away is many calls that do.
+        // The end of a connection cancels all its calls.
         let other = connect(client.endpoints()[0].clone()).await;
         let lost = [start_lock(&other, "name", 0), start_lock(&other, "name", 0)];
         wait_for_keys(&client, "name/", 4).await;
@@ -193,13 +194,13 @@ pub fn canceled_waiters() {
     });
 }
 
-/// Observers see who leads already, then every leader and value while they keep up.
+/// Observers get the present leader, then every leader and value as long as they keep up.
 pub fn observers() {
     with_server(Program::Ringd, async |client| {
         let request = LeaderRequest { name: "vote".into() };
         let mut early = client.server_stream(&method::OBSERVE, &request, Call::default()).await.unwrap();
         let mut leaders = client.observe(b"vote");
-        // What is not under the name is nobody's business.
+        // A key that is not under the name changes nothing.
         put(&client, "votes", "x").await;
         let mut late = None;
         for number in 0..5 {
@@ -231,7 +232,7 @@ pub fn observers() {
     });
 }
 
-/// The server's Lock, our client's recipe, etcdctl and ringctl stand in one queue.
+/// The server's Lock, our client's recipe, etcdctl and ringctl share one queue.
 pub fn one_queue_for_all() {
     let directory = server::directory();
     let server = Server::start(Program::Ringd, directory.path());
@@ -279,7 +280,7 @@ pub fn interrupted_clients() {
         expect_key(&mut observer, "vote/");
         assert_eq!(observer.line(), "first");
         let mut waiter = start(&["elect", "vote", "second"]);
-        // It and the observer. Before it watches it may not know of its own key, and would leave it behind.
+        // The candidate and the observer. Before it watches, the candidate may not know its own key, and would not delete it.
         wait_for_watchers(&server, 2);
         let mut ends = vec![waiter.interrupt(), leader.interrupt()];
         let mut leader = start(&["elect", "vote", "third"]);

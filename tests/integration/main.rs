@@ -15,6 +15,9 @@
 //!   listening     sockets in the file system, and listeners for one kind of traffic
 //!   metrics       /metrics beside etcd's                    pages      the other pages beside etcd's
 //!   health        gRPC health beside etcd's                 auth       users and roles without authentication
+//!   members       the Cluster service of one member beside etcd's
+//!   cluster       three members, ringd and etcd in any mix, and what happens to them under load
+//!   cluster_clients   our client library and ringctl on three members
 //!   fuzz          seeded programs against parsers
 //! ```
 //!
@@ -28,6 +31,8 @@ mod bad_input;
 mod client_crate;
 mod client_views;
 mod clients;
+mod cluster;
+mod cluster_clients;
 mod crash;
 mod damage;
 mod differential;
@@ -43,6 +48,7 @@ mod lock;
 mod maintenance;
 mod maintenance_crash;
 mod maintenance_disks;
+mod members;
 mod metrics;
 mod pages;
 mod ringctl;
@@ -101,6 +107,8 @@ fn main() {
         with_mounts("disks::full_log_disk", disks::full_log_disk),
         with_mounts("disks::in_memory", disks::in_memory),
         with_mounts("disks::read_only", disks::read_only),
+        with_reference_3_7("members::requests_agree", members::requests_agree),
+        with_reference_3_7("members::limits_agree", members::limits_agree),
         test("fuzz::raft_requests", fuzz::raft_requests),
         test("fuzz::command_lines", fuzz::command_lines),
         with_reference("differential::kv_traffic_agrees", differential::kv_traffic_agrees),
@@ -238,6 +246,28 @@ fn main() {
         with_reference_3_7("utl::etcd_takes_ringds_database", utl::etcd_takes_ringds_database),
         with_mounts_and_reference("utl_disks::full_disk", utl_disks::full_disk),
         with_reference_3_7("utl_disks::killed", utl_disks::killed),
+        test("proxy::rules_hold", harness::proxy::tests::rules_hold),
+        test("history::checkers_bite", harness::history::tests::checkers_bite),
+        test("history::checkers_judge_a_machine", harness::history::tests::checkers_judge_a_machine),
+        with_reference_3_7("cluster::every_member_serves", cluster::every_member_serves),
+        with_reference_3_7("cluster::leader_is_killed", cluster::leader_is_killed),
+        with_reference_3_7("cluster::all_are_killed", cluster::all_are_killed),
+        with_reference_3_7("cluster::members_are_restarted", cluster::members_are_restarted),
+        with_reference_3_7("cluster::leader_is_cut_off", cluster::leader_is_cut_off),
+        with_reference_3_7("cluster::leader_is_not_heard", cluster::leader_is_not_heard),
+        with_reference_3_7("cluster::links_fail_one_way", cluster::links_fail_one_way),
+        with_reference_3_7("cluster::links_are_slow", cluster::links_are_slow),
+        with_reference_3_7("cluster::leader_is_paused", cluster::leader_is_paused),
+        with_reference_3_7("cluster::learner_is_promoted", cluster::learner_is_promoted),
+        with_reference_3_7("cluster::lost_disk_is_replaced", cluster::lost_disk_is_replaced),
+        with_reference_3_7("cluster::lagging_member_gets_a_snapshot", cluster::lagging_member_gets_a_snapshot),
+        with_reference_3_7("cluster::members_move_to_another_program", cluster::members_move_to_another_program),
+        with_reference_3_7(
+            "cluster_clients::calls_go_around_lost_endpoints",
+            cluster_clients::calls_go_around_lost_endpoints,
+        ),
+        with_reference_3_7("cluster_clients::questions_print_the_same", cluster_clients::questions_print_the_same),
+        with_reference_3_7("cluster_clients::changes_print_the_same", cluster_clients::changes_print_the_same),
         test("crash::acknowledged_writes_survive", crash::acknowledged_writes_survive),
     ];
     announce_what_is_missing();

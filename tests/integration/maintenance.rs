@@ -1,5 +1,5 @@
 //! The maintenance service of ringd and etcd: hashes, snapshots, defragmentation, alarms, quota, automatic compaction, and
-//! what a single member answers to the rest.
+//! the answers of a single member to the other requests.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ const HASH_KV: &str = "/etcdserverpb.Maintenance/HashKV";
 const MOVE_LEADER: &str = "/etcdserverpb.Maintenance/MoveLeader";
 const DOWNGRADE: &str = "/etcdserverpb.Maintenance/Downgrade";
 
-/// Asking for something that surely comes.
+/// Pause of repeated checks.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
 const ASKED_MAX: usize = 2000;
 
@@ -70,7 +70,7 @@ async fn every_hash(pair: &Pair, revision: i64) {
     }
 }
 
-/// The hash of everything holds the members too, so it differs between servers; but it stays while nothing is written.
+/// The hash of the whole database includes the members, so it differs between servers; but it stays without writes.
 async fn whole_hash(pair: &Pair) {
     for (name, connection) in NAMES.iter().zip(&pair.connections) {
         let hash = async || {
@@ -85,7 +85,7 @@ async fn whole_hash(pair: &Pair) {
     }
 }
 
-/// What each alarm blocks, for any member, alone and together, over a restart, until it is taken back.
+/// The requests that each alarm blocks, for any member, alone and together, over a restart, until it is disarmed.
 pub fn alarms_agree() {
     use AlarmAction::{Activate, Deactivate, Get};
     use AlarmType::{Corrupt, None, Nospace};
@@ -153,7 +153,7 @@ enum Compared {
     Status,
 }
 
-/// One request of every kind that an alarm might block. How many were refused.
+/// One request of every kind that an alarm may block. Returns the number of refusals.
 async fn battery(pair: &Pair, compared: Compared) -> usize {
     let put_op = |key| RequestOp { request: Some(Request::RequestPut(put(key, 1))) };
     let range_op = RequestOp { request: Some(Request::RequestRange(range("battery", false))) };
@@ -211,8 +211,8 @@ fn range(key: &'static str, serializable: bool) -> RangeRequest {
     RangeRequest { key: key.into(), serializable, ..RangeRequest::default() }
 }
 
-/// A small database gets full on both: the same is refused, the alarm is raised once, and with room and the alarm taken
-/// back writes go on.
+/// A small database gets full on both: the same requests are refused, the alarm is raised once, and writes continue when there is room
+/// and the alarm is disarmed.
 pub fn quota_agrees() {
     const QUOTA: &str = "16777216";
     const VALUE_BYTES: usize = 200_000;
@@ -260,7 +260,7 @@ async fn make_room(name: &str, connection: &Connection) {
         .unary(DEFRAGMENT, &DefragmentRequest {})
         .await
         .unwrap_or_else(|error| panic!("{name}: defragment: {error}"));
-    // Room alone does not take the alarm back.
+    // Room alone does not disarm the alarm.
     let error = connection.unary::<_, PutResponse>(PUT, &put("full", 1)).await.expect_err("the alarm is there");
     assert!(error.to_string().contains("database space exceeded"), "{name}: {error}");
     let disarm = AlarmRequest { action: AlarmAction::Deactivate.into(), member_id: own.member_id, alarm: own.alarm };
@@ -272,7 +272,7 @@ async fn make_room(name: &str, connection: &Connection) {
         .unwrap_or_else(|error| panic!("{name}: there is room, and still: {error}"));
 }
 
-/// Periodic compaction with a short period: once nothing is written any more, both have compacted up to the last revision.
+/// Periodic compaction with a short period: after the last write, both compact up to the last revision.
 pub fn automatic_compaction_agrees() {
     harness::run(async {
         let pair = Pair::start(&["--auto-compaction-mode", "periodic", "--auto-compaction-retention", "1s"]).await;
@@ -331,7 +331,7 @@ pub fn automatic_compaction_flags() {
     }
 }
 
-/// What only makes sense with more members, asked of one; and the whole status.
+/// Requests that need several members, sent to a single one; and the whole status.
 pub fn single_member_answers_agree() {
     harness::run(async {
         let pair = Pair::start(&[]).await;

@@ -1,14 +1,14 @@
 //! kill -9 while the server maintains its data under load: compaction, defragmentation, a snapshot, the end of a lease with
 //! many keys.
 //!
-//! The writers and their models are those of [`crash`](crate::crash). Beside them one task does the same maintenance again
-//! and again, and what it may have got done by the moment of the kill is checked after the next start:
+//! The writers and their models are those of [`crash`](crate::crash). Beside them one task repeats one kind of maintenance, and its
+//! possible results at the kill are checked after the next start:
 //!
 //! | operation | after the start |
 //! |---|---|
-//! | compaction | at least what was acknowledged is compacted, at most what was asked for |
-//! | defragmentation, snapshot | nothing else than without them |
-//! | lease revoked | all of its keys are there and so is the lease, or none of both; none if acknowledged |
+//! | compaction | the compact revision lies between the last acknowledged and the last requested one |
+//! | defragmentation, snapshot | the same as without them |
+//! | lease revoked | the lease and all of its keys are there, or neither; neither if acknowledged |
 
 use std::{cell::Cell, future::Future, path::Path, pin::Pin, rc::Rc, time::Duration};
 
@@ -54,7 +54,7 @@ enum Operation {
     Revoke,
 }
 
-/// What the maintaining task has asked for and got.
+/// Requested and acknowledged maintenance.
 #[derive(Default)]
 struct Progress {
     /// Revisions.
@@ -162,7 +162,7 @@ async fn ask<Q: prost::Message, R: prost::Message + Default>(
     connection.unary(path, request).await.map_err(|error| format!("{path}: {error}"))
 }
 
-/// What the operation will have to do, and a lease with many keys.
+/// Data for the operation, and a lease with many keys.
 async fn prepare(connection: &Connection, lease: i64) {
     let ballast = (0..BALLAST_KEYS).map(|number| put(format!("ballast/{number}"), BALLAST_BYTES, 0));
     let _: LeaseGrantResponse = ask(connection, GRANT, &LeaseGrantRequest { ttl: TTL, id: lease }).await.unwrap();
@@ -180,7 +180,7 @@ fn put(key: String, value_bytes: usize, lease: i64) -> RequestOp {
     RequestOp { request: Some(Request::RequestPut(request)) }
 }
 
-/// The operation, until the server is gone.
+/// The operation, until the server has ended.
 fn maintain(
     operation: Operation,
     connection: Rc<Connection>,
@@ -227,7 +227,7 @@ async fn compact(connection: &Connection, progress: &Progress) -> bool {
     true
 }
 
-/// One snapshot to its end, if the server lives so long.
+/// One snapshot, to its end or that of the server.
 async fn snapshot(connection: &Connection) -> bool {
     let reply = connection.call(SNAPSHOT, Bytes::from(prost::Message::encode_to_vec(&SnapshotRequest {}))).await;
     let last = reply.messages.last().map(harness::masked::decoded::<SnapshotResponse>);
@@ -236,7 +236,7 @@ async fn snapshot(connection: &Connection) -> bool {
     whole
 }
 
-/// False when the server is gone.
+/// False when the server has ended.
 async fn succeeded<Q: prost::Message, R: prost::Message + Default>(
     connection: &Connection,
     path: &str,

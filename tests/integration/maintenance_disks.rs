@@ -44,7 +44,7 @@ use crate::{
 const PUT: &str = "/etcdserverpb.KV/Put";
 const RANGE: &str = "/etcdserverpb.KV/Range";
 const COMPACT: &str = "/etcdserverpb.KV/Compact";
-/// Room for a few segments of the log (4 MiB, then 64 each), one more to go on with, and for the database of each test.
+/// Room for a few segments of the log (4 MiB, then 64 each), one more to continue with, and for the database of each test.
 const DISK: &str = "768M";
 const COMPLAINT: &str = "the disk is full: writes wait until there is room";
 const CAUSE: &str = "No space left on device";
@@ -171,7 +171,7 @@ pub fn snapshot() {
     });
 }
 
-/// It ends when it is told to, and starts again, with the disk still full.
+/// The server stops and starts again with the disk still full.
 pub fn ended_and_started() {
     harness::run(async {
         let mut scene = Scene::start(&[]).await;
@@ -254,7 +254,7 @@ impl Scene {
         Ok(())
     }
 
-    /// Leaves no room and writes until that is refused. Reads go on then, and the log says what is wrong.
+    /// Leaves no room and writes until that is refused. Reads continue then, and the log names the reason.
     async fn fill_up(&mut self) {
         let first = self.puts;
         let refusal = loop {

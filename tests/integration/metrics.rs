@@ -1,6 +1,6 @@
-//! `/metrics` beside etcd's: dashboards and alerts made for etcd must find what they look for.
+//! `/metrics`, compared with etcd's: dashboards and alerts made for etcd must find their metrics.
 //!
-//! Compared are names, types, help texts, label names and bucket bounds; of the numbers only that they move when something happened.
+//! Compared are names, types, help texts, label names and bucket bounds; of the numbers only that they change with the traffic.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,7 +42,7 @@ const MISSING: [(&str, &str); 14] = [
     ("grpc_server_handling_seconds", "only with --metrics extensive, compared apart"),
 ];
 
-/// What etcd shows on the same traffic, ringd shows.
+/// ringd shows the families that etcd shows on the same traffic.
 pub fn families_agree() {
     for flags in [&[][..], &["--metrics", "extensive"]] {
         let directories = [server::directory(), server::directory()];
@@ -71,7 +71,7 @@ pub fn families_agree() {
     }
 }
 
-/// After a little of everything, what etcd has measured ringd has measured too: no family stays at zero.
+/// After a few calls of every kind, each family that is not zero in etcd is not zero in ringd.
 pub fn measured_as_in_etcd() {
     let directories = [server::directory(), server::directory()];
     let servers = [Program::Ringd, Program::Etcd].map(|program| {
@@ -91,7 +91,7 @@ pub fn measured_as_in_etcd() {
     assert!(zero.is_empty(), "etcd measured these, ringd did not: {zero:?}");
 }
 
-/// Calls that make etcd measure whatever one member can measure.
+/// Calls that change every family that a single member can change.
 async fn everything(server: &Server) {
     traffic(server).await;
     let connection = server.connect().await;
@@ -119,7 +119,7 @@ async fn everything(server: &Server) {
     http(server, "/readyz").await;
 }
 
-/// Counters follow what happened, once.
+/// Counters count each event once.
 pub fn counters_move() {
     let directory = server::directory();
     let server = Server::start(Program::Ringd, directory.path());

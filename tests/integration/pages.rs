@@ -1,4 +1,4 @@
-//! The pages over HTTP/1 beside etcd's: status, every header, every byte of the body.
+//! The pages over HTTP/1, compared with etcd's: status, every header, every byte of the body.
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -57,7 +57,7 @@ const REQUESTS: [(&str, &str); 39] = [
 /// The same but for the body, whose length may be announced or not.
 const HEADS: [(&str, &str); 3] = [("GET", "/metrics"), ("POST", "/metrics"), ("GET", "/debug/vars")];
 
-/// On a member that is well, and with each alarm.
+/// On a healthy member, and with each alarm.
 pub fn pages_agree() {
     let directories = [server::directory(), server::directory()];
     let ringd = Server::start(Program::Ringd, directories[0].path());
@@ -173,7 +173,7 @@ async fn set_alarm(server: &Server, alarm: AlarmType, action: AlarmAction) {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Page {
     status: String,
-    /// Names in lower case, sorted; without the date and how the length is told.
+    /// Names in lower case, sorted; without the date and the fields for the length.
     headers: Vec<String>,
     body: String,
 }

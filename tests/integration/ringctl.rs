@@ -1,5 +1,5 @@
 //! ringctl beside etcdctl: the scripts of `src/ctl/testdata/` run twice, once through each, each time against a fresh etcd on the same
-//! ports, and every stdout, stderr and exit status must agree. What goes on until it is ended follows below, one test each.
+//! ports, and every stdout, stderr and exit status must agree. Commands that run until they are ended have a test each, below.
 //!
 //! ```text
 //! # comment
@@ -49,7 +49,7 @@ pub fn watch_script() {
     script("watch");
 }
 
-/// What this version does not serve is refused by its name before anything is sent, and what asks for nothing special is taken.
+/// A flag that this version does not support is refused by its name before anything is sent; its default value is accepted.
 pub fn connections_that_are_not_served_are_refused() {
     let folder = server::directory();
     let etcd = Etcd::start(Program::Etcd, folder.path());
@@ -95,7 +95,7 @@ pub fn connections_that_are_not_served_are_refused() {
     etcd.stop();
 }
 
-/// `--debug` shows the flags; what etcdctl's gRPC library says is left out.
+/// `--debug` shows the flags, without the lines of etcdctl's gRPC library.
 pub fn debug_shows_the_flags() {
     let folder = server::directory();
     let etcd = Etcd::start(Program::Etcd, folder.path());
@@ -110,7 +110,7 @@ pub fn debug_shows_the_flags() {
     etcd.stop();
 }
 
-/// `lease keep-alive` goes on until the lease is gone, or until a signal.
+/// `lease keep-alive` runs until the lease ends, or until a signal.
 pub fn leases_are_kept_alive() {
     let folder = server::directory();
     let etcd = Etcd::start(Program::Etcd, folder.path());
@@ -133,7 +133,7 @@ pub fn leases_are_kept_alive() {
     etcd.stop();
 }
 
-/// A mirror that begins at a revision keeps the prefix, and one that reaches nobody says so.
+/// A mirror that begins at a revision keeps the prefix, and one without a connection reports it.
 pub fn mirrors_keep_their_prefix_and_complain() {
     let folder = server::directory();
     let etcd = Etcd::start(Program::Etcd, &folder.path().join("from"));
@@ -165,7 +165,7 @@ pub fn mirrors_keep_their_prefix_and_complain() {
     target.stop();
 }
 
-/// A format that cannot show a result is refused after the fact, as by etcdctl, and it is said that it is after the fact.
+/// A format that cannot show a result is refused after the command, as by etcdctl, and a log line states that it was carried out.
 pub fn results_without_a_table_are_told() {
     let folder = server::directory();
     let etcd = Etcd::start(Program::Etcd, folder.path());
@@ -319,7 +319,7 @@ impl Names {
     }
 }
 
-/// The key of a lock or candidate ends with a lease that nobody named, without leading zeros: 15 bits of the member's id, which may
+/// The key of a lock or candidate ends with a lease that the server chose, without leading zeros: 15 bits of the member's id, which may
 /// all be 0, above 48 bits of time and counter, of which the first is 1 until the year 2039.
 fn without_queue_keys(line: &str) -> String {
     const LEAST_LEASE_DIGITS: usize = 12;

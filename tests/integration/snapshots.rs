@@ -1,4 +1,4 @@
-//! The database as a whole while it is in use: streamed to a client, restored by etcd's own tool, given back to the disk.
+//! The whole database while it is in use: streamed to a client, restored by etcd's own tool, defragmented.
 
 use std::{cell::Cell, fs, path::Path, process::Command, rc::Rc};
 
@@ -38,8 +38,7 @@ const FILLED_KEYS: usize = 600;
 const FILLED_BYTES: usize = 8192;
 const LEASE: i64 = 42;
 
-/// A snapshot taken while others write and the history is compacted: etcd's tool restores it, and the etcd that runs on it
-/// serves the same data, also of the past.
+/// A snapshot taken during writes and compactions: etcd's tool restores it, and an etcd on it serves the same data and history.
 pub fn restored_by_etcd() {
     let seed = harness::seed("snapshots::restored_by_etcd", 17);
     on_subject(async |server, connection| {
@@ -52,7 +51,7 @@ pub fn restored_by_etcd() {
     });
 }
 
-/// A client that reads slowly gets the database as it was when it asked, whatever happens meanwhile; and nobody waits for it.
+/// A client that reads slowly gets the database of the time of its request, and delays no other request.
 pub fn read_slowly() {
     let seed = harness::seed("snapshots::read_slowly", 19);
     on_subject(async |server, connection| {
@@ -65,7 +64,7 @@ pub fn read_slowly() {
         let load = Load::start(&connection);
         let request = DeleteRangeRequest { key: "filled/".into(), range_end: "filled0".into(), prev_kv: false };
         let _: DeleteRangeResponse = connection.unary("/etcdserverpb.KV/DeleteRange", &request).await.unwrap();
-        // An etcd that defragments answers nobody until the snapshot is read.
+        // An etcd that defragments answers no request until the snapshot is read.
         let defragmentation = Rc::clone(&connection);
         let defragmentation = tokio::task::spawn_local(async move {
             if server::subject_is_ringd() {
@@ -82,7 +81,7 @@ pub fn read_slowly() {
     });
 }
 
-/// Space that deletes and a compaction have freed goes back to the disk while others read and write, and nothing else goes.
+/// Space that deletes and a compaction have freed is returned to the disk during reads and writes, and no data is lost.
 pub fn defragmented_in_use() {
     const KEPT: usize = 20;
     const ROUNDS: usize = 3;
@@ -153,7 +152,7 @@ async fn compact(connection: &Connection, revision: i64) {
     let _: CompactionResponse = connection.unary("/etcdserverpb.KV/Compact", &request).await.unwrap();
 }
 
-/// A writer and a reader that go on until they are stopped; each request must succeed.
+/// A writer and a reader that run until they are stopped; each request must succeed.
 struct Load {
     running: Rc<Cell<bool>>,
     done: Rc<Cell<usize>>,
@@ -209,12 +208,12 @@ async fn start_snapshot(connection: &Connection) -> Stream {
     stream
 }
 
-/// What has come of a snapshot so far, checked message by message.
+/// The received part of a snapshot, checked message by message.
 #[derive(Default)]
 pub struct Snapshot {
     /// The database and, once all is read, its hash.
     pub image: Vec<u8>,
-    /// As the first message tells.
+    /// By the first message.
     total_bytes: usize,
     hashed: bool,
 }
@@ -270,7 +269,7 @@ async fn check_restored(ringd: &Server, connection: &Connection, image: &[u8], b
     let restored = etcd.connect().await;
     let last = revision(&restored).await;
     assert!(last >= before, "revision {last} is restored, {before} was acknowledged ({})", ringd.port);
-    // Not at the compacted revision: of that, the server that compacted remembers an older hash.
+    // Not at the compacted revision, for which the server that compacted keeps an older hash.
     for revision in [last, before, compacted + 1, (compacted + before) / 2] {
         let equal = read_everything(&restored, revision).await == read_everything(connection, revision).await;
         assert!(equal, "other data at revision {revision}");
@@ -312,7 +311,7 @@ async fn filled(connection: &Connection) -> Vec<ringd::proto::mvccpb::KeyValue> 
     kvs
 }
 
-/// bbolt's check and ours, of a page file that nobody has open.
+/// Checks a page file that no process has open, by bbolt and by ringd's checker.
 pub fn check_file(file: &Path) {
     tool("bbolt", &["check", text(file)]);
     assert_eq!(violations(file), [], "{}", file.display());

@@ -1,4 +1,4 @@
-//! Starting and stopping: what is refused, with which words, and what survives a clean stop.
+//! Starting and stopping: refusals and their texts, and the data after a clean stop.
 
 use std::{
     fs,
@@ -20,7 +20,7 @@ use crate::harness::{
     server::{self, Ended, Program, Server, run_to_end},
 };
 
-/// SIGTERM ends the server cleanly, and what was written is there at the next start.
+/// SIGTERM ends the server cleanly, and the next start has all writes.
 pub fn stops_and_starts() {
     let directory = server::directory();
     let mut server = Server::start(Program::Ringd, directory.path());
@@ -46,7 +46,7 @@ pub fn port_taken() {
     refused(&ended, &["address already in use", &first.port.to_string()]);
 }
 
-/// A second server on the same directory: refused at once, and the first one goes on.
+/// A second server on the same directory: refused at once, and the first one continues.
 pub fn directory_in_use() {
     let directory = server::directory();
     let first = Server::start(Program::Ringd, directory.path());
@@ -55,7 +55,7 @@ pub fn directory_in_use() {
     put(&first, "still", 1);
 }
 
-/// etcd's own data directory: its log is not ours to read, and must not be touched.
+/// etcd's own data directory: refused, and its log is not changed.
 pub fn directory_of_etcd() {
     let directory = server::directory();
     let etcd = Server::start(Program::Etcd, directory.path());
@@ -68,7 +68,7 @@ pub fn directory_of_etcd() {
 }
 
 /// An etcd that is started on ringd's data directory, alone or with `--force-new-cluster`, ends with an error that names the guard, and
-/// ringd finds everything it acknowledged. So too with the log in a directory of its own, whether etcd is told of that or not.
+/// ringd finds everything it acknowledged. So too with the log in a directory of its own, whether etcd is started with that directory or not.
 pub fn directory_not_for_etcd() {
     for wal_dir in [false, true] {
         let (directory, log) = (server::directory(), server::directory());
@@ -110,7 +110,7 @@ pub fn directory_that_cannot_be() {
     refused(&ended, &[&file.display().to_string()]);
 }
 
-/// A flag nobody knows: the one that was probably meant.
+/// An unknown flag: refused, with a similar one.
 pub fn unknown_flag() {
     let ended = run_to_end(Program::Ringd, &["--data-dirr", "/nonexistent"], &[]);
     refused(&ended, &["--data-dirr", "--data-dir"]);
@@ -132,7 +132,7 @@ pub fn contradictions() {
     refused(&ended, &["initial-cluster-state", "perhaps"]);
 }
 
-/// What is said of a cluster that is to be founded does not concern a member that exists.
+/// Flags about a new cluster are ignored by an existing member.
 pub fn member_that_exists() {
     let directory = server::directory();
     let joins = ["--initial-cluster-state", "existing"];
@@ -161,7 +161,7 @@ pub fn signals_without_effect() {
     server.stop();
 }
 
-/// SIGINT stops it, and a second one does not make it hurry; SIGHUP ends it at once. Both end it by that signal.
+/// SIGINT stops the server, and a second one changes nothing; SIGHUP ends it at once. Both end it by that signal.
 pub fn signals_that_end_it() {
     for (signal, times) in [(Signal::INT, 2), (Signal::HUP, 1)] {
         let directory = server::directory();
@@ -175,7 +175,7 @@ pub fn signals_that_end_it() {
     }
 }
 
-/// A data directory that others may read, or write, is served, but the log says so.
+/// A data directory with permissions for other users is served, with a warning in the log.
 pub fn directory_for_everybody() {
     let directory = server::directory();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
@@ -253,7 +253,7 @@ fn client_flags(port: u16) -> Vec<String> {
         .to_vec()
 }
 
-/// It ended by itself, with an error code, and said these words.
+/// The process ended by itself, with an error code, and printed these words.
 fn refused(ended: &Ended, words: &[&str]) {
     let status = ended.status.unwrap_or_else(|| panic!("it goes on: {ended}"));
     assert!(status.code().is_some_and(|code| code != 0), "not a refusal: {ended}");

@@ -1,4 +1,4 @@
-//! Passwords on a terminal: etcdctl's prompts, and nothing of what is typed. Both programs run on a terminal of their own.
+//! Passwords on a terminal: etcdctl's prompts, without echo. Both programs run on a terminal of their own.
 
 use std::{
     ffi::{CString, OsStr},
@@ -20,12 +20,12 @@ use crate::harness::{
     server::{self, Program, Server},
 };
 
-/// Prompts, and what is typed at each.
+/// Prompts, and the input at each.
 type Dialogue = &'static [(&'static str, &'static str)];
 
 const RINGCTL: &str = env!("CARGO_BIN_EXE_ringctl");
 
-/// `--user NAME`, `user add`, `user passwd` and `make-mirror --dest-user`: the same words on the screen as etcdctl's.
+/// `--user NAME`, `user add`, `user passwd` and `make-mirror --dest-user`: the same screen as etcdctl's.
 pub fn passwords_are_not_shown() {
     let folder = server::directory();
     let etcd = Server::start(Program::Etcd, folder.path());
@@ -71,7 +71,7 @@ pub fn passwords_are_not_shown() {
     etcd.stop();
 }
 
-/// A signal while a password is typed: the terminal shows again what is typed, and the status is etcdctl's.
+/// A signal while a password is typed: the echo is on again, and the status is etcdctl's.
 pub fn interrupted_prompts_leave_the_terminal_as_it_was() {
     for program in [reference::tool("etcdctl").as_os_str(), OsStr::new(RINGCTL)] {
         let mut session = Session::start(program, "127.0.0.1:1", &["--user", "root", "get", "x"]);
@@ -93,7 +93,7 @@ fn without_times(screen: &str) -> String {
 /// A program on a terminal.
 struct Session {
     child: Child,
-    /// The side of the one who types and reads.
+    /// The user's side.
     terminal: File,
     /// The program's side, kept open so that its settings can be read.
     line: File,
@@ -147,7 +147,7 @@ impl Session {
     /// The whole screen, when the program has ended, and its status.
     fn end(mut self) -> (String, Option<i32>) {
         let code = self.child.wait().unwrap().code();
-        // What marks the end of the screen: nobody but us writes any more.
+        // Marks the end of the screen, after the last output of the program.
         self.line.write_all(b"\0").unwrap();
         self.until("\0");
         (self.screen.trim_end_matches('\0').to_owned(), code)
@@ -156,7 +156,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // One that has ended already need not be told.
+        // Fails if it has ended already.
         let _gone = self.child.kill();
         let _reaped = self.child.wait();
     }

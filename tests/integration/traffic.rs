@@ -1,4 +1,4 @@
-//! Random KV traffic: every option of every request, mostly sensible, often enough wrong.
+//! Random KV traffic: every option of every request, mostly valid, sometimes not.
 //!
 //! Keys come from a small pool, so that operations meet: overwrites, deletes, transactions with duplicate keys. Revisions
 //! are chosen around what the servers last reported, so that past, compacted and future ones all occur.
@@ -63,7 +63,7 @@ impl fmt::Display for Operation {
 /// The source of operations.
 pub struct Traffic {
     random: SmallRng,
-    /// What the server said last.
+    /// The revision of the server's last answer.
     revision: i64,
     compacted: i64,
 }
@@ -73,7 +73,7 @@ impl Traffic {
         Traffic { random: SmallRng::seed_from_u64(seed), revision: 1, compacted: 0 }
     }
 
-    /// Tells what an answer said about the store.
+    /// Takes the revision of an answer.
     pub fn observe(&mut self, operation: &Operation, revision: i64) {
         self.revision = self.revision.max(revision);
         if let Operation::Compact(request) = operation {
@@ -123,11 +123,11 @@ impl Traffic {
         }
     }
 
-    /// Mostly what RangeStream can do; the rest must be refused the same way.
+    /// Mostly requests that RangeStream supports; both servers must refuse the others alike.
     fn range_stream(&mut self) -> RangeRequest {
         let mut request = self.range();
         if self.chance(20) {
-            // A target without an order passes etcd's check and goes on, piece by piece, behind the last key of a sort that is not
+            // A target without an order passes etcd's check and continues, piece by piece, after the last key of a sort that is not
             // stable: what comes then is unspecified where keys are equal.
             if request.sort_target != 0 && request.sort_order == 0 {
                 request.sort_order = 1;

@@ -1,4 +1,5 @@
-//! `ringutl` beside etcdutl: the same words on the same files, and data that survives the way from etcd to ringd and back.
+//! `ringutl`, compared with etcdutl: the same output for the same files, and data that is the same after the way from etcd to ringd and
+//! back.
 //!
 //! ```text
 //!   etcd ─ load ─▶ picture of what it serves ─┐
@@ -30,7 +31,7 @@ use crate::harness::{
 /// Keeps what etcd applies out of its database, so that it is in its log only.
 const DATABASE_STAYS_BEHIND: [&str; 4] = ["--backend-batch-interval", "1h", "--backend-batch-limit", "1000000"];
 const KEYS: usize = 40;
-/// What etcd still refuses then, it always does.
+/// Time after which a refusal of etcd is final.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Command lines that need no file, or one that is not there.
@@ -82,7 +83,7 @@ const WORDS: [&str; 45] = [
     "bogus",
 ];
 
-/// Every output for which etcdutl's is the model, byte for byte.
+/// Every output that is the same as etcdutl's, byte for byte.
 pub fn prints_the_same() {
     let folder = server::directory();
     let (snapshot, revisions) = saved_snapshot(folder.path());
@@ -110,7 +111,7 @@ pub fn prints_the_same() {
     assert!(differences.is_empty(), "{} differences\n{}", differences.len(), differences.join("\n"));
 }
 
-/// What `etcdctl snapshot save` took from etcd, ringd serves; and as the members that etcdutl would have made.
+/// ringd serves a snapshot of etcd, with the members that etcdutl would make.
 pub fn restores_a_snapshot() {
     let folder = server::directory();
     let (snapshot, revisions) = saved_snapshot(folder.path());
@@ -140,7 +141,7 @@ pub fn restores_a_snapshot() {
     assert!(again.stderr.contains("not empty"), "{again:?}");
 }
 
-/// A member of three: its page file and log are made for it; the others are not there, so it serves nobody, but it starts.
+/// A member of three: its page file and log are made, and it starts; without the others it serves no client.
 pub fn restores_one_of_several() {
     let folder = server::directory();
     let (snapshot, _) = saved_snapshot(folder.path());
@@ -181,7 +182,7 @@ pub fn bumps_the_revision() {
     assert_eq!(results[0], results[1]);
 }
 
-/// A snapshot that is cut, longer or changed anywhere is refused, and nothing is left behind.
+/// A snapshot that is cut, longer or changed anywhere is refused, and no file is left.
 pub fn refuses_damaged_snapshots() {
     let mut random = StdRng::seed_from_u64(harness::seed("utl::refuses_damaged_snapshots", 3));
     let folder = server::directory();
@@ -210,7 +211,7 @@ pub fn refuses_damaged_snapshots() {
         changed[at] ^= 1 << random.random_range(0..8);
         refuse(&changed, &[], &format!("byte {at} changed"));
     }
-    // Both meta pages: nothing tells where the root is.
+    // Both meta pages, so that there is no root.
     let mut changed = whole;
     changed[20] ^= 1;
     changed[4096 + 20] ^= 1;
@@ -221,12 +222,12 @@ pub fn refuses_damaged_snapshots() {
     }
 }
 
-/// A data directory of an etcd that was stopped goes on as the same member.
+/// A data directory of a stopped etcd continues as the same member.
 pub fn migrates_a_stopped_etcd() {
     migrate_directory("utl::migrates_a_stopped_etcd", &[], Server::stop);
 }
 
-/// One that was killed while everything was in its log only: nothing it had applied is missing.
+/// A killed etcd whose writes were in its log only: no applied write is missing.
 pub fn migrates_a_killed_etcd() {
     migrate_directory("utl::migrates_a_killed_etcd", &DATABASE_STAYS_BEHIND, Server::kill);
 }
@@ -255,13 +256,13 @@ fn migrate_directory(name: &str, flags: &[&str], end: fn(Server)) {
     assert_eq!(value(&ringd, "after"), "migration");
     ringd.stop();
 
-    // The source is as it was: etcd goes on with it.
+    // The source is unchanged: etcd continues on it.
     let etcd = Server::start(Program::Etcd, &source);
     assert_eq!(picture(&etcd, &revisions), expected);
     etcd.stop();
 }
 
-/// A member that is not alone becomes a cluster of one, and says so.
+/// A member of several becomes a cluster of one, with a log line.
 pub fn migrates_a_member_of_several() {
     let folder = server::directory();
     let source = folder.path().join("etcd");
@@ -292,7 +293,7 @@ pub fn refuses_what_it_cannot_apply() {
         "role add root",
         "user grant-role root root",
         "auth enable",
-        // Who may put is a question to etcd's users, which this version does not answer.
+        // This version does not check permissions, so it cannot apply this put.
         "--user root:secret put k v",
     ];
     for command in commands {
@@ -368,7 +369,7 @@ pub fn migrates_changes_of_members() {
     }
 }
 
-/// What else a log may hold that is not in the database: alarms, leases, downgrades, transactions, compactions.
+/// Other entries of a log that are not in the database: alarms, leases, downgrades, transactions, compactions.
 pub fn migrates_every_kind_of_entry() {
     let folder = server::directory();
     let [source, data] = ["etcd", "ringd"].map(|name| folder.path().join(name));
@@ -400,7 +401,7 @@ pub fn migrates_every_kind_of_entry() {
     ringd.stop();
 }
 
-/// Directories that are somebody's, or nobody's.
+/// Other directories, of a member or of none.
 pub fn refuses_other_directories() {
     let folder = server::directory();
     let [source, data, empty] = ["etcd", "ringd", "empty"].map(|name| folder.path().join(name));
@@ -599,7 +600,7 @@ fn value(server: &Server, key: &str) -> String {
     printed.stdout.trim_end().to_owned()
 }
 
-/// What a server tells of its keys, now and before, without the names of those who tell.
+/// The keys of a server, now and before, without ids of member and cluster.
 fn picture(server: &Server, revisions: &Revisions) -> Vec<Value> {
     let get = |revision: i64| {
         let revision = format!("--rev={revision}");
@@ -624,7 +625,7 @@ fn member_ids(server: &Server) -> [Value; 2] {
     ["cluster_id", "member_id"].map(|name| answer["header"][name].clone())
 }
 
-/// What a tool printed and how it ended. Log lines are left out where two are compared.
+/// The output and the end of a tool. Log lines are left out of comparisons.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Printed {
     pub code: Option<i32>,

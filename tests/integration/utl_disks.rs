@@ -1,5 +1,4 @@
-//! `ringutl` on a disk that is full, and killed while it works: what it reads stays as it was, and what it leaves is whole, gone, or
-//! refused.
+//! `ringutl` on a full disk, and killed at work: its sources stay unchanged, and its result is whole, absent, or refused.
 //!
 //! | command | no room | kill -9 |
 //! |---|---|---|
@@ -32,7 +31,7 @@ use crate::{
     utl::{ringutl, ringutl_path, text},
 };
 
-/// Room for the database of a test, the log beside it, and a server that goes on with both.
+/// Room for the database of a test, the log beside it, and a server that continues on both.
 const DISK: &str = "256M";
 const CAUSE: &str = "no space left on device";
 const TXNS: usize = 16;
@@ -71,7 +70,7 @@ pub fn full_disk() {
     }
 }
 
-/// What changes a database where it is.
+/// Commands that change a database in place.
 fn in_place(disk: &Mount, data: &Path) {
     let database = data.join("member/snap/db");
     let before = fs::read(&database).unwrap();
@@ -136,7 +135,7 @@ fn kill_in_place(random: &mut SmallRng, data: &Path) {
     serves_everything(data);
 }
 
-/// A half-made directory may be refused, or be a whole member; or nobody's, if it has no database yet.
+/// An incomplete directory is refused or is a whole member; without a database it is treated as empty.
 fn serves_everything_or_nothing(data: &Path) {
     if !data.join("member/snap/db").exists() {
         return;
@@ -147,7 +146,7 @@ fn serves_everything_or_nothing(data: &Path) {
     }
 }
 
-/// What the commands read: the database of a stopped ringd, and the data directory of a killed etcd, with the same content.
+/// The sources of the commands: the database of a stopped ringd, and the data directory of a killed etcd, with the same content.
 struct Sources {
     folder: TempDir,
     before: Vec<Vec<u8>>,
@@ -254,7 +253,7 @@ fn succeeds(words: &[String]) -> Duration {
     started.elapsed()
 }
 
-/// Runs a command for so long, which is random: wherever it is then, it ends.
+/// Kills a command after a random time.
 fn kill(words: &[String], after: Duration) {
     let mut child =
         Command::new(ringutl_path()).args(words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();

@@ -1,4 +1,4 @@
-//! The same watches on ringd and etcd: what every watcher is told, from every revision, whatever happens meanwhile.
+//! The same watches on ringd and etcd: the events of every watcher, from every revision, during writes, compactions and restarts.
 //!
 //! ```text
 //!   Traffic(seed) ── writes ──┬── ringd ── watchers ──┐
@@ -31,7 +31,7 @@ const COMPACT: &str = "/etcdserverpb.KV/Compact";
 const WRITES: usize = 80;
 const VALUE_BYTES_MAX: usize = 200;
 
-/// What may be watched: one key, a prefix, a range, from a key on, everything, nothing that is ever written.
+/// Ranges: one key, a prefix, an interval, from a key on, all keys, a key that is never written.
 const RANGES: [(&[u8], &[u8]); 9] = [
     (b"k/05", b""),
     (b"a", b""),
@@ -45,7 +45,7 @@ const RANGES: [(&[u8], &[u8]); 9] = [
     (b"never", b""),
 ];
 
-/// A watcher's range, and how it wants to be told.
+/// A watcher's range and options.
 fn variants() -> Vec<WatchCreateRequest> {
     let (no_put, no_delete) = (FilterType::Noput.into(), FilterType::Nodelete.into());
     let plain = WatchCreateRequest::default();
@@ -143,8 +143,8 @@ async fn open_each(
     streams
 }
 
-/// Watchers that are there while it happens: from now on, from the past, from a future revision; created before, between
-/// and while catching up, and canceled on the way. A watcher's id may be used again.
+/// Watchers during writes: from now on, from the past, from a future revision; created before, between and while catching up, and
+/// canceled meanwhile. A watcher's id may be used again.
 pub fn live() {
     let seed = harness::seed("watch::live", 5);
     harness::run(async {
@@ -205,8 +205,8 @@ pub fn everything_from(start_revision: i64) -> WatchCreateRequest {
     }
 }
 
-/// Compares what the watchers of both servers were told; the id of each is its position in the requests. Gives back how
-/// many events there were.
+/// Compares the responses to the watchers of both servers; the id of each is its position in the requests. Returns the number of
+/// events.
 pub fn compare(sides: &[Watching; 2], requests: &[WatchCreateRequest]) -> usize {
     let mut differences = String::new();
     let ids: Vec<i64> = sides.iter().flat_map(|side| side.told.keys().copied()).collect();
@@ -231,7 +231,7 @@ pub fn compare(sides: &[Watching; 2], requests: &[WatchCreateRequest]) -> usize 
     sides[1].told.keys().map(|&id| sides[1].events(id).len()).sum()
 }
 
-/// What a watcher was told, without previous values it did not ask for.
+/// The responses to a watcher, without previous values that it did not ask for.
 fn leveled(side: &Watching, id: i64, prev_kv: bool) -> Vec<Told> {
     let mut told = side.told.get(&id).cloned().unwrap_or_default();
     for told in &mut told {

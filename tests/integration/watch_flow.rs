@@ -1,4 +1,4 @@
-//! Watchers and the size and speed of what they are sent: fragments, streams that nobody reads.
+//! Size and speed of watch responses: fragments, and streams that are not read.
 
 use ringd::proto::{
     etcdserverpb::{
@@ -84,7 +84,7 @@ async fn write_large(connection: &Connection, round: u8) {
     let _: TxnResponse = connection.unary(TXN, &request).await.unwrap();
 }
 
-/// A client that does not read: writers and other watchers do not notice, and when it reads it has missed nothing.
+/// A client that does not read delays neither writers nor other watchers, and gets every event when it reads.
 pub fn stalled_stream_misses_nothing() {
     on_both(async |pair, side| {
         let connection = &pair.connections[side];
@@ -104,8 +104,8 @@ pub fn stalled_stream_misses_nothing() {
     });
 }
 
-/// The same, and meanwhile the history that it has not read yet is compacted: it is told what can still be told, without a
-/// gap, and then that it was canceled, with the revision to start again from.
+/// The same, and meanwhile the history that it has not read yet is compacted: it gets events without a gap up to the compacted part,
+/// and then its cancellation, with the revision to start again from.
 pub fn stalled_stream_is_compacted_away() {
     on_both(async |pair, side| {
         let connection = &pair.connections[side];
@@ -123,7 +123,7 @@ pub fn stalled_stream_is_compacted_away() {
         let first = revision + 1 - i64::try_from(STALLED_WRITES).expect("few");
         assert!(revisions.iter().copied().eq((first..).take(revisions.len())), "{}: {revisions:?}", NAMES[side]);
         assert!(revisions.last().is_none_or(|&last| last + 1 < revision), "{}: canceled without need", NAMES[side]);
-        // The stream is still good for another watcher.
+        // The stream still accepts another watcher.
         stalled.create(everything_from(revision));
         stalled.read_until(|watching| !watching.events(1).is_empty()).await;
     });

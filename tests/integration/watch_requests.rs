@@ -1,4 +1,4 @@
-//! What a watch stream answers to each kind of request, ringd beside etcd: ids, ranges, revisions that cannot be, progress.
+//! Answers of a watch stream to each kind of request, compared with etcd: ids, ranges, invalid revisions, progress.
 
 use std::collections::BTreeMap;
 
@@ -100,7 +100,7 @@ fn script() -> Vec<Step> {
         watch(23, "a", "", 0),
         Step::Cancel(23),
         watch(23, "a", "", 0),
-        // These wait for what never comes, and keep the stream from being up to date.
+        // These wait for revisions that never come, so that the stream is never up to date.
         Step::Cancel(20),
         Step::Cancel(21),
     ];
@@ -169,7 +169,7 @@ pub fn progress_is_told_when_it_is_true() {
         for connection in &pair.connections {
             let mut watching = Watching::open(connection).await;
             let mut told = Vec::new();
-            // Without a watcher there is nobody to tell. Then one that waits for a revision to come.
+            // Without a watcher there is no progress response. Then a watcher that waits for a future revision.
             watching.ask_progress();
             watching.create(WatchCreateRequest { start_revision: 4, ..everything_from(0) });
             watching.all_created().await;
@@ -178,7 +178,7 @@ pub fn progress_is_told_when_it_is_true() {
                 let response: PutResponse = connection.unary(PUT, &put("a")).await.unwrap();
                 told.push(response.header.expect("every response has a header").revision);
             }
-            // What is told first was asked after the revision that the watcher waited for.
+            // The first progress response answers the request after the revision that the watcher waited for.
             let settled = watching.settle(connection).await;
             assert!(
                 watching.progress.iter().all(|&revision| (4..=settled).contains(&revision)),
@@ -191,7 +191,7 @@ pub fn progress_is_told_when_it_is_true() {
     });
 }
 
-/// Notices by themselves: for the watchers that want them, once they are up to date.
+/// Notifications at intervals, for watchers that asked for them, once they are up to date.
 pub fn notices() {
     harness::run(async {
         let pair = Pair::start(&["--watch-progress-notify-interval", "100ms"]).await;
@@ -223,7 +223,7 @@ pub fn notices() {
     });
 }
 
-/// A stream that the client has closed on its side goes on; one that it breaks off, or that a message breaks, harms no other.
+/// A half-closed stream continues; a canceled stream, or one with an invalid message, affects no other.
 pub fn streams_end_alone() {
     harness::run(async {
         let pair = Pair::start(&[]).await;

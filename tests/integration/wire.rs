@@ -1,4 +1,4 @@
-//! What lies below the messages, compared with etcd: paths, methods, content types, frames, metadata, HTTP/1.
+//! The transport below the messages, compared with etcd: paths, methods, content types, frames, metadata, HTTP/1.
 //!
 //! Left out: a request that ends with its headers (etcd's library never answers it).
 //!
@@ -39,7 +39,7 @@ struct Case {
     compared: Compared,
 }
 
-/// How much of the answers must be equal.
+/// The parts of the answers that must be equal.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Compared {
     All,

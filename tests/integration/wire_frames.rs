@@ -1,7 +1,7 @@
 //! HTTP/2 itself, compared with etcd: each case sends frames on a connection of its own, and then a good call.
 //!
-//! Equal must be what the streams of the case are told (blocks, data, ends, resets), and whether the good call is served. The
-//! cases of [`DIFFERING`] are answered differently, each for the reason that stands there.
+//! Equal must be the answers on the streams of the case (blocks, data, ends, resets), and whether the good call is served. The
+//! cases of [`DIFFERING`] are answered differently, each for the reason given there.
 
 use std::{collections::BTreeMap, fmt::Write, io::Write as _, time::Duration};
 
@@ -24,7 +24,7 @@ const RANGE: &str = "/etcdserverpb.KV/Range";
 const RANGE_STREAM: &str = "/etcdserverpb.KV/RangeStream";
 /// The stream of the good call.
 const GOOD: u32 = 1001;
-/// How long a stream is listened to that does not end.
+/// Time to wait for frames on a stream that does not end.
 const SILENCE: Duration = Duration::from_secs(3);
 
 type Field<'a> = (&'a [u8], &'a [u8]);
@@ -57,7 +57,7 @@ impl Case {
         Case { name: name.into(), frames, streams: vec![1] }
     }
 
-    /// Frames for which nobody is answered.
+    /// Frames without an answer.
     fn unanswered(name: impl Into<String>, frames: Vec<u8>) -> Case {
         Case { name: name.into(), frames, streams: Vec::new() }
     }
@@ -138,7 +138,7 @@ fn with<'a>(name: &'a str, value: &'a [u8]) -> Vec<Field<'a>> {
     fields
 }
 
-/// The usual fields and others behind them.
+/// The usual fields and others after them.
 fn and<'a>(more: &[Field<'a>]) -> Vec<Field<'a>> {
     [&BASE, more].concat()
 }
@@ -342,7 +342,7 @@ fn encodings() -> Vec<Case> {
     let gzip: Field<'_> = (b"grpc-encoding", b"gzip");
     let watch = {
         let head = head(1, &literals(&[&with(":path", b"/etcdserverpb.Watch/Watch")[..], &[gzip]].concat()));
-        // Not ended: the watch is created, and goes on.
+        // Not ended: the watch is created, and continues.
         Case::new("gzip, a watch", [head, frame(DATA, 0, 1, &grpc::frame(0, b"\x0a\x03\x0a\x01a"))].concat())
     };
     let put = b"\x0a\x01a\x12\x01b";

@@ -1,7 +1,7 @@
 //! A cluster in memory: machines, their disks, and a network that loses, doubles and reorders, all driven by one seed.
 //!
-//! The oracle is the sequence of committed entries. Every entry any member hands out must agree with it, a read must
-//! reach at least as far as it was when the read was asked, and a term has one leader.
+//! The oracle is the sequence of committed entries. Every entry that a member commits must agree with it, a read must
+//! reach at least its end at the time of the request, and a term has one leader.
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -15,7 +15,7 @@ use crate::base::log_entry::{ConfState, EntryKind, HardState, LogEntry};
 use crate::consensus::{Append, Config, Consensus, Effect, Effects, Initial, Input, Refusal, SnapshotMark};
 use crate::proto::raftpb::{self, ConfChangeType};
 
-/// What a member has applied. The values follow from the oracle, so the index stands for them.
+/// The applied state of a member. The values follow from the oracle, so the index suffices.
 #[derive(Clone, Debug, Default)]
 struct View {
     applied: u64,
@@ -52,7 +52,7 @@ struct Packet {
     state: Option<View>,
 }
 
-/// How unkind the world is, in percent or per mille of the events.
+/// Rates of faults, in percent or per mille of the events.
 #[derive(Clone, Copy)]
 pub(super) struct Faults {
     pub loss_percent: u32,
@@ -76,7 +76,7 @@ pub(super) struct Cluster {
     pub counts: Counts,
 }
 
-/// What a run has seen, so that a test can tell that it tested something.
+/// Counts of a run, so that a test without effect is noticed.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     pub elections: u64,
@@ -90,7 +90,7 @@ pub(super) struct Counts {
 impl Cluster {
     pub fn new(size: u64, seed: u64, mut faults: Faults) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
-        // Some worlds are calmer than others: an old leader is only found out if it is cut off for long.
+        // Some worlds have fewer faults, because an old leader is only detected if it is cut off for long.
         faults.crash_per_mille /= random.random_range(1..=4);
         faults.partition_per_mille /= random.random_range(1..=4);
         faults.loss_percent /= random.random_range(1..=4);
@@ -473,7 +473,7 @@ impl Cluster {
         let node = change.node_id();
         let is_removal = change.r#type() == ConfChangeType::ConfChangeRemoveNode;
         let voters = &member.view.conf_state.voters;
-        // Of two voters, one that is removed and lost for good before the other has heard takes the quorum along.
+        // If one of two voters is removed and lost before the other knows, no quorum is left.
         let is_last = is_removal && voters.contains(&node) && voters.len() <= 2;
         let is_demotion = change.r#type() == ConfChangeType::ConfChangeAddLearnerNode && voters.contains(&node);
         if is_last || is_demotion || member.view.removed.contains(&node) {
@@ -540,7 +540,7 @@ impl Cluster {
         self.input(id, Input::ProposeConfChange { id: value, change });
     }
 
-    // The end: everything works again, and everyone must agree.
+    // The end: all faults stop, and all members must agree.
 
     pub fn heal(&mut self) {
         self.faults = Faults {

@@ -54,7 +54,7 @@ fn chosen_seeds() -> Option<std::ops::Range<u64>> {
     Some(number(from)..number(to))
 }
 
-/// A run over the default seeds must have met what it is meant to test.
+/// A run over the default seeds must include each kind of event that it tests.
 fn saw_enough(did: bool) {
     assert!(did || chosen_seeds().is_some(), "too little happened");
 }

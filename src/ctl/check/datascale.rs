@@ -1,4 +1,4 @@
-//! `check datascale`: how much memory a server takes for so many keys, by its own `/metrics`.
+//! `check datascale`: the memory that a server takes for a number of keys, by its own `/metrics`.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -6,6 +6,7 @@ use tokio::net::TcpStream;
 use super::super::command::{Command, Flag, Kind};
 use super::super::progress::Progress;
 use super::super::session::{Exit, Session};
+use super::cluster;
 use super::load::{self, Load};
 use crate::base::limits::CLIENT_METRICS_BYTES_MAX;
 use crate::client::Call;
@@ -24,8 +25,8 @@ pub static COMMAND: Command = Command {
             "The datascale check's workload model. Accepted workloads: s(small), m(medium), l(large), xl(xLarge)",
         ),
         Flag::text("prefix", "/etcdctl-check-datascale/", "The prefix for writing the datascale check's keys."),
-        super::AUTO_COMPACT,
-        super::AUTO_DEFRAG,
+        cluster::AUTO_COMPACT,
+        cluster::AUTO_DEFRAG,
     ],
     run: Some(run),
     ..Command::EMPTY
@@ -37,9 +38,9 @@ const PAIR_BYTES: usize = 1_024;
 const MEMORY_METRIC: &str = "process_resident_memory_bytes";
 
 fn run(session: &mut Session) -> Result<(), Exit> {
-    let (puts, count) = WORKLOADS[super::workload(session)?];
-    let clients = super::clients(session, count)?;
-    super::expect_nothing(session, &clients[0], "")?;
+    let (puts, count) = WORKLOADS[cluster::workload(session)?];
+    let clients = cluster::clients(session, count)?;
+    cluster::expect_nothing(session, &clients[0], "")?;
     let endpoint = session.flags.list("endpoints").first().cloned().unwrap_or_default();
     let before = memory(session, &endpoint, "before")?;
     writeln!(
@@ -60,15 +61,15 @@ fn run(session: &mut Session) -> Result<(), Exit> {
     let (done, _) = tokio::sync::watch::channel(0);
     let outcome = session.wait(progress.beside(load::run(&clients, load, &done), &done));
     let after = memory(session, &endpoint, "after")?;
-    let revision = super::delete(session, &clients[0], Call::default())?;
+    let revision = cluster::delete(session, &clients[0], Call::default())?;
     if session.flags.bool("auto-compact") {
-        super::compact(session, &clients[0], revision)?;
+        cluster::compact(session, &clients[0], revision)?;
     }
     if session.flags.bool("auto-defrag") {
-        super::defragment(session)?;
+        cluster::defragment(session)?;
     }
-    if super::show_errors(session, &outcome)? {
-        return Err(super::failed());
+    if cluster::show_errors(session, &outcome)? {
+        return Err(cluster::failed());
     }
     let used = (after - before) / f64::from(1 << 20);
     writeln!(session.io.output, "PASS: Approximate system memory used : {used:.2} MB.")?;
@@ -92,7 +93,7 @@ fn memory(session: &mut Session, endpoint: &str, when: &str) -> Result<f64, Exit
         writeln!(session.io.output, "could not find: {MEMORY_METRIC}")?;
     }
     writeln!(session.io.output, "FAIL: Could not read {MEMORY_METRIC} {when} the put operations.")?;
-    Err(super::failed())
+    Err(cluster::failed())
 }
 
 /// `/metrics` by HTTP/1.0: the answer ends with the connection.

@@ -1,4 +1,4 @@
-//! The load of a check: puts of random keys by many clients, and what their latencies say.
+//! The load of a check: puts of random keys by many clients, and statistics of their latencies.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,24 +12,24 @@ use tokio::sync::watch;
 use crate::client::{Call, Client, method};
 use crate::proto::etcdserverpb::PutRequest;
 
-/// What is put, and how fast.
+/// The keys and values that are put, and the rate.
 pub struct Load {
     pub prefix: String,
     pub key_bytes: usize,
     pub value_bytes: usize,
-    /// Puts at most; `None` while the time lasts.
+    /// The largest number of puts; `None` for no limit but the time.
     pub puts_max: Option<u64>,
-    /// Puts per second over all clients; `None` as fast as they are answered.
+    /// Puts per second over all clients; `None` for the next put at each answer.
     pub rate: Option<u64>,
     pub duration: Option<Duration>,
 }
 
-/// What became of the load.
+/// The outcome of the load.
 #[derive(Default)]
 pub struct Outcome {
     /// Seconds of each put that succeeded.
     pub latencies: Vec<f64>,
-    /// How often each error came.
+    /// The number of each error.
     pub errors: BTreeMap<String, u64>,
     pub elapsed: Duration,
 }
@@ -51,14 +51,14 @@ impl Outcome {
     }
 }
 
-/// Puts by all clients until the load is over. `done` counts the answers.
+/// Puts by all clients until the load has ended. `done` counts the answers.
 pub async fn run(clients: &[Client], load: Load, done: &watch::Sender<u64>) -> Outcome {
     let started = Instant::now();
     let shared = Arc::new(Shared { load, started, issued: Mutex::new(Issued::new()), outcome: Mutex::default() });
     let workers: Vec<_> =
         clients.iter().map(|client| tokio::spawn(work(client.clone(), shared.clone(), done.clone()))).collect();
     for worker in workers {
-        // A worker that panicked has ended; what the others did still counts.
+        // A worker that panicked has ended; the puts of the others count.
         let _ended = worker.await;
     }
     let mut outcome = std::mem::take(&mut *lock(&shared.outcome));
@@ -73,7 +73,7 @@ struct Shared {
     outcome: Mutex<Outcome>,
 }
 
-/// What the workers take their puts from.
+/// The source of the workers' puts.
 struct Issued {
     count: u64,
     random: SmallRng,

@@ -1,10 +1,11 @@
-//! `check perf`: a minute of puts at a fixed rate; throughput, slowest request and spread have to be good enough.
+//! `check perf`: a minute of puts at a fixed rate; checks throughput, slowest request and standard deviation.
 
 use std::time::Duration;
 
 use super::super::command::{Command, Flag, Kind};
 use super::super::progress::Progress;
 use super::super::session::{Exit, Session};
+use super::cluster;
 use super::load::{self, Load, Outcome};
 use crate::client::{Call, Client};
 
@@ -23,8 +24,8 @@ pub static COMMAND: Command = Command {
         )
         .values(&["small", "medium", "large", "xLarge"]),
         Flag::text("prefix", "/etcdctl-check-perf/", "The prefix for writing the performance check's keys."),
-        super::AUTO_COMPACT,
-        super::AUTO_DEFRAG,
+        cluster::AUTO_COMPACT,
+        cluster::AUTO_DEFRAG,
     ],
     run: Some(run),
     ..Command::EMPTY
@@ -36,15 +37,15 @@ const DURATION: Duration = Duration::from_secs(60);
 const KEY_BYTES: usize = 256;
 const VALUE_BYTES: usize = 1_024;
 
-/// What a good cluster keeps: of the rate, and in seconds.
+/// Limits of a good cluster: the part of the rate, and seconds.
 const RATE_SHARE_MIN: f64 = 0.9;
 const SLOWEST_MAX: f64 = 0.5;
 const DEVIATION_MAX: f64 = 0.1;
 
 fn run(session: &mut Session) -> Result<(), Exit> {
-    let (rate, count) = WORKLOADS[super::workload(session)?];
-    let clients = super::clients(session, count)?;
-    super::expect_nothing(session, &clients[0], "'")?;
+    let (rate, count) = WORKLOADS[cluster::workload(session)?];
+    let clients = cluster::clients(session, count)?;
+    cluster::expect_nothing(session, &clients[0], "'")?;
     let load = Load {
         prefix: session.flags.text("prefix").to_owned(),
         key_bytes: KEY_BYTES,
@@ -58,18 +59,18 @@ fn run(session: &mut Session) -> Result<(), Exit> {
     let outcome = session.wait_or_interrupt(progress.beside(load::run(&clients, load, &done), &done));
     clean_up(session, &clients[0], outcome.is_some() && session.flags.bool("auto-compact"))?;
     let Some(outcome) = outcome else {
-        return Err(super::failed());
+        return Err(cluster::failed());
     };
     if session.flags.bool("auto-defrag") {
-        super::defragment(session)?;
+        cluster::defragment(session)?;
     }
     judge(session, &outcome, rate)
 }
 
-/// A cleanup that fails is told, but the result of the check counts.
+/// Cleans up. A failure is reported, and does not change the result of the check.
 fn clean_up(session: &mut Session, client: &Client, compacts: bool) -> Result<(), Exit> {
-    match super::delete(session, client, Call::within(super::CLEANUP_TIMEOUT)) {
-        Ok(revision) if compacts => super::compact(session, client, revision),
+    match cluster::delete(session, client, Call::within(cluster::CLEANUP_TIMEOUT)) {
+        Ok(revision) if compacts => cluster::compact(session, client, revision),
         Ok(_) => Ok(()),
         Err(error) => {
             writeln!(session.io.output, "FAIL: Cleanup failed during key deletion: ERROR({error})")?;
@@ -79,7 +80,7 @@ fn clean_up(session: &mut Session, client: &Client, compacts: bool) -> Result<()
 }
 
 fn judge(session: &mut Session, outcome: &Outcome, rate: u64) -> Result<(), Exit> {
-    let mut good = !super::show_errors(session, outcome)?;
+    let mut good = !cluster::show_errors(session, outcome)?;
     let output = &mut session.io.output;
     let measured = outcome.rate();
     let shown = measured as u64 + 1;
@@ -103,5 +104,5 @@ fn judge(session: &mut Session, outcome: &Outcome, rate: u64) -> Result<(), Exit
         writeln!(output, "PASS: Stddev is {deviation:.6}s")?;
     }
     writeln!(output, "{}", if good { "PASS" } else { "FAIL" })?;
-    if good { Ok(()) } else { Err(super::failed()) }
+    if good { Ok(()) } else { Err(cluster::failed()) }
 }

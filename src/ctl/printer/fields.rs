@@ -2,9 +2,9 @@
 
 use std::io::{self, Write};
 
+use super::super::exit::Exit;
 use super::super::go_format::quote;
-use super::super::session::Exit;
-use super::{EndpointStatus, Reply, alarm_name, header, unsupported};
+use super::reply::{EndpointStatus, Reply, alarm_name, header, unsupported};
 use crate::proto::authpb::permission::Type;
 use crate::proto::etcdserverpb::response_op::Response;
 use crate::proto::etcdserverpb::*;

@@ -2,9 +2,9 @@
 
 use std::io::Write;
 
+use super::super::exit::Exit;
 use super::super::go_json::{self, Object};
-use super::super::session::Exit;
-use super::{EndpointHash, EndpointStatus, Health, Reply, header};
+use super::reply::{EndpointHash, EndpointStatus, Health, Reply, header};
 use crate::proto::authpb::Permission;
 use crate::proto::etcdserverpb::response_op::Response;
 use crate::proto::etcdserverpb::*;
@@ -75,7 +75,7 @@ fn write(reply: &Reply, hex: bool, object: &mut Object) {
     }
 }
 
-/// The header of the replies that have nothing else.
+/// The header of replies without other fields.
 fn only_header(reply: &Reply) -> Option<ResponseHeader> {
     match reply {
         Reply::LeaseRevoke { response, .. } => response.header,

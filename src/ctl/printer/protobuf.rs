@@ -4,8 +4,8 @@ use std::io::Write;
 
 use prost::Message;
 
-use super::super::session::{BAD_FEATURE, Exit};
-use super::{Reply, unsupported};
+use super::super::exit::{BAD_FEATURE, Exit};
+use super::reply::{Reply, unsupported};
 
 pub fn print(reply: &Reply, output: &mut dyn Write) -> Result<(), Exit> {
     output.write_all(&bytes(reply)?)?;

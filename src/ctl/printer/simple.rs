@@ -2,13 +2,14 @@
 
 use std::io::{self, Write};
 
-use super::super::session::{Exit, prefix_end};
-use super::{Health, Reply, alarm_name, header, rows};
+use super::super::exit::Exit;
+use super::reply::{Health, Reply, alarm_name, header, rows};
 use crate::proto::authpb::Permission;
 use crate::proto::authpb::permission::Type;
 use crate::proto::etcdserverpb::response_op::Response;
 use crate::proto::etcdserverpb::*;
 use crate::proto::mvccpb::{KeyValue, event::EventType};
+use crate::service::queue::prefix_end;
 
 pub fn print(
     reply: &Reply,
@@ -217,7 +218,7 @@ impl Simple<'_> {
             return writeln!(self.output);
         }
         self.range(key, end)?;
-        if !key.is_empty() && prefix_end(key) == end[..] {
+        if !key.is_empty() && prefix_end(key)[..] == end[..] {
             write!(self.output, " (prefix ")?;
             self.output.write_all(key)?;
             write!(self.output, ")")?;

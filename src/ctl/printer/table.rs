@@ -2,8 +2,8 @@
 
 use std::io::Write;
 
-use super::super::session::Exit;
-use super::{Reply, rows, unsupported};
+use super::super::exit::Exit;
+use super::reply::{Reply, rows, unsupported};
 
 pub fn print(reply: &Reply, output: &mut dyn Write) -> Result<(), Exit> {
     let (head, rows) = rows(reply).ok_or_else(|| unsupported("table"))?;

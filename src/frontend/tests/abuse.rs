@@ -1,4 +1,4 @@
-//! Clients that mean no good: whatever they send, the others are served.
+//! Malicious clients: whatever they send, other clients are served.
 
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

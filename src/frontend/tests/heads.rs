@@ -1,4 +1,4 @@
-//! Heads that h2 would refuse: they cost their stream, and never the connection.
+//! Heads that h2 would refuse: they end their stream, never the connection.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -33,7 +33,7 @@ fn echo_call(stream: u32, more: &[(&str, &str)]) -> Vec<u8> {
     [frame(HEADERS, END_HEADERS, stream, &block), frame(0, END_STREAM, stream, &framed(b"echo"))].concat()
 }
 
-/// What came back: the streams that were answered with a message, those that were reset, and the code of a goodbye.
+/// The server's answer: the streams that got a message, those that were reset, and the code of a GOAWAY.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Heard {
     answered: Vec<u32>,
@@ -41,7 +41,7 @@ struct Heard {
     goaway: Option<u32>,
 }
 
-/// Sends `bytes`, half-closes, and takes what comes back until the server closes.
+/// Sends `bytes`, half-closes, and reads until the server closes.
 async fn hear(address: SocketAddr, bytes: &[u8]) -> Heard {
     let socket = TcpStream::connect(address).await.unwrap();
     let (mut reader, mut writer) = socket.into_split();
@@ -56,8 +56,8 @@ async fn hear(address: SocketAddr, bytes: &[u8]) -> Heard {
     futures_lite::future::zip(write, read).await;
     let mut heard = Heard::default();
     let mut rest = &answer[..];
-    while let Some((&[a, b, c, kind, _, d, e, f, g], behind)) = rest.split_first_chunk() {
-        let (payload, behind) = behind.split_at(u32::from_be_bytes([0, a, b, c]) as usize);
+    while let Some((&[a, b, c, kind, _, d, e, f, g], after)) = rest.split_first_chunk() {
+        let (payload, after) = after.split_at(u32::from_be_bytes([0, a, b, c]) as usize);
         let stream = u32::from_be_bytes([d, e, f, g]);
         match kind {
             0 if !payload.is_empty() => heard.answered.push(stream),
@@ -65,7 +65,7 @@ async fn hear(address: SocketAddr, bytes: &[u8]) -> Heard {
             GOAWAY => heard.goaway = Some(u32::from_be_bytes(payload[4..8].try_into().unwrap())),
             _ => {}
         }
-        rest = behind;
+        rest = after;
     }
     heard
 }

@@ -155,7 +155,7 @@ fn too_many_pings_end_the_connection() {
             socket.write_all(b"\0\0\x08\x06\0\0\0\0\0abcdefgh").await.unwrap();
         }
         let bytes = read_to_end(&mut socket).await;
-        let goodbye = b"\0\0\x16\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0btoo_many_pings";
-        assert!(bytes.ends_with(goodbye), "{}", bytes.escape_ascii());
+        let goaway = b"\0\0\x16\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0btoo_many_pings";
+        assert!(bytes.ends_with(goaway), "{}", bytes.escape_ascii());
     });
 }

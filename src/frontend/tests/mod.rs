@@ -1,4 +1,4 @@
-//! A front core on a thread of its own, and clients that nobody here wrote (h2 on tokio) or raw sockets.
+//! A front core on a thread of its own, with clients of another implementation (h2 on tokio) or raw sockets.
 
 mod abuse;
 mod calls;
@@ -71,12 +71,12 @@ fn with_server<F: Future<Output = ()>>(settings: Settings, client: impl FnOnce(S
 /// A connected client.
 async fn connect(address: SocketAddr) -> SendRequest<Bytes> {
     let socket = TcpStream::connect(address).await.unwrap();
-    // One stream that is not read leaves room for the others, and many small answers at once are not an attack.
+    // A stream that is not read must leave room for the others, and many small answers at once are no attack.
     let mut builder = h2::client::Builder::new();
     builder.initial_connection_window_size(4 << 20);
     let (sender, connection) = builder.handshake(socket).await.unwrap();
     tokio::spawn(async move {
-        // How the connection ends is seen by its calls.
+        // The calls report the end of the connection.
         let _ = connection.await;
     });
     sender.ready().await.unwrap()
@@ -98,7 +98,7 @@ fn framed(message: &[u8]) -> Bytes {
     wire.into()
 }
 
-/// All that came back for one call.
+/// The answer to one call.
 #[derive(Debug)]
 struct Answer {
     http: StatusCode,

@@ -31,9 +31,9 @@ async fn ask(client: &SendRequest<Bytes>, path: &str, extra: &[(&str, &str)], bo
     let trailers = body.trailers().await.unwrap().unwrap_or_else(|| head.headers.clone());
     let (mut messages, mut packed) = (Vec::new(), Vec::new());
     let mut rest = &bytes[..];
-    while let Some((&[flag, a, b, c, d], behind)) = rest.split_first_chunk() {
-        let (message, behind) = behind.split_at(u32::from_be_bytes([a, b, c, d]) as usize);
-        rest = behind;
+    while let Some((&[flag, a, b, c, d], after)) = rest.split_first_chunk() {
+        let (message, after) = after.split_at(u32::from_be_bytes([a, b, c, d]) as usize);
+        rest = after;
         packed.push(flag == 1);
         let mut plain = Vec::new();
         if flag == 1 {

@@ -37,7 +37,7 @@ pub const METHODS: &[Method] = &[
     Method { service: "test.Stream", name: "Never", kind: MethodKind::BidiStream },
 ];
 
-/// What the server tells the test beside its answers.
+/// Counts that the server shares with the test.
 #[derive(Default)]
 pub struct Seen {
     /// Bytes that producers of large answers were asked for.
@@ -134,7 +134,7 @@ async fn stream_echo(mut inbound: Inbound, mut outbound: Outbound) {
     outbound.finish(result);
 }
 
-/// Bytes that tell their place.
+/// Bytes that depend on their offset.
 struct Pattern {
     at: u64,
     length: u64,
@@ -159,7 +159,7 @@ impl Producer for Pattern {
     }
 }
 
-/// `/stop` stops the server at once and `/drain` patiently; everything else is told back.
+/// `/stop` stops the server at once and `/drain` patiently; every other request is echoed.
 pub struct TestWeb {
     pub stop: Rc<Drain>,
     pub seen: Arc<Seen>,

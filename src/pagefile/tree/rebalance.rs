@@ -45,7 +45,7 @@ impl Tree {
         Ok(1)
     }
 
-    /// A root branch with one child gives way to that child; with none, to an empty leaf.
+    /// Replaces a root branch with one child by that child, and one without children by an empty leaf.
     fn rebalance_root(&mut self, id: NodeId, space: &mut Space) -> Result<usize, Corrupt> {
         let node = &mut self.nodes[id];
         match (node.level, node.content.count()) {

@@ -50,7 +50,7 @@ impl Tree {
         ControlFlow::Continue(1 + to - from + bytes / 1024)
     }
 
-    /// Writes entries `from ..` as far as one page goes; answers where it stopped and the bytes used.
+    /// Writes as many of entries `from ..` as fit in one page. Returns the first entry left and the bytes used.
     fn write_page(
         &mut self,
         id: NodeId,
@@ -76,7 +76,7 @@ impl Tree {
         (to, bytes)
     }
 
-    /// Puts the pages that the children were written to in their place.
+    /// Replaces children that were written by their new pages.
     fn replace_written_children(&mut self, id: NodeId) {
         if self.nodes[id].level == 0 {
             return;
@@ -100,7 +100,7 @@ impl Tree {
         }
     }
 
-    /// A bucket of a few small records lives in its own value; the root bucket and buckets with buckets do not.
+    /// The inline image of a bucket of a few small records; the root bucket and buckets with buckets have none.
     fn inline_image(&self, id: NodeId) -> Option<Vec<u8>> {
         let node = &self.nodes[id];
         let Content::Leaf(records) = &node.content else { return None };

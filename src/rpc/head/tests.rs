@@ -179,7 +179,7 @@ fn timeouts() {
 
 #[test]
 fn base64_is_judged_like_go_does() {
-    // What Go's `encoding/base64` said, StdEncoding for whole quanta and RawStdEncoding for others.
+    // Recorded from Go's `encoding/base64`, StdEncoding for whole quanta and RawStdEncoding for others.
     for (value, at) in [
         ("", None),
         ("A", Some(0)),

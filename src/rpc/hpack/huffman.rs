@@ -38,7 +38,7 @@ struct Codes {
     position: usize,
 }
 
-/// Appends what `bytes` stand for.
+/// Appends the decoded text of `bytes`.
 pub(super) fn decode(bytes: &[u8], into: &mut Vec<u8>) -> Result<(), Malformed> {
     // The lowest `count` bits of `bits` are not decoded yet.
     let (mut bits, mut count) = (0_u64, 0);
@@ -53,7 +53,7 @@ pub(super) fn decode(bytes: &[u8], into: &mut Vec<u8>) -> Result<(), Malformed> 
             count -= length;
         }
     }
-    // What is left are the first bits of the end symbol, fewer than a byte.
+    // The remaining bits are the first ones of the end symbol, fewer than a byte.
     let rest = bits & ((1 << count) - 1);
     if count < 8 && rest == (1 << count) - 1 { Ok(()) } else { Err(Malformed) }
 }

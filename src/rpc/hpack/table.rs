@@ -8,9 +8,9 @@ use std::collections::VecDeque;
 
 use super::Malformed;
 
-/// What this side allows the dynamic table to hold: HTTP/2's default, which is never raised.
+/// The largest size of the dynamic table: HTTP/2's default, which this side never raises.
 const TABLE_BYTES_MAX: usize = 4096;
-/// What an entry counts beyond its text (section 4.1).
+/// The size of an entry beyond its text (section 4.1).
 pub(in crate::rpc) const ENTRY_COST_BYTES: usize = 32;
 
 /// Appendix A.

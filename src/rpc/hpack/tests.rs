@@ -59,7 +59,7 @@ fn requests_of_the_specification() {
 #[test]
 fn evictions_of_the_specification() {
     let mut decoder = Decoder::new();
-    // The table's size is told by the other side.
+    // The other side sets the table's size.
     let first = "3fe1 01 4882 6402 5885 aec3 771a 4b61 96d0 7abe 9410 54d4 44a8 2005 9504 0b81 66e0 82a6 \
                  2d1b ff6e 919d 29ad 1718 63c7 8f0b 97c8 e9ae 82ae 43d3";
     let date = ("date", "Mon, 21 Oct 2013 20:13:21 GMT");
@@ -84,7 +84,7 @@ fn evictions_of_the_specification() {
             ("set-cookie", cookie),
         ])
     );
-    // What is left are the three youngest, 215 bytes.
+    // The three youngest are left, 215 bytes.
     assert!(decode(&mut decoder, &[0x80 | 64]).is_ok());
     assert!(decode(&mut decoder, &[0x80 | 65]).is_err());
 }

@@ -23,10 +23,10 @@ fn block(path: &str) -> Vec<u8> {
     [&[0x83, 0x86][..], &field(0x40, ":path", path), &field(0x40, "content-type", "application/grpc")].concat()
 }
 
-/// The same for whoever has seen [`block`] just before.
+/// The same for a decoder that has decoded [`block`] just before.
 const AGAIN: [u8; 4] = [0x83, 0x86, 0xbf, 0xbe];
 
-/// Sends bytes in pieces, read into buffers of random size; gives back what h2 gets.
+/// Sends bytes in pieces, read into buffers of random size; returns the bytes that h2 gets.
 fn passed(intake: &mut Intake, bytes: &[u8], random: &mut SmallRng) -> Vec<u8> {
     let mut passed = BytesMut::new();
     let mut at = 0;
@@ -114,12 +114,12 @@ fn windows_of_streams_do_not_grow_by_nothing() {
 }
 
 #[test]
-fn goodbyes_are_not_passed_on() {
+fn goaways_are_not_passed_on() {
     seeded(|random| {
         let mut intake = Intake::new();
-        let goodbye = |length| frame(TYPE_GOAWAY, 0, 0, &vec![0; length]);
-        let bad = [goodbye(7), frame(TYPE_GOAWAY, 0, 1, &[0; 8])].concat();
-        let sent = [PREFACE, &goodbye(8), &goodbye(100), &bad].concat();
+        let goaway = |length| frame(TYPE_GOAWAY, 0, 0, &vec![0; length]);
+        let bad = [goaway(7), frame(TYPE_GOAWAY, 0, 1, &[0; 8])].concat();
+        let sent = [PREFACE, &goaway(8), &goaway(100), &bad].concat();
         assert_eq!(passed(&mut intake, &sent, random), [PREFACE, &bad].concat());
     });
 }

@@ -1,6 +1,6 @@
 //! One line per field.
 
-use super::Reply;
+use super::reply::Reply;
 
 pub fn text(reply: &Reply) -> String {
     match reply {

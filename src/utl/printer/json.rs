@@ -1,6 +1,6 @@
 //! One line of JSON.
 
-use super::Reply;
+use super::reply::Reply;
 use crate::ctl::go_json;
 
 pub fn text(reply: &Reply) -> String {

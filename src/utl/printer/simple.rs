@@ -1,6 +1,6 @@
 //! Cells with commas between.
 
-use super::{Reply, row};
+use super::reply::{Reply, row};
 
 pub fn text(reply: &Reply) -> String {
     let (_, cells) = row(reply);

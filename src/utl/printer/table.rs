@@ -1,6 +1,6 @@
 //! A drawn table.
 
-use super::{Reply, row};
+use super::reply::{Reply, row};
 use crate::ctl::printer::table::draw;
 
 pub fn text(reply: &Reply) -> String {

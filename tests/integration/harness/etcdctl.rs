@@ -16,7 +16,7 @@ use super::reference;
 /// A line that takes longer never comes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a command printed and how it ended.
+/// The output of a command and its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Printed {
     pub success: bool,
@@ -24,7 +24,7 @@ pub struct Printed {
     pub stderr: String,
 }
 
-/// Runs one command against one endpoint; `input` is what a user would type.
+/// Runs one command against one endpoint, with `input` on stdin.
 pub fn etcdctl(endpoint: &str, arguments: &[&str], input: &str) -> Printed {
     run(reference::tool("etcdctl").as_os_str(), endpoint, arguments, input)
 }
@@ -56,7 +56,7 @@ fn run(program: &OsStr, endpoint: &str, arguments: &[&str], input: &str) -> Prin
     }
 }
 
-/// A command that goes on: it watches, waits, holds or leads.
+/// A command that runs until it is ended: it watches, waits, holds or leads.
 pub struct Running {
     child: Child,
     input: Option<ChildStdin>,
@@ -107,7 +107,7 @@ impl Running {
         lines
     }
 
-    /// Has it printed something within a moment? For commands that are given something to print again and again.
+    /// The next line, if it comes within a moment. For commands that are given something to print again and again.
     pub fn line_within(&mut self, moment: Duration) -> Option<String> {
         match self.output.recv_timeout(moment) {
             Ok(line) => Some(line),
@@ -144,7 +144,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // One that has ended already need not be told.
+        // Fails if it has ended already.
         let _gone = self.child.kill();
         let _reaped = self.child.wait();
     }

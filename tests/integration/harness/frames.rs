@@ -1,4 +1,4 @@
-//! An HTTP/2 client without a library: it sends the frames it is given and reports what comes back, frame by frame.
+//! An HTTP/2 client without a library: it sends given frames and reports the answer, frame by frame.
 
 use std::{collections::BTreeMap, mem, time::Duration};
 
@@ -37,7 +37,7 @@ pub const PRIORITIZED: u8 = 0x20;
 const FRAME_BYTES_MAX: usize = 16_384;
 const FRAME_HEAD_BYTES: usize = 9;
 
-/// All that a server said on one stream.
+/// The server's frames on one stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Heard {
     /// One entry per block: its fields in order.
@@ -54,11 +54,11 @@ impl Heard {
     }
 }
 
-/// How a connection went.
+/// The server's frames on one connection.
 #[derive(Clone, Debug, Default)]
 pub struct Exchange {
     pub streams: BTreeMap<u32, Heard>,
-    /// Code and text of a goodbye.
+    /// Code and text of a GOAWAY.
     pub goaway: Option<(u32, String)>,
     pub closed: bool,
     /// Of a block that is not whole yet.
@@ -188,7 +188,7 @@ fn string(text: &[u8]) -> Vec<u8> {
     [integer(0, 7, text.len()), text.to_vec()].concat()
 }
 
-/// An integer behind the given first bits (RFC 7541, 5.1).
+/// An integer after the given first bits (RFC 7541, 5.1).
 pub fn integer(first: u8, prefix_bits: u32, number: usize) -> Vec<u8> {
     let prefix_max = (1 << prefix_bits) - 1;
     if number < prefix_max {

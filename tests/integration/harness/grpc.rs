@@ -1,6 +1,6 @@
-//! A plain gRPC client on h2 that sends whatever it is told to, and gives back everything the answer is made of.
+//! A plain gRPC client on h2 that sends any request, and returns every part of the answer.
 //!
-//! Stock clients hide what a comparison is about: they cannot send a wrong request, and they rewrite what they receive.
+//! Stock clients are unsuitable for comparisons: they cannot send a wrong request, and they rewrite answers.
 
 use std::{fmt, io, str, time::Duration};
 
@@ -24,7 +24,7 @@ pub struct Connection {
     driver: JoinHandle<Result<(), h2::Error>>,
 }
 
-/// All that came back for one call.
+/// The answer to one call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reply {
     pub http_status: u16,
@@ -141,7 +141,7 @@ impl Connection {
         reply.take_body(body).await
     }
 
-    /// Is the connection still there?
+    /// Whether the connection is open.
     pub fn alive(&self) -> bool {
         !self.driver.is_finished()
     }

@@ -2,10 +2,15 @@
 //!
 //! ```text
 //!   test ──┬── server     starts ringd or etcd in a directory, waits for its log line, stops or kills it
+//!          ├── child      a child process and its log
 //!          ├── grpc       any request, also a wrong one, and everything the answer is made of
 //!          ├── frames     HTTP/2 without a library, frame by frame
 //!          ├── stream     a gRPC call that goes on in both directions
 //!          ├── pair       ringd and etcd side by side, asked the same
+//!          ├── cluster    several members, ringd and etcd in any mix
+//!          ├── proxy      the network between them, with faults
+//!          ├── load       clients that keep a history while a test breaks things
+//!          ├── history    could one machine have shown them that?
 //!          ├── watching   a watch stream, and what its watchers were told
 //!          ├── etcdctl    a stock client that no one here wrote, for one command or for as long as it is wanted
 //!          ├── printed    what such clients print, without what differs between servers
@@ -18,12 +23,17 @@
 //! 3. Time limits are guards against hanging for ever; no test asserts how long something took.
 //! 4. Randomness starts from a printed seed; `RINGD_SEED` replays it.
 
+pub mod child;
+pub mod cluster;
 pub mod etcdctl;
 pub mod frames;
 pub mod grpc;
+pub mod history;
+pub mod load;
 pub mod masked;
 pub mod pair;
 pub mod printed;
+pub mod proxy;
 pub mod reference;
 pub mod server;
 pub mod stream;

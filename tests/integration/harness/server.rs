@@ -5,30 +5,29 @@
 
 use std::{
     env,
-    ffi::OsStr,
-    io::{BufRead, BufReader, Read, Write},
+    io::{Read, Write},
     net::{TcpListener, TcpStream},
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Condvar, Mutex},
+    process::{Command, ExitStatus},
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::{grpc::Connection, reference};
+pub use super::child::Ended;
+use super::{
+    child::{LOOK_AGAIN, PATIENCE, Process},
+    grpc::Connection,
+    reference,
+};
 
-/// A start or a stop that takes longer hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
-const LOOK_AGAIN: Duration = Duration::from_millis(2);
-const READY: &str = "ready to serve client requests";
-const PORT_TAKEN: &str = "address already in use";
+pub const READY: &str = "ready to serve client requests";
+pub const PORT_TAKEN: &str = "address already in use";
 /// Between choosing a port and binding it another process may take it.
-const PORT_ATTEMPTS: usize = 5;
-const LOG_LINES_SHOWN: usize = 40;
+pub const PORT_ATTEMPTS: usize = 5;
 
 /// Who plays the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,9 +189,7 @@ impl Server {
     pub fn stop(mut self) {
         self.process.signal(Signal::TERM);
         let status = self.process.wait();
-        // etcd raises the signal again once it is done.
-        let obeyed = status.success() || status.signal() == Some(Signal::TERM.as_raw());
-        assert!(obeyed, "{:?} stopped with {status}\n{}", self.program, self.process.log());
+        assert!(obeyed(status), "{:?} stopped with {status}\n{}", self.program, self.process.log());
     }
 
     /// SIGKILL: what was not on its way to the disk is lost.
@@ -219,23 +216,7 @@ impl Server {
 
     /// Has the process ended by itself?
     pub fn ended(&mut self) -> Option<ExitStatus> {
-        self.process.child.try_wait().expect("our own child")
-    }
-}
-
-/// How a server ended that was expected to serve, or not to.
-#[derive(Debug)]
-pub struct Ended {
-    pub status: Option<ExitStatus>,
-    pub log: String,
-}
-
-impl std::fmt::Display for Ended {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.status {
-            Some(status) => write!(formatter, "{status}\n{}", self.log),
-            None => write!(formatter, "still silent after {PATIENCE:?}\n{}", self.log),
-        }
+        self.process.ended()
     }
 }
 
@@ -248,6 +229,11 @@ pub fn run_to_end(program: Program, flags: &[&str], environment: &[(&str, &str)]
         Err(ended) if ended.status.is_some() => ended,
         _ => panic!("{program:?} {flags:?} goes on\n{}", process.log()),
     }
+}
+
+/// Is this how a server ends after SIGTERM? etcd raises the signal again once it is done.
+pub fn obeyed(status: ExitStatus) -> bool {
+    status.success() || status.signal() == Some(Signal::TERM.as_raw())
 }
 
 /// A port that nobody listens on now.
@@ -272,118 +258,4 @@ fn arguments(data: &Path, port: u16, peer_port: u16, flags: &[&str]) -> Vec<Stri
         .flat_map(|(flag, value)| [flag.to_owned(), value])
         .chain(flags.iter().map(|&flag| flag.to_owned()))
         .collect()
-}
-
-/// A child process and its standard error.
-struct Process {
-    child: Child,
-    log: Arc<Log>,
-}
-
-#[derive(Default)]
-struct Log {
-    state: Mutex<LogState>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct LogState {
-    lines: Vec<String>,
-    /// The process has closed its standard error, usually by ending.
-    closed: bool,
-}
-
-impl Process {
-    fn spawn(program: Program, arguments: &[impl AsRef<OsStr>]) -> Process {
-        let mut command = Command::new(program.path());
-        command.args(arguments);
-        Process::run(command)
-    }
-
-    fn run(mut command: Command) -> Process {
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let stderr = child.stderr.take().expect("piped");
-        let log = Arc::new(Log::default());
-        let writer = Arc::clone(&log);
-        thread::spawn(move || {
-            for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
-                writer.update(|state| state.lines.push(String::from_utf8_lossy(&line).into_owned()));
-            }
-            writer.update(|state| state.closed = true);
-        });
-        Process { child, log }
-    }
-
-    fn has_logged(&self, text: &str) -> bool {
-        let state = self.log.state.lock().expect("no panic under the lock");
-        state.lines.iter().any(|line| line.contains(text))
-    }
-
-    fn wait_for(&mut self, text: &str) -> Result<(), Ended> {
-        self.wait_until(|lines| lines.iter().any(|line| line.contains(text)))
-    }
-
-    fn wait_until(&mut self, done: impl Fn(&[String]) -> bool) -> Result<(), Ended> {
-        let state = self.log.state.lock().expect("no panic under the lock");
-        let waiting = |state: &mut LogState| !state.closed && !done(&state.lines);
-        let (state, _) =
-            self.log.changed.wait_timeout_while(state, PATIENCE, waiting).expect("no panic under the lock");
-        let (satisfied, closed) = (done(&state.lines), state.closed);
-        drop(state);
-        if satisfied {
-            return Ok(());
-        }
-        let status = closed.then(|| self.wait());
-        Err(Ended { status, log: self.log() })
-    }
-
-    fn signal(&self, signal: Signal) {
-        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process id");
-        // One that has ended already cannot be told any more, and need not be.
-        let _ = kill_process(id, signal);
-    }
-
-    /// Waits for the end. Polls, because std has no wait with a limit and a server that hangs must not hang the tests.
-    fn wait(&mut self) -> ExitStatus {
-        let start = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().expect("our own child") {
-                return status;
-            }
-            if start.elapsed() > PATIENCE {
-                self.signal(Signal::KILL);
-                panic!("still running after {PATIENCE:?}\n{}", self.log());
-            }
-            thread::sleep(LOOK_AGAIN);
-        }
-    }
-
-    /// The end of the log.
-    fn log(&self) -> String {
-        let state = self.log.state.lock().expect("no panic under the lock");
-        let skipped = state.lines.len().saturating_sub(LOG_LINES_SHOWN);
-        state.lines[skipped..].join("\n")
-    }
-}
-
-impl Log {
-    fn update(&self, change: impl FnOnce(&mut LogState)) {
-        change(&mut self.state.lock().expect("no panic under the lock"));
-        self.changed.notify_all();
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            eprintln!("--- log of process {}\n{}\n---", self.child.id(), self.log());
-        }
-        self.signal(Signal::KILL);
-        let _ = self.child.wait();
-    }
 }

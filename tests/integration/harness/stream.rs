@@ -1,4 +1,4 @@
-//! A gRPC call that goes on in both directions: watch, keepalive, snapshot.
+//! A gRPC call with streams in both directions: watch, keepalive, snapshot.
 //!
 //! Nothing is read ahead of the test: what it does not ask for stays in the window of the connection, so that a test can
 //! be the client that does not read.
@@ -64,7 +64,7 @@ impl Connection {
 }
 
 impl Stream {
-    /// Sends a message, or leaves it if the server has ended the call: the next answer tells.
+    /// Sends a message, unless the server has ended the call, which the next answer reports.
     pub fn send(&mut self, message: &impl Message) {
         self.send_bytes(message.encode_to_vec().into());
     }
@@ -74,12 +74,12 @@ impl Stream {
         let _ = self.requests.send_data(frame(0, &message), false);
     }
 
-    /// Says that no request follows.
+    /// Ends the client's side.
     pub fn half_close(&mut self) {
         let _ = self.requests.send_data(Bytes::new(), true);
     }
 
-    /// Gives the call up, as a client does that has gone.
+    /// Cancels the call, as a client that ends.
     pub fn cancel(mut self) {
         self.requests.send_reset(h2::Reason::CANCEL);
     }

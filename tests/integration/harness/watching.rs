@@ -1,4 +1,4 @@
-//! One watch stream, and what each of its watchers was told, in a form that two servers can be compared in.
+//! One watch stream, and the responses to each of its watchers, in a form in which two servers can be compared.
 //!
 //! How events are cut into responses is flow control and left open: the events of responses that follow each other are put
 //! together. What is promised is checked on the way, for each server by itself:
@@ -30,7 +30,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(20);
 /// Some seconds of asking.
 const ASKED_MAX: usize = 500;
 
-/// What a watcher was told, with events put together.
+/// A response to a watcher, with consecutive events joined.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Told {
     Created(WatchResponse),
@@ -43,7 +43,7 @@ pub struct Watching {
     stream: Stream,
     /// By id, in the order of arrival; what failed to become a watcher is under [`NO_ID`].
     pub told: BTreeMap<i64, Vec<Told>>,
-    /// Of all responses with [`NO_ID`] that only tell a revision.
+    /// The revisions of all responses with [`NO_ID`] and nothing but a revision.
     pub progress: Vec<i64>,
     /// Of such responses for one watcher.
     pub progress_of: BTreeMap<i64, Vec<i64>>,
@@ -55,7 +55,7 @@ pub struct Watching {
     created: usize,
     /// The last response of this id was a fragment.
     fragmented: BTreeMap<i64, bool>,
-    /// Everything up to it has been told to all watchers there were then.
+    /// All watchers that existed then have got everything up to this revision.
     covered: i64,
     /// The same for one id.
     covered_of: BTreeMap<i64, i64>,
@@ -119,7 +119,7 @@ impl Watching {
         }
     }
 
-    /// Writes a [`fence`] and reads until everything up to it has been told; its revision.
+    /// Writes a [`fence`] and reads until everything up to it has arrived; returns its revision.
     pub async fn settle(&mut self, connection: &Connection) -> i64 {
         self.all_created().await;
         let revision = fence(connection).await;
@@ -127,8 +127,8 @@ impl Watching {
         revision
     }
 
-    /// Reads until the server says that everything up to a fence has been told. The fence must have been written after all
-    /// watchers were created: it tells the answer from one to an earlier question. Needs a watcher, and none may start later.
+    /// Reads until the server reports progress up to a fence. The fence must have been written after all watchers were created, which
+    /// distinguishes the response from one to an earlier request. Needs a watcher, and none may start later.
     pub async fn told_up_to(&mut self, revision: i64) {
         for _ in 0..ASKED_MAX {
             self.ask_progress();

@@ -98,7 +98,7 @@ fn parse(own: &[String], file: &SourceFile, files: &Files) -> Parsed {
 }
 
 impl Parsed {
-    /// Takes note of every word, and of every path of more than one part.
+    /// Records every word, and every path of more than one part.
     fn add_code(&mut self, code: &str, own: &[String], files: &Files) {
         for path in code.split(|letter: char| !is_word(letter) && letter != ':') {
             let parts = path.split(':').filter(|part| !part.is_empty());

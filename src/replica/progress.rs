@@ -1,0 +1,180 @@
+//! How far each long work is, between two inputs. The file of a work has the table of its states, and what moves it from one to
+//! the next.
+
+use std::collections::BTreeMap;
+
+use super::{CoreId, Sizes, opening::Opening};
+use crate::{consensus::SnapshotMark, proto::raftpb};
+
+/// Commits of the page file, and what waits for them.
+#[derive(Debug)]
+pub(super) struct PageCommits {
+    pub state: CommitState,
+    /// A commit begins as soon as possible.
+    pub is_due: bool,
+    /// It begins even if only the applied index has changed.
+    pub is_forced: bool,
+    /// Commits begun so far.
+    pub begun: u64,
+    /// The last entry that the page file has.
+    pub committed: SnapshotMark,
+    pub flushes: Vec<Flush>,
+    pub defragment: Defragment,
+}
+
+#[derive(Debug)]
+pub(super) enum CommitState {
+    Idle,
+    Building { mark: SnapshotMark, took_ns: u64 },
+    Writing { mark: SnapshotMark, truncate_to: Option<u64> },
+}
+
+/// A request that ends with a commit of the page file.
+#[derive(Debug)]
+pub(super) struct Flush {
+    /// The number of the commit that ends the flush.
+    pub commit: u64,
+    pub purpose: FlushPurpose,
+}
+
+/// What follows a flush.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum FlushPurpose {
+    Chore {
+        core: CoreId,
+        id: u64,
+    },
+    Defragment,
+    /// The compaction is resumed.
+    Compaction,
+    /// A compaction has ended, and its answers are sent.
+    Compacted {
+        revision: i64,
+    },
+    /// The states that members wait for are sent.
+    Image,
+    /// The process ends.
+    Stop,
+}
+
+/// Requests to defragment; those that come while one is under way share the next.
+#[derive(Debug, Default)]
+pub(super) struct Defragment {
+    pub asked: Vec<(CoreId, u64)>,
+    pub served: Vec<(CoreId, u64)>,
+    pub progress: Option<Defragmenting>,
+}
+
+/// A defragmentation under way.
+#[derive(Debug)]
+pub(super) struct Defragmenting {
+    pub started_ms: u64,
+    /// Set when the file has begun to shrink.
+    pub before: Option<Sizes>,
+}
+
+impl PageCommits {
+    pub fn new(committed: SnapshotMark) -> Self {
+        Self {
+            state: CommitState::Idle,
+            is_due: false,
+            is_forced: false,
+            begun: 0,
+            committed,
+            flushes: Vec::new(),
+            defragment: Defragment::default(),
+        }
+    }
+
+    pub fn is_building(&self) -> bool {
+        matches!(self.state, CommitState::Building { .. })
+    }
+
+    pub fn is_writing(&self) -> bool {
+        matches!(self.state, CommitState::Writing { .. })
+    }
+
+    /// Drops a commit that is being built, because the state that it is made of is about to be replaced.
+    pub fn abandon(&mut self) {
+        if self.is_building() {
+            self.state = CommitState::Idle;
+        }
+    }
+}
+
+/// The compaction under way.
+#[derive(Debug, Default)]
+pub(super) struct Compaction {
+    pub state: CompactionState,
+    /// When the first slice was done.
+    pub started_ms: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum CompactionState {
+    #[default]
+    Idle,
+    Due,
+    Pausing,
+    Awaiting,
+}
+
+/// The core under which revocations of expired leases are proposed: no client waits for them, their outcome is only counted.
+pub(super) const EXPIRY: CoreId = CoreId::MAX - 1;
+
+/// Revocations that were proposed.
+#[derive(Debug, Default)]
+pub(super) struct Expiry {
+    /// Lease by proposal, oldest first. Bounded, because some outcomes never come.
+    pub waiting: BTreeMap<u64, i64>,
+}
+
+impl Expiry {
+    /// Whether a proposal revokes an expired lease.
+    pub fn is_own(&self, id: u64) -> bool {
+        self.waiting.contains_key(&id)
+    }
+}
+
+/// A transfer of leadership that a client waits for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Transfer {
+    pub core: CoreId,
+    pub id: u64,
+    pub to: u64,
+    pub since_ms: u64,
+}
+
+/// States on their way to other members, and the one that is being installed here.
+#[derive(Default)]
+pub(super) struct Snapshots {
+    /// Messages that wait for an image which reaches as far as they say.
+    pub wanted: Vec<raftpb::Message>,
+    /// Member, and index of the state that is being sent to it.
+    pub sent: BTreeMap<u64, u64>,
+    pub install: Install,
+}
+
+/// How far the installation of a received state is.
+#[derive(Default)]
+pub(super) enum Install {
+    #[default]
+    None,
+    Marking {
+        index: u64,
+    },
+    Installing {
+        index: u64,
+    },
+    Restoring {
+        index: u64,
+        opening: Box<Opening>,
+    },
+}
+
+impl Snapshots {
+    /// The lowest index of a state on its way.
+    pub fn oldest_sent(&self) -> Option<u64> {
+        self.sent.values().min().copied()
+    }
+}

@@ -1,0 +1,223 @@
+//! What must hold on three members: each test does one thing to them under load, and then judges all that clients saw.
+//!
+//! `RINGD_CLUSTER` names the members: `ringd`, `etcd`, or `mixed`. The load, and what it is judged by, is in
+//! [`harness::load`](crate::harness::load).
+
+use std::{env, time::Duration};
+
+use bytes::Bytes;
+use ringd::proto::etcdserverpb::{MemberListResponse, PutRequest, PutResponse, RangeRequest, RangeResponse};
+
+use crate::harness::{self, cluster::Cluster, load::Load, proxy::Rule, server::Program};
+
+/// Writes that are acknowledged before something is done to the cluster, and after.
+const SOME: u64 = 200;
+/// Between members in one city.
+const SLOW: Duration = Duration::from_millis(15);
+/// So that a member that was away for some writes gets a snapshot.
+const SNAPSHOTS: [&str; 4] = ["--snapshot-count", "100", "--snapshot-catchup-entries", "10"];
+
+/// Who plays the three members.
+pub fn cast() -> [Program; 3] {
+    use Program::{Etcd, Ringd};
+    match env::var("RINGD_CLUSTER").as_deref() {
+        Ok("ringd") => [Ringd; 3],
+        Ok("mixed") => [Ringd, Etcd, Ringd],
+        Ok("etcd") | Err(_) => [Etcd; 3],
+        Ok(other) => panic!("RINGD_CLUSTER={other} is none of ringd, etcd, mixed"),
+    }
+}
+
+fn start(test: &str) -> (Cluster, Load) {
+    start_with(test, &[])
+}
+
+fn start_with(test: &str, flags: &[&str]) -> (Cluster, Load) {
+    let cluster = Cluster::start(&cast(), flags);
+    let load = Load::start(&cluster, harness::seed(test, 1));
+    load.wait_for_writes(SOME);
+    (cluster, load)
+}
+
+/// Each member takes a write, and every other one reads it.
+pub fn every_member_serves() {
+    let cluster = Cluster::start(&cast(), &[]);
+    for writer in 0..3 {
+        let value = Bytes::from(format!("{writer}"));
+        let request = PutRequest { key: "k".into(), value: value.clone(), ..PutRequest::default() };
+        let _: PutResponse = cluster.ask(writer, "KV/Put", &request);
+        for reader in 0..3 {
+            assert_eq!(cluster.read(reader, "k").kvs[0].value, value, "written to {writer}, read from {reader}");
+        }
+    }
+    cluster.assert_hashes_agree();
+}
+
+/// kill -9 of the leader: nothing acknowledged is lost, and the others go on.
+pub fn leader_is_killed() {
+    let (mut cluster, load) = start("cluster::leader_is_killed");
+    let leader = cluster.leader();
+    cluster.kill(leader);
+    load.wait_for_writes(SOME);
+    cluster.restart(leader);
+    load.wait_for_writes(SOME);
+    load.judge(&cluster);
+}
+
+/// kill -9 of all of them at once.
+pub fn all_are_killed() {
+    let (mut cluster, load) = start("cluster::all_are_killed");
+    let all = cluster.running();
+    all.iter().for_each(|&at| cluster.kill(at));
+    all.iter().for_each(|&at| cluster.spawn(at));
+    all.iter().for_each(|&at| cluster.wait_until_ready(at));
+    load.wait_for_writes(SOME);
+    load.judge(&cluster);
+}
+
+/// One after the other is stopped and started, as an operator does it with a new version.
+pub fn members_are_restarted() {
+    let (mut cluster, load) = start("cluster::members_are_restarted");
+    for at in 0..3 {
+        cluster.stop(at);
+        load.wait_for_writes(SOME / 4);
+        cluster.restart(at);
+        cluster.read(at, "health");
+    }
+    load.wait_for_writes(SOME);
+    load.judge(&cluster);
+}
+
+/// The leader cannot reach anybody: the others elect one, and it does not answer as if it still led.
+pub fn leader_is_cut_off() {
+    leader_is_alone("cluster::leader_is_cut_off", Rule::Cut);
+}
+
+/// The same where nobody is told: what is sent gets lost.
+pub fn leader_is_not_heard() {
+    leader_is_alone("cluster::leader_is_not_heard", Rule::Swallow);
+}
+
+fn leader_is_alone(test: &str, rule: Rule) {
+    let (cluster, load) = start(test);
+    let old = cluster.leader();
+    let majority: Vec<usize> = cluster.running().into_iter().filter(|&at| at != old).collect();
+    cluster.peers.isolate(cluster.id(old), &cluster.others(old), rule);
+    let new = cluster.leader_among(&majority);
+    assert_ne!(new, old);
+    let request = RangeRequest { key: "k".into(), ..RangeRequest::default() };
+    let alone = cluster.try_ask::<_, RangeResponse>(old, "KV/Range", &request);
+    assert!(alone.is_err(), "a member without a quorum answers a linearizable read: {alone:?}");
+    let request = RangeRequest { serializable: true, ..request };
+    let _: RangeResponse = cluster.ask(old, "KV/Range", &request);
+    load.wait_for_writes(SOME);
+    cluster.peers.heal();
+    cluster.leader();
+    load.wait_for_writes(SOME);
+    load.judge(&cluster);
+}
+
+/// A follower hears the leader, which does not hear it; then the other way round.
+pub fn links_fail_one_way() {
+    let (cluster, load) = start("cluster::links_fail_one_way");
+    let leader = cluster.leader();
+    let follower = (leader + 1) % 3;
+    let [leader, follower] = [leader, follower].map(|at| Some(cluster.id(at)));
+    for (from, to) in [(follower, leader), (leader, follower)] {
+        cluster.peers.set(from, to, Rule::Swallow);
+        load.wait_for_writes(SOME);
+        cluster.peers.heal();
+        load.wait_for_writes(SOME);
+    }
+    load.judge(&cluster);
+}
+
+/// Every message takes its time.
+pub fn links_are_slow() {
+    let (cluster, load) = start("cluster::links_are_slow");
+    for at in 0..3 {
+        cluster.peers.isolate(cluster.id(at), &cluster.others(at), Rule::Delay(SLOW));
+    }
+    load.wait_for_writes(SOME);
+    cluster.peers.heal();
+    load.wait_for_writes(SOME);
+    load.judge(&cluster);
+}
+
+/// The leader stands still for longer than an election, and then goes on where it was.
+pub fn leader_is_paused() {
+    let (cluster, load) = start("cluster::leader_is_paused");
+    let old = cluster.leader();
+    cluster.pause(old);
+    let others: Vec<usize> = cluster.running().into_iter().filter(|&at| at != old).collect();
+    assert_ne!(cluster.leader_among(&others), old);
+    load.wait_for_writes(SOME);
+    cluster.resume(old);
+    cluster.leader();
+    load.wait_for_writes(SOME);
+    load.judge(&cluster);
+}
+
+/// A learner that is promoted, then a voter that is removed.
+pub fn learner_is_promoted() {
+    let (mut cluster, load) = start("cluster::learner_is_promoted");
+    let new = cluster.add(cast()[0], true);
+    let learner = |list: MemberListResponse, id| list.members.iter().find(|member| member.id == id).unwrap().is_learner;
+    assert!(learner(cluster.list(0), cluster.id(new)));
+    load.wait_for_writes(SOME);
+    cluster.promote(new);
+    assert!(!learner(cluster.list(0), cluster.id(new)));
+    cluster.remove(0);
+    load.members_changed(&cluster);
+    assert_eq!(cluster.list(new).members.len(), 3);
+    load.wait_for_writes(SOME);
+    load.judge(&cluster);
+}
+
+/// A member whose disk is gone is taken out and comes back under another id.
+pub fn lost_disk_is_replaced() {
+    let (mut cluster, load) = start("cluster::lost_disk_is_replaced");
+    let lost = (cluster.leader() + 1) % 3;
+    cluster.kill(lost);
+    cluster.lose_disk(lost);
+    load.wait_for_writes(SOME);
+    cluster.remove(lost);
+    load.members_changed(&cluster);
+    let new = cluster.add(cast()[lost], false);
+    load.members_changed(&cluster);
+    cluster.read(new, "health");
+    load.wait_for_writes(SOME);
+    load.judge(&cluster);
+}
+
+/// A member that was away for longer than the others keep entries gets their state as a whole.
+pub fn lagging_member_gets_a_snapshot() {
+    let (mut cluster, load) = start_with("cluster::lagging_member_gets_a_snapshot", &SNAPSHOTS);
+    for _ in 0..2 {
+        let away = (cluster.leader() + 1) % 3;
+        cluster.kill(away);
+        load.wait_for_writes(3 * SOME);
+        cluster.restart(away);
+        cluster.read(away, "health");
+    }
+    load.wait_for_writes(SOME);
+    load.judge(&cluster);
+}
+
+/// Every member is replaced by one of the other program, one after the other, and then back.
+pub fn members_move_to_another_program() {
+    let (mut cluster, load) = start("cluster::members_move_to_another_program");
+    let mut old = cluster.running();
+    for program in [Program::Ringd, Program::Etcd] {
+        for at in old {
+            let new = cluster.add(program, false);
+            cluster.read(new, "health");
+            cluster.remove(at);
+            load.members_changed(&cluster);
+            load.wait_for_writes(SOME / 4);
+        }
+        cluster.assert_hashes_agree();
+        old = cluster.running();
+    }
+    load.judge(&cluster);
+}

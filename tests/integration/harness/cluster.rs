@@ -1,0 +1,403 @@
+//! Several members in one cluster, ringd and etcd in any mix.
+//!
+//! ```text
+//!   clients ──► proxy ──► member ──► listens for peers ◄── proxy ◄── the other members
+//!             advertised                                 advertised
+//! ```
+//!
+//! A member is known by its place: 0, 1, 2, and so on in the order in which they came. Both of its advertised URLs are proxies, whose
+//! ports stay; where it listens is chosen at each start.
+
+use std::{
+    fs,
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use prost::Message;
+use ringd::proto::etcdserverpb::{
+    HashKvRequest, HashKvResponse, MemberAddRequest, MemberAddResponse, MemberListRequest, MemberListResponse,
+    MemberPromoteRequest, MemberPromoteResponse, MemberRemoveRequest, MemberRemoveResponse, RangeRequest,
+    RangeResponse, StatusRequest, StatusResponse,
+};
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use super::{
+    child::{PATIENCE, Process},
+    grpc::{CallError, Connection},
+    proxy::{Network, Proxy},
+    server::{self, PORT_ATTEMPTS, PORT_TAKEN, Program, READY, free_port},
+};
+
+/// Long enough for two busy cores, short enough to wait for.
+const HEARTBEAT_MS: &str = "100";
+const ELECTION_MS: &str = "1000";
+/// A call that takes longer is made again.
+const CALL: Duration = Duration::from_secs(3);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const UNHEALTHY: &str = "etcdserver: unhealthy cluster";
+const NOT_IN_SYNC: &str = "etcdserver: can only promote a learner member which is in sync with leader";
+
+pub struct Cluster {
+    /// Links between members, by their ids.
+    pub peers: Network,
+    /// Links from clients (nobody) to members, by their places.
+    pub clients: Network,
+    members: Vec<Member>,
+    flags: Vec<String>,
+    token: String,
+    // Last, so that the processes end before their directories go.
+    directory: TempDir,
+}
+
+struct Member {
+    name: String,
+    program: Program,
+    data: PathBuf,
+    peer_proxy: Proxy,
+    client_proxy: Proxy,
+    /// Known once it has started.
+    id: u64,
+    /// `--initial-cluster` and `--initial-cluster-state` of its start.
+    founded: (String, &'static str),
+    process: Option<Process>,
+}
+
+impl Cluster {
+    /// Starts as many members as there are programs, and waits until they serve.
+    pub fn start(programs: &[Program], flags: &[&str]) -> Cluster {
+        let mut cluster = Cluster {
+            peers: Network::new(),
+            clients: Network::new(),
+            members: Vec::new(),
+            flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
+            token: format!("token-{}", free_port()),
+            directory: server::directory(),
+        };
+        for &program in programs {
+            cluster.prepare(program);
+        }
+        let founders = cluster.initial_cluster();
+        for member in &mut cluster.members {
+            member.founded = (founders.clone(), "new");
+        }
+        let all: Vec<usize> = (0..programs.len()).collect();
+        all.iter().for_each(|&at| cluster.spawn(at));
+        all.iter().for_each(|&at| cluster.wait_until_ready(at));
+        cluster.wait_until_healthy();
+        cluster
+    }
+
+    /// A member that is not started yet: its name, directory and proxies.
+    fn prepare(&mut self, program: Program) -> usize {
+        let at = self.members.len();
+        let name = format!("m{at}");
+        let client_proxy = Proxy::start(&self.clients);
+        client_proxy.belongs_to(at as u64);
+        self.members.push(Member {
+            data: self.directory.path().join(&name),
+            name,
+            program,
+            peer_proxy: Proxy::start(&self.peers),
+            client_proxy,
+            id: 0,
+            founded: (String::new(), ""),
+            process: None,
+        });
+        at
+    }
+
+    fn initial_cluster(&self) -> String {
+        let named = |member: &Member| format!("{}={}", member.name, member.peer_url());
+        self.members.iter().map(named).collect::<Vec<_>>().join(",")
+    }
+
+    /// Starts the process of a member and does not wait for it.
+    pub fn spawn(&mut self, at: usize) {
+        let (client_port, peer_port) = (free_port(), free_port());
+        let arguments = self.arguments(at, client_port, peer_port);
+        let member = &mut self.members[at];
+        assert!(member.process.is_none(), "{} runs already", member.name);
+        member.client_proxy.lead_to(client_port);
+        member.peer_proxy.lead_to(peer_port);
+        member.process = Some(Process::spawn(member.program, &arguments));
+    }
+
+    /// Waits until a spawned member serves, which it does once its cluster has a leader. Tries again if another process took a port.
+    pub fn wait_until_ready(&mut self, at: usize) {
+        for attempt in 1.. {
+            let process = self.members[at].process.as_mut().expect("it has been spawned");
+            match process.wait_for(READY) {
+                Ok(()) => break,
+                Err(ended) if ended.log.contains(PORT_TAKEN) && attempt < PORT_ATTEMPTS => {
+                    self.members[at].process = None;
+                    self.spawn(at);
+                }
+                Err(ended) => panic!("{} did not start: {ended}", self.members[at].name),
+            }
+        }
+        let status: StatusResponse = self.ask(at, "Maintenance/Status", &StatusRequest {});
+        self.members[at].id = status.header.expect("answers have headers").member_id;
+        self.members[at].peer_proxy.belongs_to(self.members[at].id);
+    }
+
+    fn arguments(&self, at: usize, client_port: u16, peer_port: u16) -> Vec<String> {
+        let member = &self.members[at];
+        let url = |port| format!("http://127.0.0.1:{port}");
+        let fixed = [
+            ("--name", member.name.clone()),
+            ("--data-dir", member.data.display().to_string()),
+            ("--listen-client-urls", url(client_port)),
+            ("--advertise-client-urls", member.client_url()),
+            ("--listen-peer-urls", url(peer_port)),
+            ("--initial-advertise-peer-urls", member.peer_url()),
+            ("--initial-cluster", member.founded.0.clone()),
+            ("--initial-cluster-state", member.founded.1.to_owned()),
+            ("--initial-cluster-token", self.token.clone()),
+            ("--heartbeat-interval", HEARTBEAT_MS.to_owned()),
+            ("--election-timeout", ELECTION_MS.to_owned()),
+        ];
+        let fixed = fixed.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
+        fixed.chain(self.flags.iter().cloned()).collect()
+    }
+
+    /// Adds a member through the others, starts it and waits until it serves.
+    pub fn add(&mut self, program: Program, learner: bool) -> usize {
+        let at = self.announce(program, learner);
+        self.spawn(at);
+        self.wait_until_ready(at);
+        at
+    }
+
+    /// Adds a member through the others; it is not started.
+    pub fn announce(&mut self, program: Program, learner: bool) -> usize {
+        let at = self.prepare(program);
+        let request = MemberAddRequest { peer_ur_ls: vec![self.members[at].peer_url()], is_learner: learner };
+        let response: MemberAddResponse = self.change("Cluster/MemberAdd", &request);
+        let named = |url: &String, name: &str| format!("{name}={url}");
+        let ours = self.members[at].peer_url();
+        let all = response.members.iter().map(|member| {
+            let url = &member.peer_ur_ls[0];
+            named(url, if *url == ours { &self.members[at].name } else { &member.name })
+        });
+        self.members[at].founded = (all.collect::<Vec<_>>().join(","), "existing");
+        self.members[at].id = response.member.expect("the answer names the new member").id;
+        at
+    }
+
+    pub fn promote(&mut self, at: usize) {
+        let _: MemberPromoteResponse =
+            self.change("Cluster/MemberPromote", &MemberPromoteRequest { id: self.members[at].id });
+    }
+
+    /// Takes a member out through the others, and ends its process.
+    pub fn remove(&mut self, at: usize) {
+        let _: MemberRemoveResponse =
+            self.change("Cluster/MemberRemove", &MemberRemoveRequest { id: self.members[at].id });
+        self.members[at].process = None;
+    }
+
+    /// A change of members, made again while the cluster says that it is not healthy for long enough yet.
+    fn change<Q: Message, R: Message + Default>(&self, method: &str, request: &Q) -> R {
+        let start = Instant::now();
+        loop {
+            match self.try_ask(self.any(), method, request) {
+                Ok(response) => return response,
+                Err(CallError::Refused(refusal)) if [UNHEALTHY, NOT_IN_SYNC].contains(&&*refusal.message) => {}
+                Err(error) => panic!("{method}: {error}"),
+            }
+            assert!(start.elapsed() < PATIENCE, "{method} is not done");
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// A member that leads or follows.
+    fn any(&self) -> usize {
+        self.leader()
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self, at: usize) {
+        let mut process = self.members[at].process.take().expect("it runs");
+        process.signal(Signal::KILL);
+        process.wait();
+    }
+
+    /// SIGTERM; it must obey.
+    pub fn stop(&mut self, at: usize) {
+        let mut process = self.members[at].process.take().expect("it runs");
+        process.signal(Signal::TERM);
+        let status = process.wait();
+        assert!(server::obeyed(status), "{} stopped with {status}\n{}", self.members[at].name, process.log());
+    }
+
+    /// SIGSTOP: it is there and does nothing.
+    pub fn pause(&self, at: usize) {
+        self.members[at].process.as_ref().expect("it runs").signal(Signal::STOP);
+    }
+
+    pub fn resume(&self, at: usize) {
+        self.members[at].process.as_ref().expect("it runs").signal(Signal::CONT);
+    }
+
+    /// Starts a member that was stopped or killed, on what it left.
+    pub fn restart(&mut self, at: usize) {
+        self.spawn(at);
+        self.wait_until_ready(at);
+    }
+
+    /// Removes all that a stopped member has stored.
+    pub fn lose_disk(&self, at: usize) {
+        let member = &self.members[at];
+        assert!(member.process.is_none(), "{} runs", member.name);
+        fs::remove_dir_all(&member.data).expect("it has been there");
+    }
+
+    /// The members with a process.
+    pub fn running(&self) -> Vec<usize> {
+        (0..self.members.len()).filter(|&at| self.members[at].process.is_some()).collect()
+    }
+
+    /// What stock clients take as `--endpoints` for one member.
+    pub fn endpoint(&self, at: usize) -> String {
+        self.members[at].client_url()
+    }
+
+    /// The same for all that run.
+    pub fn endpoints(&self) -> Vec<String> {
+        self.running().into_iter().map(|at| self.endpoint(at)).collect()
+    }
+
+    /// The ports that clients use, of all that run.
+    pub fn client_ports(&self) -> Vec<u16> {
+        self.running().into_iter().map(|at| self.members[at].client_proxy.port).collect()
+    }
+
+    pub fn client_port(&self, at: usize) -> u16 {
+        self.members[at].client_proxy.port
+    }
+
+    pub fn id(&self, at: usize) -> u64 {
+        self.members[at].id
+    }
+
+    /// The ids of all that run but for this one.
+    pub fn others(&self, at: usize) -> Vec<u64> {
+        self.running().into_iter().filter(|&other| other != at).map(|other| self.members[other].id).collect()
+    }
+
+    /// Whom all running members take for their leader, once they agree.
+    pub fn leader(&self) -> usize {
+        self.leader_among(&self.running())
+    }
+
+    /// The same for some of them, if others are out of reach. The leader is one of them.
+    pub fn leader_among(&self, members: &[usize]) -> usize {
+        let start = Instant::now();
+        loop {
+            let told: Vec<_> =
+                members.iter().map(|&at| self.try_ask(at, "Maintenance/Status", &StatusRequest {})).collect();
+            let told: Option<Vec<(u64, u64)>> = told
+                .into_iter()
+                .map(|status: Result<StatusResponse, _>| status.ok().map(|status| (status.leader, status.raft_term)))
+                .collect();
+            if let Some(told) = told
+                && told.windows(2).all(|pair| pair[0] == pair[1])
+                && let Some(&leader) = members.iter().find(|&&at| self.members[at].id == told[0].0)
+            {
+                return leader;
+            }
+            assert!(start.elapsed() < PATIENCE, "{members:?} do not agree on a leader");
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// Waits until every running member answers a linearizable read.
+    pub fn wait_until_healthy(&self) {
+        for at in self.running() {
+            self.read(at, "health");
+        }
+    }
+
+    /// A linearizable read of one key, made until it is answered. Learners answer no reads.
+    pub fn read(&self, at: usize, key: &str) -> RangeResponse {
+        self.ask(
+            at,
+            "KV/Range",
+            &RangeRequest { key: Bytes::copy_from_slice(key.as_bytes()), ..RangeRequest::default() },
+        )
+    }
+
+    /// All that runs has the same history, once each has caught up; the revision.
+    pub fn assert_hashes_agree(&self) -> i64 {
+        let running = self.running();
+        let revision = self.read(self.any(), "health").header.expect("answers have headers").revision;
+        let hashes: Vec<_> = running
+            .iter()
+            .map(|&at| {
+                self.read(at, "health");
+                let hash: HashKvResponse = self.ask(at, "Maintenance/HashKV", &HashKvRequest { revision });
+                (hash.hash, hash.hash_revision, hash.compact_revision)
+            })
+            .collect();
+        let agree = hashes.windows(2).all(|pair| pair[0] == pair[1]);
+        assert!(agree, "hash, its revision and the compacted one of {running:?} at {revision}: {hashes:?}");
+        revision
+    }
+
+    /// The members as one of them knows them.
+    pub fn list(&self, at: usize) -> MemberListResponse {
+        self.ask(at, "Cluster/MemberList", &MemberListRequest { linearizable: true })
+    }
+
+    /// Waits until something that nobody tells is so.
+    pub fn until(&self, what: &str, so: impl Fn() -> bool) {
+        let start = Instant::now();
+        while !so() {
+            assert!(start.elapsed() < PATIENCE, "{what}: not after {PATIENCE:?}");
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// Asks a member until it answers: for requests that may be made twice.
+    pub fn ask<Q: Message, R: Message + Default>(&self, at: usize, method: &str, request: &Q) -> R {
+        let start = Instant::now();
+        loop {
+            match self.try_ask(at, method, request) {
+                Ok(response) => return response,
+                Err(error) => assert!(start.elapsed() < PATIENCE, "{} {method}: {error}", self.members[at].name),
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// Asks a member once.
+    pub fn try_ask<Q: Message, R: Message + Default>(
+        &self,
+        at: usize,
+        method: &str,
+        request: &Q,
+    ) -> Result<R, CallError> {
+        let lost = |error: &dyn ToString| CallError::Lost(error.to_string());
+        super::run(async {
+            let asking = async {
+                let connection = Connection::open(self.client_port(at)).await.map_err(|error| lost(&error))?;
+                connection.unary(&format!("/etcdserverpb.{method}"), request).await
+            };
+            tokio::time::timeout(CALL, asking).await.map_err(|error| lost(&error))?
+        })
+    }
+}
+
+impl Member {
+    fn client_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.client_proxy.port)
+    }
+
+    fn peer_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.peer_proxy.port)
+    }
+}
