@@ -24,6 +24,14 @@ pub struct Listen {
     pub traffic: Traffic,
 }
 
+impl Listen {
+    /// Whether it is served encrypted.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        self.url.starts_with("https:") || self.url.starts_with("unixs:")
+    }
+}
+
 /// What is served at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Traffic {
@@ -66,7 +74,7 @@ impl Values {
     fn listen_for(&self, name: &str, traffic: Traffic) -> Result<Vec<Listen>, Refused> {
         let mut listeners: Vec<Listen> = Vec::new();
         for url in self.urls(name)? {
-            if url.scheme.is_secure() {
+            if url.scheme.is_secure() && traffic != Traffic::Peers {
                 let text = "TLS key/cert (--cert-file, --key-file) must be provided for client url";
                 return Err(refuse(1, format!("{text} {url} with HTTPS scheme")));
             }
@@ -81,8 +89,10 @@ impl Values {
     /// All listeners for other members, each address once.
     pub(super) fn peer_listeners(&self) -> Result<Vec<Listen>, Refused> {
         let name = "listen-peer-urls";
-        if let Some(url) = self.urls(name)?.iter().find(|url| url.scheme.is_secure()) {
-            return Err(refuse(1, format!("--{name} {url}: this version of ringd does not serve TLS")));
+        let secure = self.urls(name)?.into_iter().find(|url| url.scheme.is_secure());
+        if let (Some(url), None) = (secure, self.peer_tls()?) {
+            let text = format!("cannot listen on TLS for {}: KeyFile and CertFile are not presented", url.authority);
+            return Err(refuse(1, text));
         }
         self.listen_for(name, Traffic::Peers)
     }

@@ -20,6 +20,7 @@
 //! | `listening` | where is listened |
 //! | `founding` | `--initial-cluster` and its kin: rules for a member that is new |
 //! | `gates` | `--feature-gates` |
+//! | `peer_tls` | certificates between members |
 //! | `notice` | what a start says about its configuration |
 
 mod command_line;
@@ -29,6 +30,7 @@ mod founding;
 mod gates;
 mod listening;
 mod notice;
+mod peer_tls;
 mod validation;
 mod values;
 
@@ -40,6 +42,7 @@ pub use self::{
     gates::Gates,
     listening::{Listen, Traffic},
     notice::Notice,
+    peer_tls::PeerTls,
 };
 use crate::service::retention::Policy;
 
@@ -53,6 +56,8 @@ pub struct Config {
     pub listen: Vec<Listen>,
     /// Where other members are served.
     pub listen_peers: Vec<Listen>,
+    /// What `https` peer URLs are served and dialed with.
+    pub peer_tls: Option<PeerTls>,
     pub advertise_client_urls: Vec<String>,
     pub advertise_peer_urls: Vec<String>,
     pub cluster_token: String,

@@ -1,7 +1,7 @@
 //! What is taken, what is refused, and with which words.
 
 use super::*;
-use crate::os::net::Address;
+use crate::os::{net::Address, tls::TlsFiles};
 
 /// What the first start of this member would say about its cluster.
 fn founded(config: &Config) -> Result<(), Refused> {
@@ -327,7 +327,7 @@ fn a_configuration_file_counts_alone() {
         assert_eq!(config.listen, [listen("127.0.0.1:1", Traffic::GrpcAndPages)]);
         assert_eq!(config.notices, expected);
     }
-    std::fs::write(path, "peer-transport-security: {auto-tls: true}").expect("written");
+    std::fs::write(path, "client-transport-security: {auto-tls: true}").expect("written");
     assert!(refusal(&["--config-file", path], &[]).text.contains("does not serve TLS"));
     assert!(refusal(&["--config-file=/nonexistent"], &[]).text.contains("/nonexistent"));
 }
@@ -381,6 +381,31 @@ fn bad_addresses_are_refused_with_etcds_words() {
     let same = ["--listen-client-http-urls=http://127.0.0.1:1", "--advertise-client-urls=http://127.0.0.1:1"];
     let refused = refusal(&[&with("http://127.0.0.1:1"), same[0], same[1]], &[]);
     assert!(refused.text.starts_with("cannot bind both"), "{}", refused.text);
+}
+
+#[test]
+fn members_are_secured_with_whole_pairs_only() {
+    let secured =
+        |arguments: &[&str]| parse(arguments, &[]).map(|config| config.peer_tls).map_err(|refused| refused.text);
+    let pair = ["--peer-cert-file=c", "--peer-key-file=k"];
+    let files = TlsFiles { cert_file: "c".into(), key_file: "k".into(), ..TlsFiles::default() };
+    assert_eq!(secured(&[]), Ok(None));
+    assert_eq!(secured(&pair), Ok(Some(PeerTls::Files(files.clone()))));
+    let (one, two) = (["--peer-cert-allowed-cn=a,b"], ["--tls-min-version=TLS1.3", "--peer-client-cert-auth"]);
+    let arguments: Vec<&str> = pair.into_iter().chain(one).chain(two).collect();
+    let allowed_cns = vec!["a".to_owned(), "b".to_owned()];
+    let expected = TlsFiles { allowed_cns, refuses_tls12: true, client_cert_auth: true, ..files };
+    assert_eq!(secured(&arguments), Ok(Some(PeerTls::Files(expected))));
+    let made = PeerTls::OwnMaking { years: 3, files: TlsFiles { is_self_signed: true, ..TlsFiles::default() } };
+    assert_eq!(secured(&["--peer-auto-tls", "--self-signed-cert-validity=3"]), Ok(Some(made)));
+    for (arguments, why) in [
+        (&["--peer-cert-file=c"][..], "must both be present[key: , cert: c]"),
+        (&["--peer-client-key-file=k"], "must both be present or both absent"),
+        (&["--peer-cert-allowed-cn=a", "--peer-cert-allowed-hostname=b"], "mutually exclusive"),
+        (&["--listen-peer-urls=https://127.0.0.1:1"], "cannot listen on TLS for 127.0.0.1:1: KeyFile and CertFile"),
+    ] {
+        assert!(secured(arguments).expect_err("refused").contains(why), "{why}");
+    }
 }
 
 #[test]

@@ -27,6 +27,7 @@ impl Values {
         Ok(Config {
             listen: self.listeners()?,
             listen_peers: self.peer_listeners()?,
+            peer_tls: self.peer_tls()?,
             advertise_client_urls: self.advertised("advertise-client-urls")?,
             advertise_peer_urls: self.advertised("initial-advertise-peer-urls")?,
             founding: Founding {

@@ -9,6 +9,7 @@
 //! | `channel` | messages between two executors |
 //! | `net` | listeners and streams |
 //! | `task` | tasks and timers of one executor |
+//! | `tls` | the same streams, encrypted |
 //! | `probe` | whether io_uring, memlock and O_DIRECT are available, with advice if not |
 //! | `file` | direct durable writes (WAL), buffered writes and syncs (page file), directories |
 //! | `mapping` | the reserved read-only mapping of the page file |
@@ -38,5 +39,6 @@ pub mod random;
 pub mod signal;
 pub mod stop;
 mod task;
+pub mod tls;
 
 pub use task::{Alarm, sleep, spawn_local, timeout, yield_now};

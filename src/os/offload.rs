@@ -3,7 +3,7 @@
 use std::{
     future::poll_fn,
     io,
-    net::{SocketAddr, ToSocketAddrs},
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Poll, Waker},
     thread,
@@ -112,4 +112,35 @@ fn look_up(host_port: &str) -> Arc<Lookup> {
         Err(error) => lookup.end(Err((error.kind(), error.to_string()))),
     }
     lookup
+}
+
+/// The name that the resolver has for an address; none if it has none.
+///
+/// # Errors
+/// No thread is to be had.
+pub async fn names(address: IpAddr) -> io::Result<Vec<String>> {
+    offload("resolver", move || name_of(address).into_iter().collect()).await
+}
+
+fn name_of(address: IpAddr) -> Option<String> {
+    let target = socket2::SockAddr::from(SocketAddr::new(address, 0));
+    let mut name = [0 as libc::c_char; libc::NI_MAXHOST as usize];
+    // SAFETY: the address is live and its length its own; the buffer is live and its length is passed; no service is asked for.
+    let outcome = unsafe {
+        libc::getnameinfo(
+            target.as_ptr().cast(),
+            target.len(),
+            name.as_mut_ptr(),
+            libc::NI_MAXHOST,
+            std::ptr::null_mut(),
+            0,
+            libc::NI_NAMEREQD,
+        )
+    };
+    if outcome != 0 {
+        return None;
+    }
+    // SAFETY: on success the buffer holds a text that ends with a zero.
+    let name = unsafe { std::ffi::CStr::from_ptr(name.as_ptr()) };
+    name.to_str().ok().map(str::to_owned)
 }

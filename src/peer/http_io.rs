@@ -3,6 +3,7 @@
 use std::{
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -13,12 +14,17 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 
 use crate::{
     base::limits::PEER_READ_BYTES,
-    os::{self, Alarm, clock, net::Socket, offload},
+    os::{
+        self, Alarm, clock,
+        net::Socket,
+        offload,
+        tls::{Secrets, Stream},
+    },
 };
 
-/// A socket that gives up when the other side takes nothing for too long.
+/// A stream that gives up when the other side takes nothing for too long.
 pub(super) struct PeerIo {
-    socket: Socket,
+    stream: Stream,
     buffer: BytesMut,
     /// Since when nothing could be sent, and how long that may last.
     blocked: Option<Instant>,
@@ -27,16 +33,36 @@ pub(super) struct PeerIo {
 }
 
 impl PeerIo {
-    pub(super) fn new(socket: Socket, patience: Duration) -> Self {
-        Self { socket, buffer: BytesMut::zeroed(PEER_READ_BYTES), blocked: None, patience, alarm: Alarm::default() }
+    pub(super) fn new(stream: Stream, patience: Duration) -> Self {
+        Self { stream, buffer: BytesMut::zeroed(PEER_READ_BYTES), blocked: None, patience, alarm: Alarm::default() }
     }
+
+    /// Nothing can be sent now: the task is woken when that lasts too long.
+    fn wait<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        let now = clock::now();
+        let due = *self.blocked.get_or_insert(now) + self.patience;
+        if now >= due {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "write: i/o timeout")));
+        }
+        self.alarm.arm(context, now, due);
+        Poll::Pending
+    }
+}
+
+/// How connections are made.
+#[derive(Clone, Default)]
+pub(super) struct Dialing {
+    /// How long one may take to come up.
+    pub(super) timeout: Duration,
+    /// For `https`.
+    pub(super) secrets: Option<Arc<Secrets>>,
 }
 
 /// Connects to the host of `url`, whose name is looked up anew. The connection ends when it cannot send for `patience`.
 ///
 /// # Errors
-/// The resolver's or the kernel's, or `TimedOut`.
-pub(super) async fn connect(url: &Uri, timeout: Duration, patience: Duration) -> io::Result<PeerIo> {
+/// The resolver's, the kernel's, those of TLS, or `TimedOut`.
+pub(super) async fn connect(url: &Uri, dialing: &Dialing, patience: Duration) -> io::Result<PeerIo> {
     let authority =
         url.authority().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a URL without a host"))?;
     let connecting = async {
@@ -50,9 +76,20 @@ pub(super) async fn connect(url: &Uri, timeout: Duration, patience: Duration) ->
         Err(last)
     };
     let late = || io::Error::new(io::ErrorKind::TimedOut, format!("dial tcp {authority}: i/o timeout"));
-    let socket = os::timeout(timeout, connecting).await.ok_or_else(late)??;
-    socket.keep_alive()?;
-    Ok(PeerIo::new(socket, patience))
+    let secured = async {
+        let socket = connecting.await?;
+        socket.keep_alive()?;
+        let is_secure = url.scheme_str() == Some("https");
+        match (is_secure, &dialing.secrets) {
+            (false, _) => Ok(Stream::from(socket)),
+            (true, Some(secrets)) => {
+                secrets.connect(socket, url.host().unwrap_or_default()).await.map_err(io::Error::other)
+            }
+            (true, None) => Err(io::Error::new(io::ErrorKind::Unsupported, "https without certificates")),
+        }
+    };
+    let stream = os::timeout(dialing.timeout, secured).await.ok_or_else(late)??;
+    Ok(PeerIo::new(stream, patience))
 }
 
 impl Read for PeerIo {
@@ -61,9 +98,9 @@ impl Read for PeerIo {
         context: &mut Context<'_>,
         mut into: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        let Self { socket, buffer, .. } = &mut *self;
+        let Self { stream, buffer, .. } = &mut *self;
         let room = buffer.len().min(into.remaining());
-        match socket.poll_receive(context, &mut buffer[..room]) {
+        match stream.poll_receive(context, &mut buffer[..room]) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Ready(Ok(count)) => {
@@ -76,24 +113,26 @@ impl Read for PeerIo {
 
 impl Write for PeerIo {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(result) = self.socket.poll_send(context, bytes) {
-            self.blocked = None;
-            return Poll::Ready(result);
+        match self.stream.poll_send(context, bytes) {
+            Poll::Pending => self.wait(context),
+            ready => {
+                self.blocked = None;
+                ready
+            }
         }
-        let now = clock::now();
-        let due = *self.blocked.get_or_insert(now) + self.patience;
-        if now >= due {
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "write: i/o timeout")));
-        }
-        self.alarm.arm(context, now, due);
-        Poll::Pending
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.stream.poll_flush(context) {
+            Poll::Pending => self.wait(context),
+            ready => {
+                self.blocked = None;
+                ready
+            }
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.socket.shutdown_send(context))
+        Poll::Ready(self.stream.shutdown_send(context))
     }
 }

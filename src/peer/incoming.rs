@@ -137,7 +137,7 @@ async fn dial_url(link: &Link, framing: Framing, url: &http::Uri) -> Result<Piec
     sent.insert(TO, HeaderValue::from_str(&link.name).map_err(|_| DialError::NoUrl)?);
     let request = client::prepare(url, Method::GET, &path, sent, WholeBody::default()).ok_or(DialError::NoUrl)?;
     let patience = Duration::from_millis(PEER_SILENCE_MS_MAX);
-    let mut sender = client::open(url, link.settings.dial_timeout(), patience).await?;
+    let mut sender = client::open(url, &link.dialing, patience).await?;
     let response = os::timeout(patience, sender.send_request(request)).await;
     let response = response.ok_or(client::Error::Late(patience))?.map_err(client::Error::Http)?;
     if !headers::knows_streams(response.headers()) {

@@ -7,7 +7,7 @@ use futures_lite::future;
 use super::{
     activity::Activity,
     reports::Reports,
-    server,
+    server::{self, Door},
     settings::{Settings, Sink},
     table::Table,
 };
@@ -19,6 +19,11 @@ use crate::{
     proto::raftpb,
     rpc::{Drain, Stage},
 };
+
+/// An `https` URL without certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("https needs a certificate and a key")]
+pub struct NoSecrets;
 
 /// The links of a member to all others. Lives on the member's core.
 pub struct Peers {
@@ -62,7 +67,21 @@ impl Peers {
 
     /// Serves the peer port: the paths of Raft here, everything else by `pages`. May be called for several listeners.
     pub fn serve<W: WebHandler>(self: &Rc<Self>, listener: Listener, pages: Rc<W>) {
-        os::spawn_local(server::run(Rc::clone(&self.table), listener, pages, Rc::clone(&self.drain)));
+        self.serve_door(Door { listener, secrets: None, pages });
+    }
+
+    /// As [`Self::serve`], encrypted.
+    ///
+    /// # Errors
+    /// The settings have nothing to encrypt with.
+    pub fn serve_secure<W: WebHandler>(self: &Rc<Self>, listener: Listener, pages: Rc<W>) -> Result<(), NoSecrets> {
+        let secrets = Some(self.table.settings.tls.clone().ok_or(NoSecrets)?);
+        self.serve_door(Door { listener, secrets, pages });
+        Ok(())
+    }
+
+    fn serve_door<W: WebHandler>(&self, door: Door<W>) {
+        os::spawn_local(server::run(Rc::clone(&self.table), door, Rc::clone(&self.drain)));
     }
 
     /// Whether this member has opened both its streams here.

@@ -139,7 +139,7 @@ impl Pipeline {
                 Some(_) => {}
                 None => {
                     let patience = Duration::from_millis(PEER_SILENCE_MS_MAX);
-                    return Ok(client::open(url, self.link.settings.dial_timeout(), patience).await?);
+                    return Ok(client::open(url, &self.link.dialing, patience).await?);
                 }
             }
         }

@@ -117,7 +117,7 @@ async fn probe(link: &Link, kept: &mut Kept) -> Result<(Duration, wall::UnixNano
     let asking = async {
         let is_usable = kept.as_ref().is_some_and(|(of, sender)| *of == url && !sender.is_closed());
         if !is_usable {
-            let sender = client::open(&url, link.settings.dial_timeout(), patience).await?;
+            let sender = client::open(&url, &link.dialing, patience).await?;
             *kept = Some((url.clone(), sender));
         }
         let (_, sender) = kept.as_mut().expect("just put there");

@@ -10,7 +10,7 @@
 //!
 //! A newer stream of a kind ends the older one of the same member.
 
-use std::{convert::Infallible, pin::pin, rc::Rc, time::Duration};
+use std::{convert::Infallible, pin::pin, rc::Rc, sync::Arc, time::Duration};
 
 use futures_lite::future;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
@@ -40,13 +40,23 @@ use crate::{
     os::{
         self,
         net::{Listener, Peer as Address, Socket},
+        tls::{Secrets, Stream},
     },
     proto::raftpb::Message,
     rpc::{Drain, Membership, Stage},
 };
 
+/// A listener, and what it serves with.
+pub(super) struct Door<W> {
+    pub(super) listener: Listener,
+    /// Connections are encrypted with these.
+    pub(super) secrets: Option<Arc<Secrets>>,
+    pub(super) pages: Rc<W>,
+}
+
 /// Accepts and serves until the drain begins.
-pub(super) async fn run<W: WebHandler>(table: Rc<Table>, listener: Listener, pages: Rc<W>, drain: Rc<Drain>) {
+pub(super) async fn run<W: WebHandler>(table: Rc<Table>, door: Door<W>, drain: Rc<Drain>) {
+    let Door { listener, secrets, pages } = door;
     let draining = async || {
         drain.reached(Stage::Draining).await;
         None
@@ -54,7 +64,7 @@ pub(super) async fn run<W: WebHandler>(table: Rc<Table>, listener: Listener, pag
     while let Some(accepted) = future::or(draining(), async { Some(listener.accept().await) }).await {
         match accepted {
             Ok(socket) if drain.members() < PEER_CONNECTIONS_MAX => {
-                os::spawn_local(serve(Rc::clone(&table), socket, Rc::clone(&pages), drain.join()));
+                os::spawn_local(welcome(Rc::clone(&table), socket, secrets.clone(), Rc::clone(&pages), drain.join()));
             }
             Ok(socket) => tracing::warn!(remote = %socket.peer(), "too many connections of peers"),
             Err(error) => {
@@ -65,11 +75,32 @@ pub(super) async fn run<W: WebHandler>(table: Rc<Table>, listener: Listener, pag
     }
 }
 
-/// Serves one connection to its end.
-async fn serve<W: WebHandler>(table: Rc<Table>, socket: Socket, pages: Rc<W>, membership: Membership) {
+/// Makes a connection secure, if it has to be, and serves it.
+async fn welcome<W: WebHandler>(
+    table: Rc<Table>,
+    socket: Socket,
+    secrets: Option<Arc<Secrets>>,
+    pages: Rc<W>,
+    membership: Membership,
+) {
     let remote = socket.peer();
     // A failure only means that a dead member is noticed later.
     let _refused = socket.keep_alive();
+    let Some(secrets) = secrets else { return serve(table, socket.into(), pages, membership).await };
+    let patience = Duration::from_millis(PEER_SILENCE_MS_MAX);
+    match os::timeout(patience, secrets.accept(socket)).await {
+        Some(Ok(stream)) => serve(table, stream, pages, membership).await,
+        Some(Err(error)) if error.is_end() => {
+            tracing::debug!(remote_addr = %remote, %error, "rejected connection on peer endpoint");
+        }
+        Some(Err(error)) => tracing::warn!(remote_addr = %remote, %error, "rejected connection on peer endpoint"),
+        None => tracing::warn!(remote_addr = %remote, error = "i/o timeout", "rejected connection on peer endpoint"),
+    }
+}
+
+/// Serves one connection to its end.
+async fn serve<W: WebHandler>(table: Rc<Table>, stream: Stream, pages: Rc<W>, membership: Membership) {
+    let remote = stream.peer();
     let use_of = Use::new();
     let service = service_fn(|request| {
         let (table, pages, running) = (Rc::clone(&table), Rc::clone(&pages), use_of.begin());
@@ -84,7 +115,7 @@ async fn serve<W: WebHandler>(table: Rc<Table>, socket: Socket, pages: Rc<W>, me
     let mut connection = pin!(
         Builder::new()
             .title_case_headers(true)
-            .serve_connection(PeerIo::new(socket, Duration::from_millis(PEER_SILENCE_MS_MAX)), service)
+            .serve_connection(PeerIo::new(stream, Duration::from_millis(PEER_SILENCE_MS_MAX)), service)
     );
     let ending = future::or(membership.drain().reached(Stage::Draining), use_of.silence());
     // How it ends is seen by what it carried.

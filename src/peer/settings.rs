@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, rc::Rc, sync::Arc, time::Duration};
 
-use crate::{meters::Meters, proto::raftpb};
+use crate::{meters::Meters, os::tls::Secrets, proto::raftpb};
 
 /// What does not change while the member runs.
 pub struct Settings {
@@ -17,6 +17,8 @@ pub struct Settings {
     /// Where received states are put: the directory of the page file.
     pub snap_dir: PathBuf,
     pub meters: Arc<Meters>,
+    /// What `https` peer URLs are served and dialed with.
+    pub tls: Option<Arc<Secrets>>,
 }
 
 impl Settings {

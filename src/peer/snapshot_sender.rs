@@ -156,7 +156,7 @@ async fn post_to(link: &Link, url: &http::Uri, message: &Message, image: ReadTxn
     let fields = headers::of_post(&link.introduction, "application/octet-stream");
     let request = client::prepare(url, Method::POST, PATH, fields, body).ok_or(PostError::NoUrl)?;
     let patience = Duration::from_millis(PEER_SNAPSHOT_STALL_MS_MAX);
-    let mut sender = client::open(url, link.settings.dial_timeout(), patience).await?;
+    let mut sender = client::open(url, &link.dialing, patience).await?;
     let asking = async {
         let response = sender.send_request(request).await.map_err(client::Error::Http)?;
         client::answer(response, PEER_ANSWER_BYTES_MAX).await

@@ -5,13 +5,40 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 use super::{bootstrap::Booted, listening::PeerDoors};
 use crate::{
     base::limits,
-    config::{Config, ReadMode},
+    config::{Config, PeerTls, ReadMode},
     drive::Driver,
-    os::{self, clock},
+    os::{
+        self, clock,
+        net::Address,
+        tls::{self, Secrets, TlsError, TlsFiles},
+    },
     peer::{self, Peers},
     services::Services,
     web::PeerPages,
 };
+
+/// Reads what `https` peer URLs are served and dialed with, or makes it. Blocks; for use at start.
+///
+/// # Errors
+/// A file is missing or not what it should be.
+pub(super) fn secrets(config: &Config) -> Result<Option<Arc<Secrets>>, TlsError> {
+    let files = match &config.peer_tls {
+        None => return Ok(None),
+        Some(PeerTls::Files(files)) => files.clone(),
+        Some(PeerTls::OwnMaking { years, files }) => {
+            let directory = config.data_dir.join("fixtures").join("peer");
+            let hosts = config.listen_peers.iter().filter_map(|listen| match &listen.address {
+                Address::Tcp(address) => Some(address.ip().to_string()),
+                Address::Unix(_) => None,
+            });
+            let (cert_file, key_file) = tls::self_signed(&directory, &hosts.collect::<Vec<_>>(), *years)?;
+            TlsFiles { cert_file, key_file, ..files.clone() }
+        }
+    };
+    let secrets = Secrets::load(files)?;
+    peer::client::secure(Arc::clone(&secrets));
+    Ok(Some(secrets))
+}
 
 /// Connects the member with the others, and serves them.
 pub(super) fn start(
@@ -20,6 +47,7 @@ pub(super) fn start(
     driver: &Rc<Driver>,
     services: &Rc<Services>,
     doors: PeerDoors,
+    tls: Option<Arc<Secrets>>,
 ) -> Rc<Peers> {
     let settings = peer::Settings {
         cluster_id: booted.identity.cluster_id,
@@ -29,6 +57,7 @@ pub(super) fn start(
         election: config.election,
         snap_dir: booted.snap.clone(),
         meters: Arc::clone(&services.shared().meters),
+        tls,
     };
     let sink = {
         let driver = Rc::clone(driver);

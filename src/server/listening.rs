@@ -83,7 +83,8 @@ impl Doors {
 
 /// Every address on which other members are served, all by the replica's core.
 pub struct PeerDoors {
-    sockets: Vec<BoundSocket>,
+    /// With whether they are served encrypted.
+    sockets: Vec<(BoundSocket, bool)>,
     _files: Vec<SocketFile>,
 }
 
@@ -94,10 +95,10 @@ impl PeerDoors {
     /// One cannot be taken.
     pub fn open(listen: &[Listen]) -> Result<Self, BindError> {
         let (mut sockets, mut files) = (Vec::new(), Vec::new());
-        for Listen { address, url, .. } in listen {
-            let bound = bind(address, 1)?;
-            tracing::info!(address = url, "listening for peers");
-            sockets.extend(bound.sockets);
+        for door in listen {
+            let bound = bind(&door.address, 1)?;
+            tracing::info!(address = door.url, "listening for peers");
+            sockets.extend(bound.sockets.into_iter().map(|socket| (socket, door.is_secure())));
             files.extend(bound.file);
         }
         Ok(Self { sockets, _files: files })
@@ -105,8 +106,12 @@ impl PeerDoors {
 
     /// Serves other members on this core.
     pub fn serve(self, peers: &Rc<Peers>, pages: &Rc<PeerPages>) {
-        for socket in self.sockets {
-            peers.serve(Listener::new(socket), Rc::clone(pages));
+        for (socket, is_secure) in self.sockets {
+            let (listener, pages) = (Listener::new(socket), Rc::clone(pages));
+            match is_secure {
+                true => peers.serve_secure(listener, pages).expect("https peer URLs are refused without certificates"),
+                false => peers.serve(listener, pages),
+            }
         }
     }
 }

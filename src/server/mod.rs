@@ -44,6 +44,7 @@ use crate::{
         self, clock,
         executor::{self, Seat},
         probe, signal,
+        tls::TlsError,
     },
     peer::Activity,
     replica::{self, Identity, OwnIds, ReadMode, Replica, Stopwatch},
@@ -64,6 +65,8 @@ pub enum ServeError {
     Boot(#[from] bootstrap::BootError),
     #[error("{0}")]
     Bind(#[from] listening::BindError),
+    #[error("{0}")]
+    PeerTls(#[from] TlsError),
     #[error("{0}")]
     Layout(io::Error),
     #[error("cannot start an executor: {0}")]
@@ -99,6 +102,7 @@ async fn serve_on(
     let cores = layout.core_count();
     let meters = Meters::new(cores, &services::methods::MEASURED, config.extensive_metrics, config.warning_apply);
     meters.show_gates(config.gates.iter().map(|(name, (stage, open))| (*name, *stage, *open)));
+    let secrets = links::secrets(&config)?;
     let mut booted = boot(&config).await?;
     let identity = booted.identity;
     let text = if booted.is_new { "starting local member" } else { "restarting local member" };
@@ -132,7 +136,7 @@ async fn serve_on(
     if !booted.is_new && is_open(&config, "InitialCorruptCheck") {
         drive::corruption::check_at_start(&own).await.map_err(ServeError::Inconsistent)?;
     }
-    let peers = links::start(&config, &booted, &driver, &own, peer_doors);
+    let peers = links::start(&config, &booted, &driver, &own, peer_doors, secrets);
     driver.start(effects);
     let hasten = {
         let (config, driver, own) = (Arc::clone(&config), Rc::clone(&driver), Rc::clone(&own));

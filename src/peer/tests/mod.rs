@@ -2,6 +2,7 @@
 
 mod links;
 mod port;
+mod secure;
 mod snapshots;
 
 use std::{
@@ -23,6 +24,7 @@ use crate::{
         executor::{self, Seat},
         net::{Address, Listener, bind},
         notify::Notify,
+        tls::{Secrets, TlsFiles},
     },
     proto::raftpb::{Entry, Message, MessageType},
 };
@@ -55,12 +57,21 @@ struct News {
 
 impl Member {
     fn start(id: u64) -> Self {
-        Self::of_cluster(id, CLUSTER)
+        Self::new(id, CLUSTER, None)
+    }
+
+    fn start_secure(id: u64, files: TlsFiles) -> Self {
+        Self::new(id, CLUSTER, Some(Secrets::load(files).unwrap()))
     }
 
     fn of_cluster(id: u64, cluster_id: u64) -> Self {
+        Self::new(id, cluster_id, None)
+    }
+
+    fn new(id: u64, cluster_id: u64, tls: Option<Arc<Secrets>>) -> Self {
         let listener = bind(&Address::Tcp("127.0.0.1:0".parse().unwrap()), 1).unwrap().sockets.remove(0);
-        let url = format!("http://{}", listener.local_address().unwrap());
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", listener.local_address().unwrap());
         let directory = tempfile::tempdir().unwrap();
         let settings = Settings {
             cluster_id,
@@ -70,6 +81,7 @@ impl Member {
             election: Duration::from_secs(1),
             snap_dir: directory.path().to_owned(),
             meters: Meters::new(0, &[], false, Duration::ZERO),
+            tls: tls.clone(),
         };
         let (activity, news) = (Arc::new(Activity::default()), Rc::new(News::default()));
         let heard = Rc::clone(&news);
@@ -79,7 +91,10 @@ impl Member {
             heard.came.notify();
         });
         let peers = Peers::new(settings, Arc::clone(&activity), sink);
-        peers.serve(Listener::new(listener), Rc::new(Pages));
+        match tls {
+            Some(_) => peers.serve_secure(Listener::new(listener), Rc::new(Pages)).unwrap(),
+            None => peers.serve(Listener::new(listener), Rc::new(Pages)),
+        }
         Self { id, url, peers, activity, news, directory }
     }
 

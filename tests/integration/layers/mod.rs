@@ -143,10 +143,11 @@ const BANNED_IN_CORE: [(&str, &str); 12] = [
     ("std::collections::Hash", "its order differs from run to run; ahash or a BTreeMap"),
 ];
 /// Crates with one wrapper each.
-const WRAPPED: [(&str, &[&str]); 4] = [
+const WRAPPED: [(&str, &[&str]); 5] = [
     ("glommio::", &["os"]),
     ("memmap2::", &["os", "pagefile"]),
     ("raft::", &["consensus"]),
+    ("rustls::", &["os"]),
     ("h2::", &["rpc", "client"]),
 ];
 /// Methods that walk a hash map in its own order. `// hash order: why it cannot be seen` on the line permits them.
