@@ -198,6 +198,9 @@ impl Table {
             peer.stop();
             self.show_known(&peer.link.name, 0);
         }
+        for id in removed {
+            self.remove_remote(*id);
+        }
         for (id, urls) in members {
             if let Some(peer) = self.peer(*id) {
                 peer.update(urls);
@@ -206,8 +209,13 @@ impl Table {
             let peer = Peer::start(self.link(*id, urls), urls);
             self.show_known(&peer.link.name, 1);
             self.peers.borrow_mut().insert(*id, peer);
-            self.remotes.borrow_mut().remove(id).into_iter().for_each(|remote| remote.link.stop());
+            self.remove_remote(*id);
         }
+    }
+
+    fn remove_remote(&self, id: u64) {
+        let remote = self.remotes.borrow_mut().remove(&id);
+        remote.into_iter().for_each(|remote| remote.link.stop());
     }
 
     /// A member that is no peer says where it can be reached.

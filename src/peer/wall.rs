@@ -35,9 +35,12 @@ pub(super) fn parse(text: &str) -> Option<UnixNanos> {
     let mut of_time = time.splitn(3, ':').map(|part| part.parse::<i64>().ok());
     let (hour, minute, second) = (of_time.next()??, of_time.next()??, of_time.next()??);
     let nanos: i128 = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
-    let in_range = (1..=12).contains(&month) && (1970..10_000).contains(&year);
+    let is_date = (1970..10_000).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
+    if !is_date || !(0..24).contains(&hour) || !(0..60).contains(&minute) || !(0..=60).contains(&second) {
+        return None;
+    }
     let seconds = days(year, month, day) * DAY_SECONDS + hour * 3600 + minute * 60 + second - offset_seconds(offset)?;
-    in_range.then_some(i128::from(seconds) * NANOS + nanos)
+    Some(i128::from(seconds) * NANOS + nanos)
 }
 
 fn offset_seconds(offset: &str) -> Option<i64> {
@@ -46,7 +49,8 @@ fn offset_seconds(offset: &str) -> Option<i64> {
     }
     let sign = if offset.starts_with('-') { -1 } else { 1 };
     let (hours, minutes) = offset.get(1..)?.split_once(':')?;
-    Some(sign * (hours.parse::<i64>().ok()? * 3600 + minutes.parse::<i64>().ok()? * 60))
+    let (hours, minutes) = (hours.parse::<u8>().ok()?, minutes.parse::<u8>().ok()?);
+    Some(sign * (i64::from(hours) * 3600 + i64::from(minutes) * 60))
 }
 
 /// Year, month and day of a day since 1970. The year begins in March here, so that the leap day is its last.
@@ -89,7 +93,14 @@ mod tests {
         }
         assert_eq!(parse("2026-11-25T18:15:39+01:00"), parse("2026-11-25T17:15:39Z"));
         assert_eq!(parse("2026-11-25T10:45:39.25-06:30"), parse("2026-11-25T17:15:39.25Z"));
-        for bad in ["", "2026-11-25", "2026-13-25T00:00:00Z", "2026-11-25T00:00:00", "x-y-zT1:2:3Z"] {
+        for bad in [
+            "",
+            "2026-11-25",
+            "2026-13-25T00:00:00Z",
+            "2026-11-25T99999999999999999:00:00Z",
+            "2026-11-25T00:00:00",
+            "x-y-zT1:2:3Z",
+        ] {
             assert_eq!(parse(bad), None, "{bad}");
         }
     }
