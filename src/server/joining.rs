@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | to found a cluster | `/members` of the first that answers within a second | this member has served clients there before |
 //! | to join one | `/members` of the first that answers | nobody answers, or the members are not those of `--initial-cluster` |
+//! | to join one | the same | this member has been there before: without its data it could vote twice. etcd lets it |
 //! | to join one | `/version` of each | the cluster's version is not served by this release, or unknown |
 
 use std::time::Duration;
@@ -67,6 +68,13 @@ pub async fn join(cluster: InitialCluster, timeout: Duration) -> Result<InitialC
     let known: Vec<String> = running.members.iter().map(|member| format!("{:x}", member.id)).collect();
     let joined = cluster.join(running.cluster_id, &running.members, resolve);
     let joined = joined.map_err(|why| NotWelcome(format!("error validating peerURLs {}: {why}", known.join(","))))?;
+    if joined.members.iter().any(|member| member.id == joined.local_id && !member.client_urls.is_empty()) {
+        let id = joined.local_id;
+        return Err(NotWelcome(format!(
+            "member {id:x} has been in this cluster before, and its data is gone: it has forgotten its votes and could vote twice; \
+             remove it (etcdctl member remove {id:x}) and add it anew, or give its data directory back"
+        )));
+    }
     match is_compatible(&joined, timeout).await {
         true => Ok(joined),
         false => Err(NotWelcome("incompatible with current running cluster".to_owned())),
