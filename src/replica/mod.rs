@@ -67,7 +67,6 @@ pub use self::{
     message::{Answer, Chore, CoreId, Request, SELF},
     opening::{Identity, Opened, Opening, OpeningError},
 };
-pub use crate::consensus::Follower;
 use self::{
     log::Log,
     progress::{Compaction, Expiry, PageCommits, Snapshots, Transfer},
@@ -76,6 +75,7 @@ use self::{
     retained::Retained,
     settling::Settling,
 };
+pub use crate::consensus::Follower;
 use crate::{
     apply::{Applier, ApplyFailure, RaftStatus, View},
     base::{limits, log_entry::LogEntry},
