@@ -225,10 +225,9 @@ fn without_terms(text: &str) -> String {
 fn without_times(printed: Printed) -> Printed {
     let line = |line: &str| {
         let mut words: Vec<String> = line.split(' ').map(str::to_owned).collect();
-        for at in 0..words.len() {
-            let is_time = words[at].ends_with('s') && words[at].starts_with(|first: char| first.is_ascii_digit());
-            if is_time {
-                words[at] = "TIME".to_owned();
+        for word in &mut words {
+            if word.ends_with('s') && word.starts_with(|first: char| first.is_ascii_digit()) {
+                "TIME".clone_into(word);
             }
         }
         words.retain(|word| !word.is_empty());
