@@ -1,6 +1,6 @@
 //! What must hold on three members: each test does one thing to them under load, and then judges all that clients saw.
 //!
-//! `RINGD_CLUSTER` names the members: `ringd`, `etcd`, or `mixed`. The load, and what it is judged by, is in
+//! `RINGD_CLUSTER` names the members of all tests: `ringd`, `etcd`, or `mixed`. The load, and what it is judged by, is in
 //! [`harness::load`](crate::harness::load).
 
 use std::{env, time::Duration};
@@ -17,23 +17,38 @@ pub const SLOW: Duration = Duration::from_millis(15);
 /// So that a member that was away for some writes gets a snapshot.
 pub const SNAPSHOTS: [&str; 4] = ["--snapshot-count", "100", "--snapshot-catchup-entries", "10"];
 
-/// Who plays the three members.
+/// Who plays the three members of most tests.
 pub fn cast() -> [Program; 3] {
-    use Program::{Etcd, Ringd};
+    chosen().unwrap_or([Program::Ringd; 3])
+}
+
+/// Who plays them where members of both kinds have most to say to each other.
+fn mixed_cast() -> [Program; 3] {
+    chosen().unwrap_or(MIXED)
+}
+
+const MIXED: [Program; 3] = [Program::Ringd, Program::Etcd, Program::Ringd];
+
+fn chosen() -> Option<[Program; 3]> {
     match env::var("RINGD_CLUSTER").as_deref() {
-        Ok("ringd") => [Ringd; 3],
-        Ok("mixed") => [Ringd, Etcd, Ringd],
-        Ok("etcd") | Err(_) => [Etcd; 3],
+        Ok("ringd") => Some([Program::Ringd; 3]),
+        Ok("etcd") => Some([Program::Etcd; 3]),
+        Ok("mixed") => Some(MIXED),
         Ok(other) => panic!("RINGD_CLUSTER={other} is none of ringd, etcd, mixed"),
+        Err(_) => None,
     }
 }
 
 fn start(test: &str) -> (Cluster, Load) {
-    start_with(test, &[])
+    start_with(test, cast(), &[])
 }
 
-fn start_with(test: &str, flags: &[&str]) -> (Cluster, Load) {
-    let cluster = Cluster::start(&cast(), flags);
+fn start_mixed(test: &str) -> (Cluster, Load) {
+    start_with(test, mixed_cast(), &[])
+}
+
+fn start_with(test: &str, programs: [Program; 3], flags: &[&str]) -> (Cluster, Load) {
+    let cluster = Cluster::start(&programs, flags);
     let load = Load::start(&cluster, harness::seed(test, 1));
     load.wait_for_writes(SOME);
     (cluster, load)
@@ -55,7 +70,7 @@ pub fn every_member_serves() {
 
 /// kill -9 of the leader: nothing acknowledged is lost, and the others go on.
 pub fn leader_is_killed() {
-    let (mut cluster, load) = start("cluster::leader_is_killed");
+    let (mut cluster, load) = start_mixed("cluster::leader_is_killed");
     let leader = cluster.leader();
     cluster.kill(leader);
     load.wait_for_writes(SOME);
@@ -77,7 +92,7 @@ pub fn all_are_killed() {
 
 /// One after the other is stopped and started, as an operator does it with a new version.
 pub fn members_are_restarted() {
-    let (mut cluster, load) = start("cluster::members_are_restarted");
+    let (mut cluster, load) = start_mixed("cluster::members_are_restarted");
     for at in 0..3 {
         cluster.stop(at);
         load.wait_for_writes(SOME / 4);
@@ -134,7 +149,7 @@ pub fn links_fail_one_way() {
 
 /// Every message takes its time.
 pub fn links_are_slow() {
-    let (cluster, load) = start("cluster::links_are_slow");
+    let (cluster, load) = start_mixed("cluster::links_are_slow");
     for at in 0..3 {
         cluster.peers.isolate(cluster.id(at), &cluster.others(at), Rule::Delay(SLOW));
     }
@@ -146,7 +161,7 @@ pub fn links_are_slow() {
 
 /// The leader stands still for longer than an election, and then goes on where it was.
 pub fn leader_is_paused() {
-    let (cluster, load) = start("cluster::leader_is_paused");
+    let (cluster, load) = start_mixed("cluster::leader_is_paused");
     let old = cluster.leader();
     cluster.pause(old);
     let others: Vec<usize> = cluster.running().into_iter().filter(|&at| at != old).collect();
@@ -192,7 +207,7 @@ pub fn lost_disk_is_replaced() {
 
 /// A member that was away for longer than the others keep entries gets their state as a whole.
 pub fn lagging_member_gets_a_snapshot() {
-    let (mut cluster, load) = start_with("cluster::lagging_member_gets_a_snapshot", &SNAPSHOTS);
+    let (mut cluster, load) = start_with("cluster::lagging_member_gets_a_snapshot", mixed_cast(), &SNAPSHOTS);
     for _ in 0..2 {
         let away = (cluster.leader() + 1) % 3;
         cluster.kill(away);
@@ -206,7 +221,7 @@ pub fn lagging_member_gets_a_snapshot() {
 
 /// Every member is replaced by one of the other program, one after the other, and then back.
 pub fn members_move_to_another_program() {
-    let (mut cluster, load) = start("cluster::members_move_to_another_program");
+    let (mut cluster, load) = start_mixed("cluster::members_move_to_another_program");
     let mut old = cluster.running();
     for program in [Program::Ringd, Program::Etcd] {
         for at in old {

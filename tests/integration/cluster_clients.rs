@@ -123,7 +123,12 @@ pub fn questions_print_the_same() {
             [etcdctl, ringctl].map(|client| {
                 let mut arguments: Vec<&str> = question.split(' ').collect();
                 arguments.extend(["--write-out", format]);
-                without_times(client(endpoints, &arguments, ""))
+                let mut printed = without_times(client(endpoints, &arguments, ""));
+                if question.contains("health") {
+                    // etcdctl prints endpoints in the order of their answers.
+                    printed.stdout = sorted(&printed.stdout);
+                }
+                printed
             })
         };
         let mut printed = ask();
@@ -170,7 +175,10 @@ fn change(cluster: &Cluster, client: Tool, all: &str, url: &str, format: &str) -
         };
         let asked = |text: String| text.replace(endpoints, "ENDPOINTS");
         let printed = Printed { stdout: asked(printed.stdout), stderr: asked(printed.stderr), ..printed };
-        steps.push((without_ids(line), without_times(printed)));
+        let mut printed = without_times(printed);
+        // Members are listed by their ids, and one of these is new.
+        printed.stdout = sorted(&without_terms(&printed.stdout));
+        steps.push((without_ids(line), printed));
     };
     let leader = cluster.leader();
     let follower = (leader + 1) % 3;
@@ -194,14 +202,32 @@ fn change(cluster: &Cluster, client: Tool, all: &str, url: &str, format: &str) -
     steps
 }
 
+fn sorted(text: &str) -> String {
+    let mut pieces: Vec<&str> = text.split(|letter| "{}[],\"\n".contains(letter)).collect();
+    pieces.sort_unstable();
+    pieces.join("\n")
+}
+
+/// Each move of the leader begins a term.
+fn without_terms(text: &str) -> String {
+    let lines = text.lines().filter(|line| !line.starts_with("\"RaftTerm\""));
+    let pieces: Vec<String> = lines
+        .map(|line| {
+            line.split("\"raft_term\":").enumerate().fold(String::new(), |all, (number, piece)| {
+                all + if number == 0 { piece } else { piece.trim_start_matches(|letter: char| letter.is_ascii_digit()) }
+            })
+        })
+        .collect();
+    pieces.join("\n")
+}
+
 /// Without the durations of `endpoint health`, what Go logs, and ids that are made anew each time.
 fn without_times(printed: Printed) -> Printed {
     let line = |line: &str| {
         let mut words: Vec<String> = line.split(' ').map(str::to_owned).collect();
-        for at in 0..words.len() {
-            let is_time = words[at].ends_with('s') && words[at].starts_with(|first: char| first.is_ascii_digit());
-            if is_time {
-                words[at] = "TIME".to_owned();
+        for word in &mut words {
+            if word.ends_with('s') && word.starts_with(|first: char| first.is_ascii_digit()) {
+                "TIME".clone_into(word);
             }
         }
         words.retain(|word| !word.is_empty());

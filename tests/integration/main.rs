@@ -19,6 +19,7 @@
 //!   cluster       three members, ringd and etcd in any mix, and what happens to them under load
 //!   cluster_services  what a service asks of other members: leases, hand-overs, learners, lost leaders
 //!   cluster_clients   our client library and ringctl on three members
+//!   proxy, history    the network of those tests, and the checkers of what clients saw
 //!   soak          random faults on such clusters, for as long as one wants
 //!   fuzz          seeded programs against parsers
 //! ```
@@ -43,6 +44,7 @@ mod disks;
 mod fuzz;
 mod harness;
 mod health;
+mod history;
 mod kubernetes;
 mod layers;
 mod lease;
@@ -54,6 +56,7 @@ mod maintenance_disks;
 mod members;
 mod metrics;
 mod pages;
+mod proxy;
 mod ringctl;
 mod snapshots;
 mod soak;
@@ -250,9 +253,9 @@ fn main() {
         with_reference_3_7("utl::etcd_takes_ringds_database", utl::etcd_takes_ringds_database),
         with_mounts_and_reference("utl_disks::full_disk", utl_disks::full_disk),
         with_reference_3_7("utl_disks::killed", utl_disks::killed),
-        test("proxy::rules_hold", harness::proxy::tests::rules_hold),
-        test("history::checkers_bite", harness::history::tests::checkers_bite),
-        test("history::checkers_judge_a_machine", harness::history::tests::checkers_judge_a_machine),
+        test("proxy::rules_hold", proxy::rules_hold),
+        test("history::checkers_bite", history::checkers_bite),
+        test("history::checkers_judge_a_machine", history::checkers_judge_a_machine),
         with_reference_3_7("cluster::every_member_serves", cluster::every_member_serves),
         with_reference_3_7("cluster::leader_is_killed", cluster::leader_is_killed),
         with_reference_3_7("cluster::all_are_killed", cluster::all_are_killed),

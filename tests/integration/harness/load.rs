@@ -64,6 +64,8 @@ pub struct Load {
 struct Shared {
     /// Where clients find members.
     ports: Mutex<Vec<u16>>,
+    /// The client of watch and leases, once it has begun.
+    client: Mutex<Option<Client>>,
     /// Acknowledged writes.
     written: Mutex<u64>,
     wrote: Condvar,
@@ -85,6 +87,7 @@ impl Load {
     pub fn start(cluster: &Cluster, seed: u64) -> Load {
         let shared = Arc::new(Shared {
             ports: Mutex::new(cluster.client_ports()),
+            client: Mutex::new(None),
             written: Mutex::new(0),
             wrote: Condvar::new(),
             clock: AtomicU64::new(1),
@@ -97,6 +100,9 @@ impl Load {
 
     /// Members have come or gone. Clients turn to the next one when theirs fails.
     pub fn members_changed(&self, cluster: &Cluster) {
+        if let Some(client) = &*self.shared.client.lock().expect("no panic under the lock") {
+            client.set_endpoints(&cluster.endpoints()).expect("endpoints are well formed");
+        }
         *self.shared.ports.lock().expect("no panic under the lock") = cluster.client_ports();
     }
 
@@ -148,6 +154,7 @@ impl Shared {
 
 async fn work(shared: Arc<Shared>, endpoints: Vec<String>, stopped: watch::Receiver<bool>, seed: u64) -> Story {
     let client = Client::connect(Options { endpoints, ..Options::default() }).await.expect("endpoints are well formed");
+    *shared.client.lock().expect("no panic under the lock") = Some(client.clone());
     let [kept, left] = [grant(&client, LEASE_SECONDS, KEPT).await, grant(&client, SHORT_LEASE_SECONDS, LEFT).await];
     let mut random = SmallRng::seed_from_u64(seed);
     let mut clients = JoinSet::new();
@@ -185,7 +192,6 @@ async fn watch(client: Client, mut stopped: watch::Receiver<bool>) -> Vec<Event>
         key: PREFIX.into(),
         range_end: crate::traffic::prefix_end(PREFIX.as_bytes()),
         start_revision: 1,
-        prev_kv: false,
         ..WatchCreateRequest::default()
     };
     let mut watch = client.watch(request, Call::default());
