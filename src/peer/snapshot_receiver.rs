@@ -41,6 +41,7 @@ use crate::{
         mapping::Mapping,
         net::Peer as Address,
         offload::offload,
+        random,
     },
     pagefile::PageFile,
     proto::raftpb::{Message, MessageType},
@@ -213,7 +214,10 @@ async fn save(
     receiving: Receiving,
 ) -> Result<u64, SaveError> {
     let name = directory.join(received_name(index));
-    let mut part = Part { path: directory.join(format!("{}.{from}.part", received_name(index))), is_kept: false };
+    // Another attempt may begin before this one is removed, so each has a name of its own.
+    let attempt = random::number();
+    let part_name = format!("{}.{from}.{attempt:x}.part", received_name(index));
+    let mut part = Part { path: directory.join(part_name), is_kept: false };
     let file = PagedFile::create(&part.path).await?;
     let length = write(&file, rest, pieces).await?;
     file.sync().await?;

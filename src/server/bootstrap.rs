@@ -271,7 +271,20 @@ fn prepare_database(dir: &DataDir, has_log: bool) -> Result<(), BootError> {
     Ok(sync_directory(dir.snap())?)
 }
 
+/// Removes received states that did not arrive whole.
+fn remove_partial(snap: &Path) -> Result<(), BootError> {
+    let failed = |source| BootError::Io { operation: "tidy", path: snap.to_owned(), source };
+    for entry in fs::read_dir(snap).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.extension().is_some_and(|extension| extension == "part") {
+            fs::remove_file(&path).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
 async fn open_database(dir: &DataDir, sync: bool) -> Result<Database, BootError> {
+    remove_partial(dir.snap())?;
     let (page_file, file) = OpenPageFile::open(&dir.database(), sync).await?;
     let opening = Opening::new(file)?;
     Ok(Database { opening, page_file })
