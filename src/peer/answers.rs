@@ -89,9 +89,9 @@ pub(super) fn own_fields(table: &Table) -> HeaderMap {
     HeaderMap::from_iter([(CLUSTER_ID, id)])
 }
 
-/// Whether the sender's versions and cluster are ours; if not, what it is answered.
-pub(super) fn check(table: &Table, asked: &HeaderMap, fields: &HeaderMap) -> Result<(), Answer> {
-    let Err(misfit) = headers::check(asked, table.settings.cluster_id) else { return Ok(()) };
+/// The answer to a sender whose versions or cluster are not ours.
+pub(super) fn check(table: &Table, asked: &HeaderMap, fields: &HeaderMap) -> Option<Answer> {
+    let misfit = headers::check(asked, table.settings.cluster_id).err()?;
     let (local, cluster) = (id_text(table.settings.member_id), id_text(table.settings.cluster_id));
     let (server, version) = (headers::text(asked, &FROM), headers::text(asked, &SERVER_VERSION));
     match &misfit {
@@ -114,7 +114,7 @@ pub(super) fn check(table: &Table, asked: &HeaderMap, fields: &HeaderMap) -> Res
             "request cluster ID mismatch"
         ),
     }
-    Err(refuse(StatusCode::PRECONDITION_FAILED, misfit.answer(), fields.clone()))
+    Some(refuse(StatusCode::PRECONDITION_FAILED, misfit.answer(), fields.clone()))
 }
 
 /// The sender of a request says where it can be reached.

@@ -287,6 +287,8 @@ impl Decoder {
     }
 }
 
+// A step is moved once; a box would cost an allocation per message.
+#[allow(clippy::large_enum_variant)]
 enum Step {
     Done(Message),
     On(State),

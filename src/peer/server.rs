@@ -139,7 +139,7 @@ async fn post(table: &Table, remote: Address, parts: &Parts, body: Incoming) -> 
         return wrong_method("POST");
     }
     let fields = own_fields(table);
-    if let Err(answer) = check(table, &parts.headers, &fields) {
+    if let Some(answer) = check(table, &parts.headers, &fields) {
         return answer;
     }
     add_remote(table, parse_id(headers::text(&parts.headers, &FROM)), &parts.headers);
@@ -174,7 +174,7 @@ fn stream(table: &Table, parts: &Parts) -> Answer {
     }
     let mut fields = own_fields(table);
     fields.insert(SERVER_VERSION, HeaderValue::from_static(version::SERVER));
-    if let Err(answer) = check(table, &parts.headers, &fields) {
+    if let Some(answer) = check(table, &parts.headers, &fields) {
         return answer;
     }
     let local = id_text(table.settings.member_id);

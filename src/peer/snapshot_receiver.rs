@@ -84,7 +84,7 @@ pub(super) async fn receive(table: &Rc<Table>, remote: Address, parts: &Parts, b
         return wrong_method("POST");
     }
     let fields = own_fields(table);
-    if let Err(answer) = check(table, &parts.headers, &fields) {
+    if let Some(answer) = check(table, &parts.headers, &fields) {
         failures(UNKNOWN_SENDER);
         return answer;
     }

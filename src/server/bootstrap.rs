@@ -152,7 +152,7 @@ pub async fn boot(config: &Config) -> Result<Booted, BootError> {
         }
     }
     let (log, remotes) = found_log(config, LogFiles::new(dir.wal(), wal_mode(config))).await?;
-    let start = Start { is_new: true, remotes, ..Start::default() };
+    let start = Start { is_new: true, remotes };
     assemble(config, dir, database, log, start).await
 }
 

@@ -48,9 +48,12 @@ pub const PROMOTE_REFUSALS: [(Refusal, StatusCode, &str); 3] = [
 #[derive(Default)]
 pub(super) struct MemberRequests {
     /// Changes of the members and hand-overs of leadership.
-    changing: RefCell<HashMap<u64, Rc<Ticket<Result<Bytes, Refusal>>>>>,
-    settling: RefCell<HashMap<u64, Rc<Ticket<Result<Vec<Follower>, Refusal>>>>>,
+    changing: Waiting<Bytes>,
+    settling: Waiting<Vec<Follower>>,
 }
+
+/// Tasks that wait for an outcome, by the id of their request.
+type Waiting<T> = RefCell<HashMap<u64, Rc<Ticket<Result<T, Refusal>>>>>;
 
 impl Services {
     pub(super) fn member_list(&self, call: &Call, view: &View, message: Bytes, responder: Responder) -> Option<Reply> {

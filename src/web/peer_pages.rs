@@ -173,6 +173,8 @@ async fn time_to_live(front: &Services, request: &WebRequest) -> WebResponse {
     }
 }
 
+// A refusal is made once per bad request.
+#[allow(clippy::result_large_err)]
 fn body_of_lease_request(request: &WebRequest) -> Result<Bytes, WebResponse> {
     if request.method != Method::POST {
         return Err(error(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"));
