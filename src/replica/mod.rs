@@ -72,12 +72,11 @@ pub use self::{
 };
 use self::{
     log::Log,
-    progress::{Compaction, Expiry, PageCommits, Snapshots, Transfer},
+    progress::{Compaction, Expiry, PageCommits, Settling, Snapshots, Transfer},
     proposals::Proposals,
     read_modes::Lease,
     reads::ReadRounds,
     retained::Retained,
-    settling::Settling,
 };
 pub use crate::consensus::Follower;
 use crate::{

@@ -136,6 +136,16 @@ impl Expiry {
     }
 }
 
+/// A wait until the state is applied as far as it was committed when the wait began.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settling {
+    pub core: CoreId,
+    pub id: u64,
+    /// The last entry that was committed then.
+    pub index: u64,
+    pub since_ms: u64,
+}
+
 /// A transfer of leadership that a client waits for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Transfer {

@@ -3,18 +3,8 @@
 //! A lease that is not there, or how far a learner has come, means something only once nothing committed is missing. As in etcd a
 //! wait lasts a second at most.
 
-use super::{Answer, CoreId, Effect, Effects, Replica};
+use super::{Answer, CoreId, Effect, Effects, Replica, progress::Settling};
 use crate::base::{limits, refusal::Refusal};
-
-/// Somebody who waits.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Settling {
-    core: CoreId,
-    id: u64,
-    /// The last entry that was committed when the wait began.
-    index: u64,
-    since_ms: u64,
-}
 
 impl Replica {
     pub(super) fn on_settle(&mut self, core: CoreId, id: u64, effects: &mut Effects) {
