@@ -34,8 +34,8 @@ struct InFlight {
     number: u64,
     /// The batch that makes it durable.
     sequence: u64,
-    /// Its snapshot is not installed yet.
-    installs: bool,
+    /// The index of its snapshot, while that is not installed.
+    installs: Option<u64>,
 }
 
 impl Log {
@@ -58,7 +58,7 @@ impl Log {
     /// # Errors
     /// An entry does not fit into a segment.
     pub fn append(&mut self, append: consensus::Append, effects: &mut Effects) -> Result<(), AppendError> {
-        let installs = append.snapshot.is_some();
+        let installs = append.snapshot.as_ref().map(|mark| mark.index);
         let mut hard_state = append.hard_state;
         let mut sequence = self.wal.sequence();
         if let Some(mark) = append.snapshot {
@@ -96,26 +96,26 @@ impl Log {
         self.acknowledge()
     }
 
-    /// The snapshot of the oldest append is installed. The last append that can be acknowledged now.
-    ///
-    /// # Panics
-    /// If the oldest append has none.
-    pub fn on_installed(&mut self) -> Option<u64> {
-        let oldest = self.appends.front_mut().expect("the append of the snapshot is in flight");
-        assert!(oldest.installs, "snapshots are installed in the order of their appends");
-        oldest.installs = false;
+    /// The snapshot of this index is installed, and with it what older ones held. The last append that can be acknowledged now.
+    pub fn on_installed(&mut self, index: u64) -> Option<u64> {
+        for append in &mut self.appends {
+            append.installs = append.installs.filter(|installs| *installs > index);
+        }
         self.acknowledge()
     }
 
-    /// Whether the oldest append only waits for its snapshot to be installed.
-    pub fn awaits_installation(&self) -> bool {
-        self.appends.front().is_some_and(|oldest| oldest.installs && oldest.sequence <= self.wal.durable())
+    /// Whether the append with the snapshot of this index is durable and only waits for the installation.
+    pub fn awaits_installation(&self, index: u64) -> bool {
+        let append = self.appends.iter().find(|append| append.installs == Some(index));
+        append.is_some_and(|append| append.sequence <= self.wal.durable())
     }
 
     fn acknowledge(&mut self) -> Option<u64> {
         let durable = self.wal.durable();
         let mut last = None;
-        while let Some(oldest) = self.appends.pop_front_if(|oldest| oldest.sequence <= durable && !oldest.installs) {
+        while let Some(oldest) =
+            self.appends.pop_front_if(|oldest| oldest.sequence <= durable && oldest.installs.is_none())
+        {
             self.acknowledged = oldest.number;
             last = Some(oldest.number);
         }

@@ -163,6 +163,8 @@ pub(super) struct Snapshots {
     /// Member, and index of the state that is being sent to it.
     pub sent: BTreeMap<u64, u64>,
     pub install: Install,
+    /// A state that was accepted while an older one is being installed.
+    pub next: Option<u64>,
 }
 
 /// How far the installation of a received state is.

@@ -11,7 +11,8 @@
 //! | none | `SnapshotReceived`, and consensus takes it | marking |
 //! | marking | the marker in the log is durable, and no commit of the old file is in flight | installing |
 //! | installing | `SnapshotInstalled` | restoring |
-//! | restoring | `Turn`: a slice of the index | restoring, or none: the new state is published |
+//! | restoring | `Turn`: a slice of the index | restoring, or the new state is published: none, or marking of a newer one |
+//! | any but none | consensus takes a newer one | marking: the newer one; later: the newer one follows |
 //!
 //! Meanwhile nothing is applied and readers keep the old view. After a crash the member finds at its start either no marker, and
 //! continues with the old state, or the marker and the received file beside an older page file, and installs it then.
@@ -80,13 +81,24 @@ impl Replica {
         effects.push(Effect::Note(Note::SnapshotInstalling { index, applied }));
         self.committed.clear();
         self.commits.abandon();
-        self.snapshots.install = Install::Marking { index };
+        match self.snapshots.install {
+            Install::None => self.snapshots.install = Install::Marking { index },
+            Install::Marking { index: older } => {
+                effects.push(Effect::DiscardSnapshot { index: older });
+                self.snapshots.install = Install::Marking { index };
+            }
+            Install::Installing { .. } | Install::Restoring { .. } => {
+                if let Some(older) = self.snapshots.next.replace(index) {
+                    effects.push(Effect::DiscardSnapshot { index: older });
+                }
+            }
+        }
     }
 
     /// Installs the state when its marker is durable and no commit is in flight.
     pub(super) fn install_if_ready(&mut self, effects: &mut Effects) {
         if let Install::Marking { index } = self.snapshots.install
-            && self.log.awaits_installation()
+            && self.log.awaits_installation(index)
             && !self.commits.is_writing()
         {
             self.snapshots.install = Install::Installing { index };
@@ -130,7 +142,7 @@ impl Replica {
         }
         self.unfinished = None;
         self.commit_index = self.commit_index.max(index);
-        if let Some(append) = self.log.on_installed() {
+        if let Some(append) = self.log.on_installed(index) {
             self.consensus.step(RaftInput::Persisted { append }, &mut self.raft_effects);
         }
         self.publish(effects);
@@ -139,6 +151,9 @@ impl Replica {
         effects.push(Effect::Note(Note::SnapshotRestored { index, revision }));
         self.is_removed |= self.applier.membership().is_removed(self.settings.identity.member_id);
         self.end_all_flushes(effects);
+        if let Some(index) = self.snapshots.next.take() {
+            self.snapshots.install = Install::Marking { index };
+        }
         Ok(())
     }
 }
