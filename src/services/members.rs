@@ -44,12 +44,14 @@ pub const PROMOTE_REFUSALS: [(Refusal, StatusCode, &str); 3] = [
     ),
 ];
 
+type Outcome<T> = Ticket<Result<T, Refusal>>;
+
 /// Requests about the members that are under way, by their ids.
 #[derive(Default)]
 pub(super) struct MemberRequests {
     /// Changes of the members and hand-overs of leadership.
-    changing: RefCell<HashMap<u64, Rc<Ticket<Result<Bytes, Refusal>>>>>,
-    settling: RefCell<HashMap<u64, Rc<Ticket<Result<Vec<Follower>, Refusal>>>>>,
+    changing: RefCell<HashMap<u64, Rc<Outcome<Bytes>>>>,
+    settling: RefCell<HashMap<u64, Rc<Outcome<Vec<Follower>>>>>,
 }
 
 impl Services {
@@ -194,7 +196,7 @@ impl Services {
     }
 
     /// Something that the engine answers as it answers a proposal.
-    pub(super) fn begin_change(&self) -> (u64, Rc<Ticket<Result<Bytes, Refusal>>>) {
+    pub(super) fn begin_change(&self) -> (u64, Rc<Outcome<Bytes>>) {
         let (id, ticket) = (self.take_id(), Rc::new(Ticket::default()));
         self.members.changing.borrow_mut().insert(id, Rc::clone(&ticket));
         (id, ticket)
