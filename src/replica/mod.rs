@@ -63,18 +63,17 @@ mod turn;
 
 use std::{collections::VecDeque, sync::Arc};
 
-pub use self::read_modes::ReadMode;
 pub use self::{
     effect::{AppliedEntry, Count, Effect, Effects, Note, Sizes, SlowApply},
     input::{Input, Timer},
     message::{Answer, Chore, CoreId, Request, SELF},
     opening::{Identity, Opened, Opening, OpeningError},
+    progress::ReadMode,
 };
 use self::{
     log::Log,
-    progress::{Compaction, Expiry, PageCommits, Settling, Snapshots, Transfer},
+    progress::{Compaction, Expiry, Lease, PageCommits, Settling, Snapshots, Transfer},
     proposals::Proposals,
-    read_modes::Lease,
     reads::ReadRounds,
     retained::Retained,
 };

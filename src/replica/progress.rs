@@ -190,3 +190,59 @@ impl Snapshots {
         self.sent.values().min().copied()
     }
 }
+
+/// How linearizable reads are confirmed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReadMode {
+    #[default]
+    Index,
+    Lease,
+    Log,
+}
+
+/// The leader's lease.
+#[derive(Debug, Default)]
+pub(super) struct Lease {
+    until_ms: u64,
+    /// The term of the round that it comes from.
+    term: u64,
+    /// A term in which a transfer of leadership was begun.
+    spoiled_term: u64,
+}
+
+impl Lease {
+    /// A round that began at `asked_ms` was confirmed by a quorum.
+    pub fn renew(&mut self, term: u64, asked_ms: u64, length_ms: u64) {
+        if self.term != term {
+            (self.term, self.until_ms) = (term, 0);
+        }
+        self.until_ms = self.until_ms.max(asked_ms + length_ms);
+    }
+
+    pub fn spoil(&mut self, term: u64) {
+        self.spoiled_term = self.spoiled_term.max(term);
+    }
+
+    pub fn holds(&self, term: u64, now_ms: u64) -> bool {
+        term == self.term && term != self.spoiled_term && now_ms < self.until_ms
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_ends_with_its_time_its_term_and_a_transfer() {
+        let mut lease = Lease::default();
+        assert!(!lease.holds(0, 0));
+        lease.renew(3, 100, 50);
+        assert!(lease.holds(3, 149) && !lease.holds(3, 150) && !lease.holds(4, 120));
+        lease.renew(3, 90, 50);
+        assert!(lease.holds(3, 149), "an older round shortens nothing");
+        lease.spoil(3);
+        assert!(!lease.holds(3, 120));
+        lease.renew(4, 110, 5);
+        assert!(lease.holds(4, 114) && !lease.holds(4, 115));
+    }
+}

@@ -16,7 +16,12 @@
 //!    has no lease any more.
 //! 3. A machine that sleeps stops the monotonic clock. Time is taken from the clock that goes on (`CLOCK_BOOTTIME`).
 
-use super::{Effect, Effects, Replica, expiry::own_entry, progress::EXPIRY, proposals::Proposed};
+use super::{
+    Effect, Effects, Replica,
+    expiry::own_entry,
+    progress::{EXPIRY, ReadMode},
+    proposals::Proposed,
+};
 use crate::{
     apply::request::Kind,
     proto::{
@@ -24,43 +29,6 @@ use crate::{
         raftpb::{self, MessageType},
     },
 };
-
-/// How linearizable reads are confirmed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ReadMode {
-    #[default]
-    Index,
-    Lease,
-    Log,
-}
-
-/// The leader's lease.
-#[derive(Debug, Default)]
-pub(super) struct Lease {
-    until_ms: u64,
-    /// The term of the round that it comes from.
-    term: u64,
-    /// A term in which a transfer of leadership was begun.
-    spoiled_term: u64,
-}
-
-impl Lease {
-    /// A round that began at `asked_ms` was confirmed by a quorum.
-    pub fn renew(&mut self, term: u64, asked_ms: u64, length_ms: u64) {
-        if self.term != term {
-            (self.term, self.until_ms) = (term, 0);
-        }
-        self.until_ms = self.until_ms.max(asked_ms + length_ms);
-    }
-
-    pub fn spoil(&mut self, term: u64) {
-        self.spoiled_term = self.spoiled_term.max(term);
-    }
-
-    pub fn holds(&self, term: u64, now_ms: u64) -> bool {
-        term == self.term && term != self.spoiled_term && now_ms < self.until_ms
-    }
-}
 
 impl Replica {
     /// Answers the rounds that wait, or asks for them through the log, where the mode has another way than a quorum round.
@@ -139,24 +107,5 @@ impl Replica {
     fn is_deaf(&mut self) -> bool {
         let started_ms = *self.started_ms.get_or_insert(self.now_ms);
         self.now_ms.saturating_sub(started_ms) < self.settings.election_ms
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lease_ends_with_its_time_its_term_and_a_transfer() {
-        let mut lease = Lease::default();
-        assert!(!lease.holds(0, 0));
-        lease.renew(3, 100, 50);
-        assert!(lease.holds(3, 149) && !lease.holds(3, 150) && !lease.holds(4, 120));
-        lease.renew(3, 90, 50);
-        assert!(lease.holds(3, 149), "an older round shortens nothing");
-        lease.spoil(3);
-        assert!(!lease.holds(3, 120));
-        lease.renew(4, 110, 5);
-        assert!(lease.holds(4, 114) && !lease.holds(4, 115));
     }
 }

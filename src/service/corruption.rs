@@ -83,7 +83,8 @@ pub fn compare(leader_id: u64, own: &Hash, answers: &[Answer]) -> Verdict {
     if members_by_hash.len() == 1 {
         return if checked == answers.len() { Verdict::Agreed } else { Verdict::Incomplete { checked } };
     }
-    let quorum = answers.len().div_ceil(2) + 1;
+    let members = answers.len() + 1;
+    let quorum = members / 2 + 1;
     match members_by_hash.iter().find(|(_, members)| members.len() >= quorum).map(|(hash, _)| *hash) {
         Some(majority) => {
             members_by_hash.remove(&majority);

@@ -44,16 +44,15 @@ pub const PROMOTE_REFUSALS: [(Refusal, StatusCode, &str); 3] = [
     ),
 ];
 
+type Outcome<T> = Ticket<Result<T, Refusal>>;
+
 /// Requests about the members that are under way, by their ids.
 #[derive(Default)]
 pub(super) struct MemberRequests {
     /// Changes of the members and hand-overs of leadership.
-    changing: Waiting<Bytes>,
-    settling: Waiting<Vec<Follower>>,
+    changing: RefCell<HashMap<u64, Rc<Outcome<Bytes>>>>,
+    settling: RefCell<HashMap<u64, Rc<Outcome<Vec<Follower>>>>>,
 }
-
-/// Tasks that wait for an outcome, by the id of their request.
-type Waiting<T> = RefCell<HashMap<u64, Rc<Ticket<Result<T, Refusal>>>>>;
 
 impl Services {
     pub(super) fn member_list(&self, call: &Call, view: &View, message: Bytes, responder: Responder) -> Option<Reply> {
@@ -197,7 +196,7 @@ impl Services {
     }
 
     /// Something that the engine answers as it answers a proposal.
-    pub(super) fn begin_change(&self) -> (u64, Rc<Ticket<Result<Bytes, Refusal>>>) {
+    pub(super) fn begin_change(&self) -> (u64, Rc<Outcome<Bytes>>) {
         let (id, ticket) = (self.take_id(), Rc::new(Ticket::default()));
         self.members.changing.borrow_mut().insert(id, Rc::clone(&ticket));
         (id, ticket)

@@ -144,7 +144,7 @@ async fn hash_kv(front: &Services, request: &WebRequest) -> WebResponse {
 async fn renewal(front: &Services, request: &WebRequest) -> WebResponse {
     let body = match body_of_lease_request(request) {
         Ok(body) => body,
-        Err(refused) => return refused,
+        Err(refused) => return *refused,
     };
     let Ok(LeaseKeepAliveRequest { id }) = LeaseKeepAliveRequest::decode(body) else {
         return error(StatusCode::BAD_REQUEST, "error unmarshalling request");
@@ -161,7 +161,7 @@ async fn renewal(front: &Services, request: &WebRequest) -> WebResponse {
 async fn time_to_live(front: &Services, request: &WebRequest) -> WebResponse {
     let body = match body_of_lease_request(request) {
         Ok(body) => body,
-        Err(refused) => return refused,
+        Err(refused) => return *refused,
     };
     let decoded = LeaseInternalRequest::decode(body).ok().and_then(|asked| asked.lease_time_to_live_request);
     let Some(asked) = decoded else {
@@ -173,14 +173,12 @@ async fn time_to_live(front: &Services, request: &WebRequest) -> WebResponse {
     }
 }
 
-// A refusal is made once per bad request.
-#[allow(clippy::result_large_err)]
-fn body_of_lease_request(request: &WebRequest) -> Result<Bytes, WebResponse> {
+fn body_of_lease_request(request: &WebRequest) -> Result<Bytes, Box<WebResponse>> {
     if request.method != Method::POST {
-        return Err(error(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"));
+        return Err(Box::new(error(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")));
     }
     if request.body.len() > limits::PEER_LEASE_REQUEST_BYTES_MAX {
-        return Err(error(StatusCode::PAYLOAD_TOO_LARGE, "request body too large"));
+        return Err(Box::new(error(StatusCode::PAYLOAD_TOO_LARGE, "request body too large")));
     }
     Ok(request.body.clone())
 }
