@@ -47,6 +47,7 @@ perf: reference
 	perf/watch
 	perf/lease
 	perf/maintenance
+	perf/cluster
 
 # etcd's own tests against ringd: half an hour; needs Go and its module proxy.
 conformance: reference
