@@ -74,6 +74,7 @@ impl Driver {
             Event::SnapshotReceived(message) => self.step(Input::SnapshotReceived(message)),
             Event::Unreachable { to } => self.step(Input::PeerUnreachable { to }),
             Event::SnapshotSent { to, arrived } => self.step(Input::SnapshotSent { to, arrived }),
+            Event::Unsent(message) => self.step(Input::Unsent(message)),
             Event::Removed => self.on_removed(),
         }
     }

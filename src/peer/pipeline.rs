@@ -16,7 +16,6 @@ use super::{
     client,
     headers::{self, CLUSTER_ID, CLUSTER_ID_MISMATCH, INCOMPATIBLE_VERSION},
     link::Link,
-    outgoing::NotSent,
     settings::Event,
 };
 use crate::{
@@ -55,16 +54,25 @@ pub(super) enum PostError {
     Status { status: String, url: String },
 }
 
+impl PostError {
+    /// Whether there was no connection, so that nothing of the message can have arrived.
+    fn is_unsent(&self) -> bool {
+        matches!(self, Self::NoUrl | Self::Client(client::Error::Io(_)))
+    }
+}
+
 impl Pipeline {
     pub(super) fn new(link: Rc<Link>) -> Rc<Self> {
         Rc::new(Self { link, waiting: RefCell::default(), running: Cell::new(0), idle: RefCell::default() })
     }
 
-    /// Posts `message` as soon as fewer than four posts run.
-    pub(super) fn send(self: &Rc<Self>, message: Message) -> Result<(), NotSent> {
+    /// Posts `message` as soon as fewer than four posts run. Returns it when too many wait.
+    // An error is moved once; a box would cost an allocation per lost message.
+    #[allow(clippy::result_large_err)]
+    pub(super) fn send(self: &Rc<Self>, message: Message) -> Result<(), Message> {
         // A task that is spawned runs at once, so nothing may be borrowed then.
         if self.waiting.borrow().len() >= PEER_POSTS_WAITING_MAX {
-            return Err(NotSent::Full);
+            return Err(message);
         }
         self.waiting.borrow_mut().push_back(message);
         if self.running.get() < PEER_POSTS_RUNNING_MAX {
@@ -90,6 +98,10 @@ impl Pipeline {
                 Err(error) => {
                     link.deactivate("write", "pipeline", error);
                     link.lost();
+                    if message.r#type() == MessageType::MsgProp && error.is_unsent() {
+                        link.reports.say_later(Event::Unsent(message));
+                        continue;
+                    }
                 }
             }
             if is_snapshot {

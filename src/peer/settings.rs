@@ -40,6 +40,8 @@ pub enum Event {
     Unreachable { to: u64 },
     /// The state sent to this member has arrived there, or has not.
     SnapshotSent { to: u64, arrived: bool },
+    /// A forwarded proposal that has not left this process, because nobody took the connection.
+    Unsent(raftpb::Message),
     /// Another member says that this one was removed from the cluster.
     Removed,
 }

@@ -94,12 +94,17 @@ impl Peer {
     /// Sends on the way that etcd takes: appends on their stream, the rest on the other one, and posts where there is none.
     fn send(&self, message: Message) {
         let (kind, is_snapshot) = (message.r#type(), message.r#type() == MessageType::MsgSnap);
-        let (sent, way) = match self.send_on_stream(&message, kind) {
-            Err((NotSent::Closed, _)) => (self.pipeline.send(message), "pipeline"),
-            Err((NotSent::Full, way)) => (Err(NotSent::Full), way),
+        let (message, way) = match self.send_on_stream(&message, kind) {
+            Err((NotSent::Closed, _)) => match self.pipeline.send(message) {
+                Ok(()) => return,
+                Err(message) => (message, "pipeline"),
+            },
+            Err((NotSent::Full, way)) => (message, way),
             Ok(()) => return,
         };
-        if sent.is_ok() {
+        if kind == MessageType::MsgProp {
+            self.link.lost();
+            self.link.reports.say_later(Event::Unsent(message));
             return;
         }
         tracing::warn!(

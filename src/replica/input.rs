@@ -26,6 +26,8 @@ pub enum Input {
     SnapshotReceived(raftpb::Message),
     /// The received state has taken the place of the page file.
     SnapshotInstalled(PageFile),
+    /// A proposal that was forwarded to the leader and has not left this member.
+    Unsent(raftpb::Message),
     /// A message to this member was lost.
     PeerUnreachable { to: u64 },
     /// The state sent to this member has arrived there, or has not.

@@ -25,6 +25,7 @@
 //! | `compaction`, `expiry` | old revisions, expired leases |
 //! | `progress` | how far each of these works is, between two inputs |
 //! | `snapshots`, `opening` | whole states from and to other members, and from the page file |
+//! | `unsent` | forwarded proposals that did not reach the leader |
 //! | `retained` | entries kept in memory for followers that lag |
 //! | `lease_questions` | questions of the services about leases |
 //!
@@ -60,6 +61,7 @@ mod retained;
 mod settling;
 mod snapshots;
 mod turn;
+mod unsent;
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -72,7 +74,7 @@ pub use self::{
 };
 use self::{
     log::Log,
-    progress::{Compaction, Expiry, Lease, PageCommits, Settling, Snapshots, Transfer},
+    progress::{Compaction, Expiry, Lease, PageCommits, Settling, Snapshots, Transfer, Unsent},
     proposals::Proposals,
     reads::ReadRounds,
     retained::Retained,
@@ -102,6 +104,7 @@ pub struct Replica {
     proposals: Proposals,
     reads: ReadRounds,
     lease: Lease,
+    unsent: Unsent,
     /// Time of the first message.
     started_ms: Option<u64>,
     transfers: Vec<Transfer>,
@@ -279,6 +282,7 @@ impl Replica {
             proposals: Proposals::new(),
             reads: ReadRounds::default(),
             lease: Lease::default(),
+            unsent: Unsent::default(),
             started_ms: None,
             transfers: Vec::new(),
             settling: Vec::new(),
@@ -325,6 +329,7 @@ impl Replica {
                     self.consensus.step(consensus::Input::Message(message), &mut self.raft_effects);
                 }
             }
+            Input::Unsent(message) => self.unsent.push(message),
             Input::SnapshotInstalled(file) => self.on_snapshot_installed(file)?,
             Input::PeerUnreachable { to } => {
                 self.consensus.step(consensus::Input::ReportUnreachable { to }, &mut self.raft_effects);

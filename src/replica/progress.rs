@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{CoreId, Sizes, opening::Opening};
-use crate::{consensus::SnapshotMark, proto::raftpb};
+use crate::{base::limits, consensus::SnapshotMark, proto::raftpb};
 
 /// Commits of the page file, and what waits for them.
 #[derive(Debug)]
@@ -225,6 +225,25 @@ impl Lease {
 
     pub fn holds(&self, term: u64, now_ms: u64) -> bool {
         term == self.term && term != self.spoiled_term && now_ms < self.until_ms
+    }
+}
+
+/// Forwarded proposals that have come back, in their order.
+#[derive(Debug, Default)]
+pub(super) struct Unsent {
+    waiting: Vec<raftpb::Message>,
+}
+
+impl Unsent {
+    /// Keeps one, unless there are too many already.
+    pub fn push(&mut self, message: raftpb::Message) {
+        if self.waiting.len() < limits::PROPOSALS_HELD_MAX {
+            self.waiting.push(message);
+        }
+    }
+
+    pub fn take(&mut self) -> Vec<raftpb::Message> {
+        std::mem::take(&mut self.waiting)
     }
 }
 

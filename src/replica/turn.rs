@@ -331,6 +331,7 @@ impl Replica {
         self.applier.lessor().on_tick();
         self.consensus.step(RaftInput::Tick, &mut self.raft_effects);
         self.log.confirm(effects);
+        self.resend_unsent();
         self.expire(effects);
         self.end_if_removed(effects);
     }
