@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::Write,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -32,7 +32,8 @@ pub fn self_signed(directory: &Path, hosts: &[String], years: u32) -> Result<(Pa
         tracing::warn!(path = %key_path.display(), "the key is of a kind that is not known here; making another one");
     }
     let failed = |error: &dyn std::fmt::Display| TlsError::File(directory.to_owned(), error.to_string());
-    fs::create_dir_all(directory)?;
+    // The data directory is one of those that are made here.
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     let mut params = CertificateParams::new(hosts.to_vec()).map_err(|error| failed(&error))?;
     let now = SystemTime::now();
     params.not_before = now.into();
