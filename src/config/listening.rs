@@ -88,13 +88,7 @@ impl Values {
 
     /// All listeners for other members, each address once.
     pub(super) fn peer_listeners(&self) -> Result<Vec<Listen>, Refused> {
-        let name = "listen-peer-urls";
-        let secure = self.urls(name)?.into_iter().find(|url| url.scheme.is_secure());
-        if let (Some(url), None) = (secure, self.peer_tls()?) {
-            let text = format!("cannot listen on TLS for {}: KeyFile and CertFile are not presented", url.authority);
-            return Err(refuse(1, text));
-        }
-        self.listen_for(name, Traffic::Peers)
+        self.listen_for("listen-peer-urls", Traffic::Peers)
     }
 }
 

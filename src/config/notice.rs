@@ -22,6 +22,15 @@ pub enum Notice {
     WatchProgressRaised {
         least: String,
     },
+    /// A certificate is given, too.
+    PeerAutoTlsIgnored,
+    /// An `http` URL, which is served without TLS.
+    PeerCertificateIgnored {
+        url: String,
+    },
+    PeerCertAuthIgnored {
+        url: String,
+    },
 }
 
 impl Notice {
@@ -45,6 +54,15 @@ impl Notice {
             Notice::WatchProgressRaised { least } => tracing::warn!(
                 minimum_watch_progress_notify_interval = least,
                 "adjusting watch progress notify interval to minimum period"
+            ),
+            Notice::PeerAutoTlsIgnored => tracing::warn!("ignoring peer auto TLS since certs given"),
+            Notice::PeerCertificateIgnored { url } => tracing::warn!(
+                peer_url = url,
+                "scheme is HTTP while key and cert files are present; ignoring key and cert files"
+            ),
+            Notice::PeerCertAuthIgnored { url } => tracing::warn!(
+                peer_url = url,
+                "scheme is HTTP while --peer-client-cert-auth is enabled; ignoring client cert auth for this URL"
             ),
         }
     }

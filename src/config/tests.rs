@@ -398,8 +398,18 @@ fn members_are_secured_with_whole_pairs_only() {
     assert_eq!(secured(&arguments), Ok(Some(PeerTls::Files(expected))));
     let made = PeerTls::OwnMaking { years: 3, files: TlsFiles { is_self_signed: true, ..TlsFiles::default() } };
     assert_eq!(secured(&["--peer-auto-tls", "--self-signed-cert-validity=3"]), Ok(Some(made)));
+    let made = |arguments: &[&str]| secured(&[&["--peer-auto-tls"], arguments].concat());
+    let ignored = made(&["--peer-trusted-ca-file=a", "--peer-client-cert-auth", "--peer-cert-allowed-cn=a"]);
+    assert_eq!(ignored, made(&[]), "what etcd ignores beside a certificate of its own making");
+    let dialing = TlsFiles { trusted_ca_file: Some("a".into()), ..TlsFiles::default() };
+    assert_eq!(secured(&["--peer-trusted-ca-file=a"]), Ok(Some(PeerTls::Files(dialing))));
     for (arguments, why) in [
         (&["--peer-cert-file=c"][..], "must both be present[key: , cert: c]"),
+        (&["--peer-auto-tls", "--self-signed-cert-validity=0"], "should be greater than 0"),
+        (
+            &["--peer-trusted-ca-file=a", "--listen-peer-urls=https://127.0.0.1:1"],
+            "cannot listen on TLS for 127.0.0.1:1",
+        ),
         (&["--peer-client-key-file=k"], "must both be present or both absent"),
         (&["--peer-cert-allowed-cn=a", "--peer-cert-allowed-hostname=b"], "mutually exclusive"),
         (&["--listen-peer-urls=https://127.0.0.1:1"], "cannot listen on TLS for 127.0.0.1:1: KeyFile and CertFile"),
@@ -429,4 +439,17 @@ fn the_version_is_etcds_third_word() {
     let Ok(Invocation::Print(text)) = Config::parse(["--version".to_owned()], []) else { panic!("no version") };
     assert_eq!(text.split_whitespace().nth(2), Some(crate::base::version::SERVER));
     assert!(text.starts_with("etcd Version: ") && text.contains("\nringd Version: "), "{text}");
+}
+
+#[test]
+fn settings_of_tls_without_effect_are_noted() {
+    let notices = |arguments: &[&str]| parse(arguments, &[]).map(|config| config.notices).expect("taken");
+    let url = || "http://127.0.0.1:1".to_owned();
+    let pair = ["--listen-peer-urls=http://127.0.0.1:1", "--peer-cert-file=c", "--peer-key-file=k"];
+    let ignored = Notice::PeerCertificateIgnored { url: url() };
+    assert_eq!(notices(&pair), std::slice::from_ref(&ignored));
+    let more = [&pair[..], &["--peer-client-cert-auth", "--peer-auto-tls"]].concat();
+    let expected = [Notice::PeerAutoTlsIgnored, ignored, Notice::PeerCertAuthIgnored { url: url() }];
+    assert_eq!(notices(&more), expected);
+    assert_eq!(notices(&[&pair[1..], &["--listen-peer-urls=https://127.0.0.1:1"]].concat()), []);
 }

@@ -24,10 +24,12 @@ impl Values {
         let deprecated = DEPRECATED.iter().filter(|(name, _)| self.is_set(name));
         let deprecated: Vec<Notice> = deprecated.map(|(_, text)| Notice::Deprecated(text)).collect();
         self.notices.extend(deprecated);
+        let (listen_peers, peer_tls) = (self.peer_listeners()?, self.peer_tls()?);
+        self.check_peer_tls(&listen_peers, peer_tls.as_ref())?;
         Ok(Config {
             listen: self.listeners()?,
-            listen_peers: self.peer_listeners()?,
-            peer_tls: self.peer_tls()?,
+            listen_peers,
+            peer_tls,
             advertise_client_urls: self.advertised("advertise-client-urls")?,
             advertise_peer_urls: self.advertised("initial-advertise-peer-urls")?,
             founding: Founding {

@@ -173,6 +173,8 @@ families! {
     ServerSlowApplyTotal, "etcd_server_slow_apply_total", COUNTER, [], "The total number of slow apply requests (likely overloaded from slow disk).";
     ServerSlowReadIndexesTotal, "etcd_server_slow_read_indexes_total", COUNTER, [], "The total number of pending read indexes not in sync with leader's or timed out read index requests.";
     ServerVersion, "etcd_server_version", GAUGE, ["server_version"], "Which version is running. 1 for 'server_version' label with current version.";
+    SnapDbFsyncDurationSeconds, "etcd_snap_db_fsync_duration_seconds", doubling(0.001, 14), [], "The latency distributions of fsyncing .snap.db file";
+    SnapDbSaveTotalDurationSeconds, "etcd_snap_db_save_total_duration_seconds", doubling(0.1, 10), [], "The total latency distributions of v3 snapshot save";
 }
 
 impl Name {

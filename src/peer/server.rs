@@ -40,7 +40,7 @@ use crate::{
     os::{
         self,
         net::{Listener, Peer as Address, Socket},
-        tls::{Secrets, Stream},
+        tls::{Rejected, Secrets, Stream},
     },
     proto::raftpb::Message,
     rpc::{Drain, Membership, Stage},
@@ -88,14 +88,30 @@ async fn welcome<W: WebHandler>(
     let _refused = socket.keep_alive();
     let Some(secrets) = secrets else { return serve(table, socket.into(), pages, membership).await };
     let patience = Duration::from_millis(PEER_SILENCE_MS_MAX);
-    match os::timeout(patience, secrets.accept(socket)).await {
-        Some(Ok(stream)) => serve(table, stream, pages, membership).await,
-        Some(Err(error)) if error.is_end() => {
-            tracing::debug!(remote_addr = %remote, %error, "rejected connection on peer endpoint");
-        }
-        Some(Err(error)) => tracing::warn!(remote_addr = %remote, %error, "rejected connection on peer endpoint"),
-        None => tracing::warn!(remote_addr = %remote, error = "i/o timeout", "rejected connection on peer endpoint"),
+    match secrets.accept(socket, patience).await {
+        Ok(stream) => serve(table, stream, pages, membership).await,
+        Err(rejected) => log_rejection(remote, &rejected),
     }
+}
+
+/// In etcd's words and fields. A connection that just ends is no news.
+fn log_rejection(remote: Address, Rejected { error, server_name, names }: &Rejected) {
+    let Some(names) = names else {
+        match error.is_end() {
+            true => tracing::debug!(remote_addr = %remote, server_name, %error, "rejected connection on peer endpoint"),
+            false => tracing::warn!(remote_addr = %remote, server_name, %error, "rejected connection on peer endpoint"),
+        }
+        return;
+    };
+    let addresses: Vec<_> = names.addresses.iter().map(ToString::to_string).collect();
+    tracing::warn!(
+        remote_addr = %remote,
+        server_name,
+        ip_addresses = ?addresses,
+        dns_names = ?names.dns,
+        %error,
+        "rejected connection on peer endpoint"
+    );
 }
 
 /// Serves one connection to its end.

@@ -151,7 +151,7 @@ async fn database(table: &Rc<Table>, message: Message, rest: Bytes, pieces: Piec
     );
     let _inflight = Inflight::new(series(Name::NetworkSnapshotReceiveInflightsTotal));
     let saved = match Table::begin_receiving(table, message.from()) {
-        Some(receiving) => save(&table.settings.snap_dir, index, &from, rest, pieces, receiving).await,
+        Some(receiving) => save(table, index, &from, rest, pieces, receiving).await,
         None => Err(SaveError::Busy),
     };
     let bytes = match saved {
@@ -206,13 +206,15 @@ impl Drop for Part {
 
 /// Writes the database; durable under its name when this returns its length.
 async fn save(
-    directory: &Path,
+    table: &Table,
     index: u64,
     from: &str,
     rest: Bytes,
     pieces: Pieces,
     receiving: Receiving,
 ) -> Result<u64, SaveError> {
+    let (directory, sheet) = (&table.settings.snap_dir, &table.settings.meters.engine.sheet);
+    let started = clock::now();
     let name = directory.join(received_name(index));
     // Another attempt may begin before this one is removed, so each has a name of its own.
     let attempt = random::number();
@@ -220,11 +222,14 @@ async fn save(
     let mut part = Part { path: directory.join(part_name), is_kept: false };
     let file = PagedFile::create(&part.path).await?;
     let length = write(&file, rest, pieces).await?;
+    let written_at = clock::now();
     file.sync().await?;
+    sheet.observe(Name::SnapDbFsyncDurationSeconds, written_at.elapsed().as_secs_f64());
     drop(file);
     let (written, directory) = (part.path.clone(), directory.to_owned());
     offload("snapshot", move || settle(&written, &name, &directory, length)).await??;
     part.is_kept = true;
+    sheet.observe(Name::SnapDbSaveTotalDurationSeconds, started.elapsed().as_secs_f64());
     drop(receiving);
     Ok(length)
 }

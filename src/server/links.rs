@@ -1,6 +1,12 @@
 //! The links of this member: who they connect, where they listen, and what they tell the replica.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{
+    fmt::Display,
+    path::{Path, PathBuf},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{bootstrap::Booted, listening::PeerDoors};
 use crate::{
@@ -35,9 +41,26 @@ pub(super) fn secrets(config: &Config) -> Result<Option<Arc<Secrets>>, TlsError>
             TlsFiles { cert_file, key_file, ..files.clone() }
         }
     };
+    if files.has_certificate() {
+        let tls_info = format!(
+            "cert = {}, key = {}, client-cert={}, client-key={}, trusted-ca = {}, client-cert-auth = {}, crl-file = {}",
+            files.cert_file.display(),
+            files.key_file.display(),
+            shown(&files.client_cert_file),
+            shown(&files.client_key_file),
+            shown(&files.trusted_ca_file),
+            files.client_cert_auth,
+            shown(&files.crl_file),
+        );
+        tracing::info!(tls_info, "starting with peer TLS");
+    }
     let secrets = Secrets::load(files)?;
     peer::client::secure(Arc::clone(&secrets));
     Ok(Some(secrets))
+}
+
+fn shown(path: &Option<PathBuf>) -> impl Display {
+    path.as_deref().unwrap_or(Path::new("")).display()
 }
 
 /// Connects the member with the others, and serves them.

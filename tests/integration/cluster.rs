@@ -11,7 +11,7 @@ use ringd::proto::etcdserverpb::{MemberListResponse, PutRequest, PutResponse, Ra
 use crate::harness::{self, cluster::Cluster, load::Load, proxy::Rule, server::Program};
 
 /// Writes that are acknowledged before something is done to the cluster, and after.
-const SOME: u64 = 200;
+pub const SOME: u64 = 200;
 /// Between members in one city.
 pub const SLOW: Duration = Duration::from_millis(15);
 /// So that a member that was away for some writes gets a snapshot.

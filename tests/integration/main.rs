@@ -18,6 +18,7 @@
 //!   members       the Cluster service of one member beside etcd's
 //!   cluster       three members, ringd and etcd in any mix, and what happens to them under load
 //!   cluster_services  what a service asks of other members: leases, hand-overs, learners, lost leaders
+//!   peer_tls          certificates between members: who is let in, and clusters on such links
 //!   cluster_clients   our client library and ringctl on three members
 //!   proxy, history    the network of those tests, and the checkers of what clients saw
 //!   soak          random faults on such clusters, for as long as one wants
@@ -56,6 +57,7 @@ mod maintenance_disks;
 mod members;
 mod metrics;
 mod pages;
+mod peer_tls;
 mod proxy;
 mod ringctl;
 mod snapshots;
@@ -274,6 +276,22 @@ fn main() {
             cluster_services::leases_are_kept_by_the_leader,
         ),
         test("cluster_services::leadership_is_handed_over", cluster_services::leadership_is_handed_over),
+        with_reference_3_7("peer_tls::members_live_on_secure_links", peer_tls::members_live_on_secure_links),
+        with_reference_3_7(
+            "peer_tls::own_certificates_need_no_authority",
+            peer_tls::own_certificates_need_no_authority,
+        ),
+        with_reference_3_7(
+            "peer_tls::only_fitting_certificates_are_let_in",
+            peer_tls::only_fitting_certificates_are_let_in,
+        ),
+        with_reference_3_7(
+            "peer_tls::certificates_of_the_other_program_are_no_hindrance",
+            peer_tls::certificates_of_the_other_program_are_no_hindrance,
+        ),
+        with_reference_3_7("peer_tls::strangers_stay_outside", peer_tls::strangers_stay_outside),
+        with_reference_3_7("peer_tls::replaced_certificates_are_shown", peer_tls::replaced_certificates_are_shown),
+        with_reference_3_7("peer_tls::urls_and_certificates_go_together", peer_tls::urls_and_certificates_go_together),
         with_reference_3_7("cluster_services::learners_serve_little", cluster_services::learners_serve_little),
         with_reference_3_7("cluster_services::lost_leader_ends_streams", cluster_services::lost_leader_ends_streams),
         with_reference_3_7(

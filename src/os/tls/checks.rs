@@ -16,10 +16,10 @@ pub(super) struct Expectations<'a> {
 
 /// What a certificate says of its holder.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Names {
-    common: Option<String>,
-    dns: Vec<String>,
-    addresses: Vec<IpAddr>,
+pub struct Names {
+    pub common: Option<String>,
+    pub dns: Vec<String>,
+    pub addresses: Vec<IpAddr>,
 }
 
 impl Expectations<'_> {
@@ -29,8 +29,9 @@ impl Expectations<'_> {
             let certificate = parse(der)?;
             let serial = certificate.raw_serial();
             if self.revoked.contains(serial) {
-                let digits: String = serial.iter().map(|byte| format!("{byte:02x}")).collect();
-                return Err(TlsError::Revoked(digits.trim_start_matches('0').to_owned()));
+                // A number with its highest bit set has a zero in front of it.
+                let digits = serial.iter().skip_while(|byte| **byte == 0).map(|byte| format!("{byte:02x}"));
+                return Err(TlsError::Revoked(digits.collect()));
             }
         }
         let Some(first) = certificates.first() else { return Ok(()) };
@@ -59,7 +60,7 @@ impl Expectations<'_> {
             return Err(TlsError::Origin(text));
         }
         if let Ok(found) = offload::names(from).await
-            && found.iter().any(|host| names.covers(host.trim_end_matches('.')))
+            && found.iter().any(|host| is_named(host.trim_end_matches('.'), &names.dns))
         {
             return Ok(());
         }
@@ -74,7 +75,20 @@ impl Expectations<'_> {
     }
 }
 
+/// Whether `host`, which the resolver has for an address, is one of these. As in etcd, a `*` stands for any number of labels here.
+fn is_named(host: &str, dns: &[String]) -> bool {
+    dns.iter().any(|pattern| match pattern.strip_prefix("*.") {
+        Some(_) => host.ends_with(&pattern[1..]),
+        None => host == pattern,
+    })
+}
+
 impl Names {
+    /// `None` if this is no certificate.
+    pub(super) fn of(der: &CertificateDer<'_>) -> Option<Self> {
+        parse(der).ok().map(|certificate| names(&certificate))
+    }
+
     /// Whether the certificate is good for this host or address.
     fn covers(&self, host: &str) -> bool {
         if let Ok(address) = host.parse::<IpAddr>() {
@@ -126,6 +140,16 @@ mod tests {
         assert!(matches("*.example.org", "a.example.org") && matches("A.example.org", "a.example.ORG"));
         for host in ["example.org", "a.b.example.org", ".example.org", "a.example.com"] {
             assert!(!matches("*.example.org", host), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_name_of_the_resolver_may_have_more_labels() {
+        let dns = ["*.example.org".to_owned(), "one.example.com".to_owned()];
+        for (host, expected) in
+            [("a.b.example.org", true), ("one.example.com", true), ("example.org", false), ("a.one.example.com", false)]
+        {
+            assert_eq!(is_named(host, &dns), expected, "{host}");
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::os::offload::offload;
 /// What one kind of connections is secured with: the values of `--peer-...` or of `--...`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsFiles {
+    /// Empty, as is the key's: this side is never connected to, and shows nothing when it connects.
     pub cert_file: PathBuf,
     pub key_file: PathBuf,
     /// What this side shows when it connects; else the two above.
@@ -42,6 +43,14 @@ pub struct TlsFiles {
     pub is_self_signed: bool,
 }
 
+impl TlsFiles {
+    /// Whether there is anything to serve with.
+    #[must_use]
+    pub fn has_certificate(&self) -> bool {
+        !self.cert_file.as_os_str().is_empty()
+    }
+}
+
 /// Why there is no secure stream.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -53,6 +62,8 @@ pub enum TlsError {
     Session(String),
     #[error("{0}")]
     Handshake(io::Error),
+    #[error("i/o timeout")]
+    Late,
     #[error("tls: {0:?} is no name of a host")]
     Host(String),
     #[error("client certificate authentication failed")]
@@ -113,7 +124,9 @@ impl Secrets {
         }
         let provider = Arc::new(ring::default_provider());
         let secrets = Self { files, authorities: Arc::new(authorities), provider };
-        secrets.server()?;
+        if secrets.files.has_certificate() {
+            secrets.server()?;
+        }
         secrets.client()?;
         Ok(Arc::new(secrets))
     }
@@ -154,7 +167,10 @@ impl Secrets {
             (Some(cert), Some(key)) => (cert, key),
             _ => (&files.cert_file, &files.key_file),
         };
-        let (chain, key) = pair(cert, key)?;
+        let shown = match cert.as_os_str().is_empty() {
+            true => None,
+            false => Some(pair(cert, key)?),
+        };
         let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider));
         let builder = builder.with_protocol_versions(&self.versions()).map_err(TlsError::session)?;
         let builder = if files.is_self_signed {
@@ -162,7 +178,10 @@ impl Secrets {
         } else {
             builder.with_root_certificates(Arc::clone(&self.authorities))
         };
-        let config = builder.with_client_auth_cert(chain, key).map_err(TlsError::session)?;
+        let config = match shown {
+            Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(TlsError::session)?,
+            None => builder.with_no_client_auth(),
+        };
         Ok(Material { config: Arc::new(config), revoked: self.revoked()? })
     }
 

@@ -8,7 +8,7 @@ use std::{
 
 use rustls::{Connection, pki_types::CertificateDer};
 
-use super::files::TlsError;
+use super::{files::TlsError, words};
 use crate::os::net::{Peer, Socket};
 
 /// Encrypted at a time; what does not fit is taken at the next poll.
@@ -80,6 +80,24 @@ impl Stream {
 }
 
 impl SecureSocket {
+    /// A socket before its handshake.
+    pub(super) fn new(socket: Socket, session: Connection) -> Self {
+        Self { socket, session }
+    }
+
+    /// Brings the session to where both sides trust it.
+    pub(super) async fn handshake(&mut self) -> Result<(), TlsError> {
+        poll_fn(|context| self.poll_handshake(context)).await.map_err(TlsError::Handshake)
+    }
+
+    /// The name by which the other side asks for this one; empty if by none.
+    pub(super) fn server_name(&self) -> String {
+        match &self.session {
+            Connection::Server(session) => session.server_name().unwrap_or_default().to_owned(),
+            Connection::Client(_) => String::new(),
+        }
+    }
+
     /// The other side's certificates, its own first; none if it showed none.
     pub(super) fn certificates(&self) -> Vec<CertificateDer<'static>> {
         self.session.peer_certificates().map(<[_]>::to_vec).unwrap_or_default()
@@ -107,7 +125,7 @@ impl SecureSocket {
             // The rest leaves with the next poll.
             let _sent = self.poll_flush(context);
         }
-        processed.map(drop).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+        processed.map(drop).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, words::of(&error)))
     }
 
     fn poll_send(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
@@ -145,13 +163,6 @@ impl SecureSocket {
             }
         }
     }
-}
-
-/// Brings `session` to where both sides trust it.
-pub(super) async fn handshake(socket: Socket, session: Connection) -> Result<SecureSocket, TlsError> {
-    let mut secure = SecureSocket { socket, session };
-    poll_fn(|context| secure.poll_handshake(context)).await.map_err(TlsError::Handshake)?;
-    Ok(secure)
 }
 
 /// A socket as rustls wants it: an operation is done now, or would block and wakes the task when it will not.

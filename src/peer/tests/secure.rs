@@ -1,6 +1,9 @@
 //! Links over TLS: certificates of an authority made for the test.
 
-use std::path::{Path, PathBuf};
+use std::{
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer, KeyIdMethod, KeyPair,
@@ -143,13 +146,35 @@ fn certificates_of_ones_own_making_are_made_once() {
     on_executor(async {
         let directory = tempfile::tempdir().unwrap();
         let hosts = vec!["127.0.0.1".to_owned()];
-        let made = crate::os::tls::self_signed(directory.path(), &hosts, 1).unwrap();
+        let fixtures = directory.path().join("data/fixtures/peer");
+        let made = crate::os::tls::self_signed(&fixtures, &hosts, 1).unwrap();
+        for own in ["data", "data/fixtures", "data/fixtures/peer", "data/fixtures/peer/key.pem"] {
+            let mode = std::fs::metadata(directory.path().join(own)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{own} is for its owner only");
+        }
         let before = std::fs::read(&made.0).unwrap();
-        assert_eq!(crate::os::tls::self_signed(directory.path(), &hosts, 1).unwrap(), made);
+        assert_eq!(crate::os::tls::self_signed(&fixtures, &hosts, 1).unwrap(), made);
         assert_eq!(std::fs::read(&made.0).unwrap(), before);
         let files = TlsFiles { cert_file: made.0, key_file: made.1, is_self_signed: true, ..TlsFiles::default() };
         let one = Member::start_secure(1, files.clone());
         assert_eq!(page(&one, &files).await.unwrap(), "GET /version");
         one.peers.stop().await;
+    });
+}
+
+#[test]
+fn an_authority_is_enough_to_connect() {
+    on_executor(async {
+        let authority = Authority::new();
+        let asks_nobody = TlsFiles { trusted_ca_file: None, ..authority.files("open", &["127.0.0.1"], 1) };
+        let (open, strict) = (
+            Member::start_secure(1, asks_nobody),
+            Member::start_secure(2, authority.files("strict", &["127.0.0.1"], 2)),
+        );
+        let bare = TlsFiles { trusted_ca_file: Some(authority.path("ca.pem")), ..TlsFiles::default() };
+        assert_eq!(page(&open, &bare).await.unwrap(), "GET /version");
+        assert!(page(&strict, &bare).await.is_none(), "it asks for a certificate");
+        open.peers.stop().await;
+        strict.peers.stop().await;
     });
 }

@@ -85,6 +85,12 @@ impl Process {
         state.lines.iter().any(|line| line.contains(text))
     }
 
+    /// How many lines have all of these in them.
+    pub fn lines_with(&self, parts: &[&str]) -> usize {
+        let state = self.log.state.lock().expect("no panic under the lock");
+        state.lines.iter().filter(|line| parts.iter().all(|part| line.contains(part))).count()
+    }
+
     pub fn wait_for(&mut self, text: &str) -> Result<(), Ended> {
         self.wait_until(|lines| lines.iter().any(|line| line.contains(text)))
     }

@@ -47,6 +47,8 @@ pub struct Cluster {
     /// Links from clients (nobody) to members, by their places.
     pub clients: Network,
     members: Vec<Member>,
+    /// `http` or `https`, of all peer URLs.
+    peer_scheme: &'static str,
     flags: Vec<String>,
     token: String,
     // Last, so that the processes end before their directories go.
@@ -58,6 +60,7 @@ struct Member {
     program: Program,
     data: PathBuf,
     peer_proxy: Proxy,
+    peer_scheme: &'static str,
     client_proxy: Proxy,
     /// Known once it has started.
     id: u64,
@@ -69,10 +72,20 @@ struct Member {
 impl Cluster {
     /// Starts as many members as there are programs, and waits until they serve.
     pub fn start(programs: &[Program], flags: &[&str]) -> Cluster {
+        Cluster::start_by("http", programs, flags)
+    }
+
+    /// The same with `https` peer URLs.
+    pub fn start_secure(programs: &[Program], flags: &[&str]) -> Cluster {
+        Cluster::start_by("https", programs, flags)
+    }
+
+    fn start_by(peer_scheme: &'static str, programs: &[Program], flags: &[&str]) -> Cluster {
         let mut cluster = Cluster {
             peers: Network::new(),
             clients: Network::new(),
             members: Vec::new(),
+            peer_scheme,
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
             token: format!("token-{}", free_port()),
             directory: server::directory(),
@@ -102,6 +115,7 @@ impl Cluster {
             name,
             program,
             peer_proxy: Proxy::start(&self.peers),
+            peer_scheme: self.peer_scheme,
             client_proxy,
             id: 0,
             founded: (String::new(), ""),
@@ -110,7 +124,8 @@ impl Cluster {
         at
     }
 
-    fn initial_cluster(&self) -> String {
+    /// All members as `--initial-cluster` names them.
+    pub fn initial_cluster(&self) -> String {
         let named = |member: &Member| format!("{}={}", member.name, member.peer_url());
         self.members.iter().map(named).collect::<Vec<_>>().join(",")
     }
@@ -146,13 +161,14 @@ impl Cluster {
 
     fn arguments(&self, at: usize, client_port: u16, peer_port: u16) -> Vec<String> {
         let member = &self.members[at];
-        let url = |port| format!("http://127.0.0.1:{port}");
+        let client_url = format!("http://127.0.0.1:{client_port}");
+        let peer_url = format!("{}://127.0.0.1:{peer_port}", self.peer_scheme);
         let fixed = [
             ("--name", member.name.clone()),
             ("--data-dir", member.data.display().to_string()),
-            ("--listen-client-urls", url(client_port)),
+            ("--listen-client-urls", client_url),
             ("--advertise-client-urls", member.client_url()),
-            ("--listen-peer-urls", url(peer_port)),
+            ("--listen-peer-urls", peer_url),
             ("--initial-advertise-peer-urls", member.peer_url()),
             ("--initial-cluster", member.founded.0.clone()),
             ("--initial-cluster-state", member.founded.1.to_owned()),
@@ -274,6 +290,16 @@ impl Cluster {
 
     pub fn client_port(&self, at: usize) -> u16 {
         self.members[at].client_proxy.port
+    }
+
+    /// The port that other members use.
+    pub fn peer_port(&self, at: usize) -> u16 {
+        self.members[at].peer_proxy.port
+    }
+
+    /// How many lines of a running member's log have all of these in them.
+    pub fn lines_with(&self, at: usize, parts: &[&str]) -> usize {
+        self.members[at].process.as_ref().expect("it runs").lines_with(parts)
     }
 
     pub fn program(&self, at: usize) -> Program {
@@ -398,6 +424,6 @@ impl Member {
     }
 
     fn peer_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.peer_proxy.port)
+        format!("{}://127.0.0.1:{}", self.peer_scheme, self.peer_proxy.port)
     }
 }

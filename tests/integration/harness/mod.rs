@@ -9,6 +9,7 @@
 //!          ├── pair       ringd and etcd side by side, asked the same
 //!          ├── cluster    several members, ringd and etcd in any mix
 //!          ├── proxy      the network between them, with faults
+//!          ├── authority  certificates for members, and a client that shows them
 //!          ├── load       clients that keep a history while a test breaks things
 //!          ├── history    could one machine have shown them that?
 //!          ├── watching   a watch stream, and what its watchers were told
@@ -23,6 +24,7 @@
 //! 3. Time limits are guards against hanging for ever; no test asserts how long something took.
 //! 4. Randomness starts from a printed seed; `RINGD_SEED` replays it.
 
+pub mod authority;
 pub mod child;
 pub mod cluster;
 pub mod etcdctl;

@@ -8,7 +8,8 @@
 //!
 //! A link is one direction between two members. Messages from a to b travel in requests that a sends to b, and in the streams that b
 //! has asked a for: so the proxy of b sees the first, and the proxy of a the second. Requests without a sender (versions, probes,
-//! forwarded leases) belong to the link from nobody.
+//! forwarded leases) belong to the link from nobody. So does everything that is encrypted: of members with `https` peer URLs only all
+//! that reaches one of them can be disturbed, not a single link.
 //!
 //! 1. A rule holds for connections that are open and for those to come.
 //! 2. A connection that has lost bytes is closed when its link heals: what follows would be nonsense to its reader.
@@ -34,6 +35,8 @@ use tokio::{
 
 const PIECE_BYTES: usize = 64 << 10;
 const HEAD_BYTES_MAX: usize = 16 << 10;
+/// The first byte of an encrypted connection: the kind of its first record.
+const TLS_HANDSHAKE: u8 = 22;
 
 /// What happens on a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,10 +198,13 @@ pub struct Caller {
     pub stream: bool,
 }
 
-/// The bytes up to the end of the first head, or what there is if it is none.
+/// The bytes up to the end of the first head, or what there is if it is none. An encrypted one tells nothing.
 async fn read_head(client: &mut TcpStream) -> io::Result<(Vec<u8>, Caller)> {
     let mut head = Vec::new();
-    while !head.windows(4).any(|end| end == b"\r\n\r\n") && head.len() < HEAD_BYTES_MAX {
+    while head.first() != Some(&TLS_HANDSHAKE)
+        && !head.windows(4).any(|end| end == b"\r\n\r\n")
+        && head.len() < HEAD_BYTES_MAX
+    {
         // Clients of gRPC begin with a preface, whose head ends at once.
         if client.read_buf(&mut head).await? == 0 {
             break;
