@@ -33,6 +33,8 @@ pub enum Input {
     TransferLeader { to: u64 },
     /// Start an election now, without waiting for the timer.
     Campaign,
+    /// Stop leading in the present term, as a leader does that no quorum answers. The others elect when they miss its heartbeats.
+    StepDown,
     /// A message to this member was lost.
     ReportUnreachable { to: u64 },
     /// The snapshot for this member has arrived there, or has not.

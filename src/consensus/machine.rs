@@ -5,7 +5,7 @@
 //! | follower | (pre-)candidate | `tick`: timer expired; `step` of `TimeoutNow`; `turn`: sole voter after a start |
 //! | pre-candidate | candidate | a quorum would vote for it |
 //! | candidate | leader | a quorum voted for it |
-//! | any | follower | a message of a later term or of this term's leader; an election timeout after its own removal; a leader without answers of a quorum for an election timeout |
+//! | any | follower | a message of a later term or of this term's leader; an election timeout after its own removal; a leader without answers of a quorum for an election timeout; `step` of `StepDown` |
 
 use raft::eraftpb::{self, ConfChangeType, EntryType, MessageType};
 use raft::{RawNode, StateRole};
@@ -127,6 +127,7 @@ impl Consensus {
             Input::Compact { index } => self.raw.mut_store().compact(index),
             Input::TransferLeader { to } => self.raw.transfer_leader(to),
             Input::Campaign => self.campaign(),
+            Input::StepDown => self.step_down(),
             Input::ReportUnreachable { to } => self.raw.report_unreachable(to),
             Input::ReportSnapshot { to, arrived } => {
                 let status = match arrived {
@@ -336,6 +337,13 @@ impl Consensus {
     fn tick_farewell(&mut self) {
         self.farewell_ticks = self.farewell_ticks.saturating_sub(1);
         if self.farewell_ticks == 0 {
+            self.step_down();
+        }
+    }
+
+    /// The same as the crate does with a leader that no quorum answers.
+    fn step_down(&mut self) {
+        if self.is_leader() {
             let term = self.term();
             self.raw.raft.become_follower(term, 0);
         }

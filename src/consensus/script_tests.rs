@@ -41,6 +41,8 @@ enum Command {
     Change { id: u64, kind: String, node: u64 },
     /// Transfers leadership.
     Transfer { id: u64, to: u64 },
+    /// A leader stops leading.
+    StepDown(u64),
     /// Drops the log of a member in memory up to an index.
     Compact { id: u64, index: u64 },
     /// Delivers messages and shows them, until there are none or for some rounds. Example: deliver rounds=1
@@ -111,6 +113,7 @@ impl goldenscript::Runner for Cluster {
                 self.step(*id, Input::ProposeConfChange { id: 1, change });
             }
             Command::Transfer { id, to } => self.step(*id, Input::TransferLeader { to: *to }),
+            Command::StepDown(id) => self.step(*id, Input::StepDown),
             Command::Compact { id, index } => self.step(*id, Input::Compact { index: *index }),
             Command::Deliver { rounds } => self.deliver(rounds.unwrap_or(usize::MAX), true),
             Command::Settle => self.deliver(usize::MAX, false),

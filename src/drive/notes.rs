@@ -21,6 +21,12 @@ pub(super) fn log(note: Note, shared: &Shared, path: &Path) {
             tracing::info!("raft.node: {local:x} elected leader {leader:x} at term {term}");
         }
         Note::LeaderLost { local, term } => tracing::info!("raft.node: {local:x} lost leader at term {term}"),
+        Note::LogStalled { local, waits_ms, to } => tracing::warn!(
+            local_member_id = format!("{local:x}"),
+            waits = ?Duration::from_millis(waits_ms),
+            transferee_member_id = format!("{to:x}"),
+            "the disk of the log is stalled; this member stops leading"
+        ),
         Note::MessageRefused { from, refusal } => tracing::warn!(from, %refusal, "refused a raft message"),
         Note::ConfChangeRefused { index, reason } => {
             tracing::warn!(index, reason, "refused a change of the membership");

@@ -74,6 +74,12 @@ pub enum Note {
         local: u64,
         term: u64,
     },
+    /// This leader's log has not become durable for so long; it hands leadership to this member.
+    LogStalled {
+        local: u64,
+        waits_ms: u64,
+        to: u64,
+    },
     MessageRefused {
         from: u64,
         refusal: consensus::Refusal,

@@ -26,6 +26,8 @@ pub(super) struct Log {
     acknowledged: u64,
     held: HeldBatches,
     messages: VecDeque<(u64, raftpb::Message)>,
+    /// Heartbeat intervals since the start.
+    ticks: u64,
 }
 
 /// An append that is not acknowledged yet.
@@ -36,16 +38,36 @@ struct InFlight {
     sequence: u64,
     /// The index of its snapshot, while that is not installed.
     installs: Option<u64>,
+    /// The tick in which it was issued.
+    issued_tick: u64,
 }
 
 impl Log {
     pub fn new(wal: Wal) -> Self {
-        Self { wal, appends: VecDeque::new(), acknowledged: 0, held: HeldBatches::default(), messages: VecDeque::new() }
+        Self {
+            wal,
+            appends: VecDeque::new(),
+            acknowledged: 0,
+            held: HeldBatches::default(),
+            messages: VecDeque::new(),
+            ticks: 0,
+        }
     }
 
     /// Whether another batch may go to the log. Beyond the limit proposals wait and the next batch grows.
     pub fn has_room(&self) -> bool {
         self.appends.len() < limits::APPENDS_IN_FLIGHT_MAX
+    }
+
+    /// One heartbeat interval went by.
+    pub fn tick(&mut self) {
+        self.ticks += 1;
+    }
+
+    /// For how many ticks the oldest append has waited until it is durable. Ticks, because a process that stood still
+    /// finds much time gone by and learns of durable writes only afterwards.
+    pub fn waits_ticks(&self) -> u64 {
+        self.appends.front().map_or(0, |oldest| self.ticks - oldest.issued_tick)
     }
 
     /// Whether batches wait for their segment.
@@ -73,7 +95,7 @@ impl Log {
             sequence = issued.sequence;
             self.issue(issued, effects);
         }
-        self.appends.push_back(InFlight { number: append.number, sequence, installs });
+        self.appends.push_back(InFlight { number: append.number, sequence, installs, issued_tick: self.ticks });
         Ok(())
     }
 

@@ -20,6 +20,7 @@
 //! | `read_modes` | quorum rounds, leases, reads through the log |
 //! | `proposals`, `reads` | requests that wait for consensus, and their time-outs |
 //! | `members` | changes of membership and leadership |
+//! | `stall` | a leader whose disk stalls stops leading |
 //! | `settling` | waits until what is committed is applied |
 //! | `commits` | commits of the page file, flushes, defragmentation |
 //! | `compaction`, `expiry` | old revisions, expired leases |
@@ -60,6 +61,7 @@ mod reads;
 mod retained;
 mod settling;
 mod snapshots;
+mod stall;
 mod turn;
 mod unsent;
 
@@ -74,7 +76,7 @@ pub use self::{
 };
 use self::{
     log::Log,
-    progress::{Compaction, Expiry, Lease, PageCommits, Settling, Snapshots, Transfer, Unsent},
+    progress::{Compaction, Expiry, Lease, PageCommits, Settling, Snapshots, Stall, Transfer, Unsent},
     proposals::Proposals,
     reads::ReadRounds,
     retained::Retained,
@@ -108,6 +110,7 @@ pub struct Replica {
     /// Time of the first message.
     started_ms: Option<u64>,
     transfers: Vec<Transfer>,
+    stall: Stall,
     settling: Vec<Settling>,
     /// Committed and not applied yet.
     committed: VecDeque<LogEntry>,
@@ -285,6 +288,7 @@ impl Replica {
             unsent: Unsent::default(),
             started_ms: None,
             transfers: Vec::new(),
+            stall: Stall::default(),
             settling: Vec::new(),
             committed: VecDeque::new(),
             unfinished: None,

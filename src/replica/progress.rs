@@ -146,6 +146,17 @@ pub(super) struct Settling {
     pub since_ms: u64,
 }
 
+/// What a leader has done about its stalled log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Stall {
+    #[default]
+    None,
+    /// Leadership was offered to another member, and these ticks have gone by since.
+    Offered { ticks: u64 },
+    /// Nobody took it, and this member has stepped down.
+    SteppedDown,
+}
+
 /// A transfer of leadership that a client waits for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Transfer {

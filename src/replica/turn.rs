@@ -330,6 +330,8 @@ impl Replica {
         effects.push(Effect::SetTimer { timer: Timer::Tick, after_ms: self.settings.tick_ms });
         self.applier.lessor().on_tick();
         self.consensus.step(RaftInput::Tick, &mut self.raft_effects);
+        self.log.tick();
+        self.check_stall(effects);
         self.log.confirm(effects);
         self.resend_unsent();
         self.expire(effects);

@@ -58,6 +58,8 @@ pub struct Member {
     knobs: Knobs,
     /// Grows with every start.
     pub epoch: u64,
+    /// No batch of the log arrives on the disk, and none fails.
+    pub is_log_stalled: bool,
     running: Option<Running>,
 }
 
@@ -109,7 +111,7 @@ impl Member {
     /// A machine with an empty disk.
     #[must_use]
     pub fn new(id: u64, seed: u64, knobs: Knobs) -> Self {
-        Self { id, disk: Disk::new(seed), knobs, epoch: 0, running: None }
+        Self { id, disk: Disk::new(seed), knobs, epoch: 0, is_log_stalled: false, running: None }
     }
 
     #[must_use]
@@ -319,7 +321,7 @@ impl Member {
     #[must_use]
     pub fn work(&self) -> usize {
         let Some(running) = &self.running else { return 0 };
-        usize::from(!running.writes.is_empty())
+        usize::from(!running.writes.is_empty() && !self.is_log_stalled)
             + usize::from(!running.actions.is_empty())
             + usize::from(!running.pages.is_empty())
             + usize::from(running.install.is_some())
@@ -332,7 +334,7 @@ impl Member {
     pub fn do_work(&mut self, now_ms: u64, choice: usize) -> Result<Effects, Stop> {
         let Some(running) = &mut self.running else { return Ok(Effects::new()) };
         let kinds = [
-            !running.writes.is_empty(),
+            !running.writes.is_empty() && !self.is_log_stalled,
             !running.actions.is_empty(),
             !running.pages.is_empty(),
             running.install.is_some(),

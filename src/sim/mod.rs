@@ -10,6 +10,8 @@
 pub mod disk;
 pub mod log_files;
 pub mod member;
+#[cfg(test)]
+mod stall_tests;
 pub mod wal_host;
 #[cfg(test)]
 mod wal_tests;

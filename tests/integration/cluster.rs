@@ -205,6 +205,27 @@ pub fn lost_disk_is_replaced() {
     load.judge(&cluster);
 }
 
+/// A member whose disk is gone is refused under its old id, whatever state of the cluster it names: it has forgotten its votes, and could
+/// give them twice. (etcd refuses the one that wants to found the cluster, and lets the other in.)
+pub fn emptied_member_is_refused() {
+    let (mut cluster, load) = start_with("cluster::emptied_member_is_refused", MIXED, &[]);
+    let emptied = 0;
+    cluster.kill(emptied);
+    cluster.lose_disk(emptied);
+    for (state, why) in [("new", "has already been bootstrapped"), ("existing", "has forgotten its votes")] {
+        cluster.set_flags(emptied, &["--initial-cluster-state", state]);
+        for attempt in 1..=2 {
+            let log = cluster.ends(emptied);
+            let id = format!("{:x}", cluster.id(emptied));
+            assert!(log.contains(why) && log.contains(&id), "attempt {attempt} with state {state}: {log}");
+        }
+    }
+    load.wait_for_writes(SOME);
+    cluster.remove(emptied);
+    load.members_changed(&cluster);
+    load.judge(&cluster);
+}
+
 /// A member that was away for longer than the others keep entries gets their state as a whole.
 pub fn lagging_member_gets_a_snapshot() {
     let (mut cluster, load) = start_with("cluster::lagging_member_gets_a_snapshot", mixed_cast(), &SNAPSHOTS);

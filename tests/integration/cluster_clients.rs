@@ -148,10 +148,9 @@ const FORMATS: [&str; 4] = ["simple", "json", "fields", "table"];
 /// Changes of members and of the leader: the same text but for the ids, and the same refusals.
 pub fn changes_print_the_same() {
     let cluster = Cluster::start(&super::cluster::cast(), &[]);
-    let url = format!("http://127.0.0.1:{}", server::free_port());
     let all = cluster.endpoints().join(",");
     for format in FORMATS {
-        let [theirs, ours] = [etcdctl, ringctl].map(|client| change(&cluster, client, &all, &url, format));
+        let [theirs, ours] = [etcdctl, ringctl].map(|client| change(&cluster, client, &all, format));
         for (theirs, ours) in theirs.iter().zip(&ours) {
             assert_eq!(theirs, ours, "{format}: etcdctl, then ringctl");
         }
@@ -161,7 +160,9 @@ pub fn changes_print_the_same() {
 type Tool = fn(&str, &[&str], &str) -> Printed;
 
 /// Everything that may be changed, and back again; what each step printed.
-fn change(cluster: &Cluster, client: Tool, all: &str, url: &str, format: &str) -> Vec<(String, Printed)> {
+fn change(cluster: &Cluster, client: Tool, all: &str, format: &str) -> Vec<(String, Printed)> {
+    // A new one each time: an id is made of the URL and the second, and one that was removed is not taken again.
+    let url = format!("http://127.0.0.1:{}", server::free_port());
     let mut steps = Vec::new();
     let mut step = |endpoints: &str, line: &str| {
         let mut arguments: Vec<&str> = line.split(' ').collect();
@@ -173,12 +174,12 @@ fn change(cluster: &Cluster, client: Tool, all: &str, url: &str, format: &str) -
                 break printed;
             }
         };
-        let asked = |text: String| text.replace(endpoints, "ENDPOINTS");
+        let asked = |text: String| text.replace(endpoints, "ENDPOINTS").replace(&url, "URL");
         let printed = Printed { stdout: asked(printed.stdout), stderr: asked(printed.stderr), ..printed };
         let mut printed = without_times(printed);
         // Members are listed by their ids, and one of these is new.
         printed.stdout = sorted(&without_terms(&printed.stdout));
-        steps.push((without_ids(line), printed));
+        steps.push((without_ids(&line.replace(&url, "URL")), printed));
     };
     let leader = cluster.leader();
     let follower = (leader + 1) % 3;
@@ -188,11 +189,12 @@ fn change(cluster: &Cluster, client: Tool, all: &str, url: &str, format: &str) -
     step(all, "move-leader 1");
     step(all, &format!("member add new --learner --peer-urls={url}"));
     let list = cluster.list(leader).members;
-    let new = format!("{:x}", list.iter().find(|member| member.peer_ur_ls == [url]).unwrap().id);
+    let taken = &list.iter().find(|member| member.id == cluster.id(leader)).unwrap().peer_ur_ls[0];
+    let new = format!("{:x}", list.iter().find(|member| member.peer_ur_ls == [&*url]).unwrap().id);
     step(all, "member list");
     step(all, &format!("member promote {new}"));
     step(all, &format!("member update {new} --peer-urls={url},http://localhost:1"));
-    step(all, &format!("member update {new} --peer-urls={}", list[0].peer_ur_ls[0]));
+    step(all, &format!("member update {new} --peer-urls={}", taken));
     step(all, &format!("member add other --peer-urls={url}"));
     step(all, "member add other --learner --peer-urls=http://localhost:2");
     step(all, &format!("member promote {:x}", cluster.id(leader)));

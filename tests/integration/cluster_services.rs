@@ -60,7 +60,7 @@ fn time_to_live(cluster: &Cluster, at: usize, id: i64) -> LeaseTimeToLiveRespons
     cluster.ask(at, "Lease/LeaseTimeToLive", &LeaseTimeToLiveRequest { id, keys: true })
 }
 
-fn move_leader(cluster: &Cluster, to: usize) {
+pub fn move_leader(cluster: &Cluster, to: usize) {
     let request = MoveLeaderRequest { target_id: cluster.id(to) };
     let leader = cluster.leader();
     let moved: Result<MoveLeaderResponse, _> = cluster.try_ask(leader, "Maintenance/MoveLeader", &request);

@@ -269,8 +269,25 @@ impl Mount {
         fs::remove_file(self.ballast()).unwrap();
     }
 
+    /// Nothing is written to it until what is returned is dropped: writers wait.
+    pub fn freeze(&self) -> Frozen {
+        run("fsfreeze", &["--freeze", text(&self.point)]).unwrap();
+        Frozen(self.point.clone())
+    }
+
     fn ballast(&self) -> PathBuf {
         self.point.join("ballast")
+    }
+}
+
+/// A disk that stands still.
+pub struct Frozen(PathBuf);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        if let Err(error) = run("fsfreeze", &["--unfreeze", text(&self.0)]) {
+            eprintln!("{}: {error}", self.0.display());
+        }
     }
 }
 

@@ -19,6 +19,8 @@
 //!   cluster       three members, ringd and etcd in any mix, and what happens to them under load
 //!   cluster_services  what a service asks of other members: leases, hand-overs, learners, lost leaders
 //!   peer_tls          certificates between members: who is let in, and clusters on such links
+//!   stalled_disk  a leader whose disk hangs
+//!   lone_start    one of three goes on alone with `--force-new-cluster`, as etcd does
 //!   cluster_clients   our client library and ringctl on three members
 //!   proxy, history    the network of those tests, and the checkers of what clients saw
 //!   soak          random faults on such clusters, for as long as one wants
@@ -51,6 +53,7 @@ mod layers;
 mod lease;
 mod listening;
 mod lock;
+mod lone_start;
 mod maintenance;
 mod maintenance_crash;
 mod maintenance_disks;
@@ -62,6 +65,7 @@ mod proxy;
 mod ringctl;
 mod snapshots;
 mod soak;
+mod stalled_disk;
 mod startup;
 mod terminal;
 mod traffic;
@@ -269,8 +273,12 @@ fn main() {
         with_reference_3_7("cluster::leader_is_paused", cluster::leader_is_paused),
         with_reference_3_7("cluster::learner_is_promoted", cluster::learner_is_promoted),
         with_reference_3_7("cluster::lost_disk_is_replaced", cluster::lost_disk_is_replaced),
+        with_reference_3_7("cluster::emptied_member_is_refused", cluster::emptied_member_is_refused),
         with_reference_3_7("cluster::lagging_member_gets_a_snapshot", cluster::lagging_member_gets_a_snapshot),
         with_reference_3_7("cluster::members_move_to_another_program", cluster::members_move_to_another_program),
+        with_mounts("stalled_disk::leader_hands_over", stalled_disk::leader_hands_over),
+        test("lone_start::ringd_goes_on_alone", lone_start::ringd_goes_on_alone),
+        with_reference_3_7("lone_start::etcd_goes_on_alone", lone_start::etcd_goes_on_alone),
         with_reference_3_7(
             "cluster_services::leases_are_kept_by_the_leader",
             cluster_services::leases_are_kept_by_the_leader,

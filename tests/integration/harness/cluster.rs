@@ -11,6 +11,7 @@
 use std::{
     fs,
     path::PathBuf,
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -66,6 +67,8 @@ struct Member {
     id: u64,
     /// `--initial-cluster` and `--initial-cluster-state` of its start.
     founded: (String, &'static str),
+    /// Flags of this member alone.
+    flags: Vec<String>,
     process: Option<Process>,
 }
 
@@ -119,6 +122,7 @@ impl Cluster {
             client_proxy,
             id: 0,
             founded: (String::new(), ""),
+            flags: Vec::new(),
             process: None,
         });
         at
@@ -177,7 +181,7 @@ impl Cluster {
             ("--election-timeout", ELECTION_MS.to_owned()),
         ];
         let fixed = fixed.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
-        fixed.chain(self.flags.iter().cloned()).collect()
+        fixed.chain(self.flags.iter().chain(&member.flags).cloned()).collect()
     }
 
     /// Adds a member through the others, starts it and waits until it serves.
@@ -259,6 +263,33 @@ impl Cluster {
     pub fn restart(&mut self, at: usize) {
         self.spawn(at);
         self.wait_until_ready(at);
+    }
+
+    /// Flags of one member alone, from its next start on.
+    pub fn set_flags(&mut self, at: usize, flags: &[&str]) {
+        self.members[at].flags = flags.iter().map(|&flag| flag.to_owned()).collect();
+    }
+
+    /// Starts a stopped member that is expected to end by itself; its last lines.
+    pub fn ends(&mut self, at: usize) -> String {
+        self.spawn(at);
+        let mut process = self.members[at].process.take().expect("it has been spawned");
+        process.wait();
+        process.log()
+    }
+
+    /// Whether a running member has written this.
+    pub fn has_logged(&self, at: usize, text: &str) -> bool {
+        self.members[at].process.as_ref().is_some_and(|process| process.has_logged(text))
+    }
+
+    /// From now on a stopped member has its data elsewhere.
+    pub fn move_data(&mut self, at: usize, to: PathBuf) {
+        let member = &mut self.members[at];
+        assert!(member.process.is_none(), "{} runs", member.name);
+        let moved = Command::new("cp").arg("-a").arg(&member.data).arg(&to).status();
+        assert!(moved.expect("cp runs").success(), "{} is not moved to {}", member.name, to.display());
+        member.data = to;
     }
 
     /// Removes all that a stopped member has stored.

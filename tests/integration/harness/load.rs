@@ -206,7 +206,8 @@ async fn watch(client: Client, mut stopped: watch::Receiver<bool>) -> Vec<Event>
             _ = stopped.changed(), if last == i64::MAX => {
                 let request = PutRequest { key: format!("{PREFIX}end").into(), ..PutRequest::default() };
                 let put = client.call(&method::PUT, &request, Call::within(PATIENCE)).await;
-                last = put.unwrap_or_else(|error| panic!("{error}")).header.expect("answers have headers").revision;
+                let failed = |error| panic!("{error}; endpoints {:?}, {:?}", client.endpoints(), client.trouble());
+                last = put.unwrap_or_else(failed).header.expect("answers have headers").revision;
             }
         }
     }
