@@ -1,6 +1,9 @@
 //! TLS between members: `--peer-cert-file` and its kin.
 
-use super::{Refused, refuse, values::Values};
+use super::{
+    refused::{Refused, refuse},
+    values::Values,
+};
 use crate::os::tls::TlsFiles;
 
 /// What `https` peer URLs are served and dialed with.
