@@ -5,9 +5,8 @@ use std::ffi::OsString;
 use clap::{Arg, ArgAction, ArgMatches, Command, error::ErrorKind};
 
 use super::{
-    Refused,
     flags::{FLAGS, Kind, Rule},
-    refuse,
+    refused::{Refused, refuse},
 };
 
 const REST: &str = "Flags of etcd that are not listed here are taken with values that ask for what is so anyway. For other values they \

@@ -8,10 +8,9 @@ use std::{fs, path::Path};
 use serde_json::{Map, Value};
 
 use super::{
-    Refused,
     flags::{FLAGS, Flag, Kind, Rule, find},
-    refuse,
-    values::go_boolean,
+    refused::{Refused, refuse},
+    well_formed::go_boolean,
 };
 
 /// Keys in sections, and the flags that they stand for.

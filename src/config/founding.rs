@@ -2,7 +2,7 @@
 //!
 //! As in etcd these say nothing to a member that has a log, and are then not looked at.
 
-use super::{Refused, refuse};
+use super::refused::{Refused, refuse};
 use crate::{
     base::go_quote::quote,
     cluster::initial::{ClusterError, InitialCluster},

@@ -48,7 +48,7 @@ pub(super) fn parse(text: &str) -> Result<Gates, BadGates> {
         let refused = BadGates::Malformed;
         let (name, value) = item.split_once('=').ok_or_else(|| refused(format!("missing bool value for {item}")))?;
         let (name, value) = (name.trim(), value.trim());
-        let open = super::values::go_boolean(value).ok_or_else(|| {
+        let open = super::well_formed::go_boolean(value).ok_or_else(|| {
             let why = format!("strconv.ParseBool: parsing {value:?}: invalid syntax");
             refused(format!("invalid value of {name}={value}, err: {why}"))
         })?;

@@ -13,7 +13,10 @@ use std::{
     path::PathBuf,
 };
 
-use super::{Refused, refuse, values::Values};
+use super::{
+    refused::{Refused, refuse},
+    values::Values,
+};
 use crate::{base::go_url::Url, os::net::Address};
 
 /// One address to listen on.

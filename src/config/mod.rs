@@ -15,6 +15,7 @@
 //! | `flags` | the table of flags: names, kinds, defaults, and what is done with each |
 //! | `command_line` | what clap makes of the table |
 //! | `file` | `--config-file` |
+//! | `well_formed` | which text is a value of a kind, by the rules of Go |
 //! | `values` | what was given for the flags, and from where |
 //! | `validation` | what follows from it, and what contradicts it |
 //! | `listening` | where is listened |
@@ -22,6 +23,7 @@
 //! | `gates` | `--feature-gates` |
 //! | `peer_tls` | certificates between members |
 //! | `notice` | what a start says about its configuration |
+//! | `refused` | why a start is refused |
 
 mod command_line;
 mod file;
@@ -31,8 +33,10 @@ mod gates;
 mod listening;
 mod notice;
 mod peer_tls;
+mod refused;
 mod validation;
 mod values;
+mod well_formed;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -43,6 +47,7 @@ pub use self::{
     listening::{Listen, Traffic},
     notice::Notice,
     peer_tls::PeerTls,
+    refused::Refused,
 };
 use crate::service::retention::Policy;
 
@@ -145,13 +150,6 @@ pub enum Invocation {
     Print(String),
 }
 
-/// A command line that cannot be followed: the text for standard error and the exit code etcd uses.
-#[derive(Debug)]
-pub struct Refused {
-    pub text: String,
-    pub exit: i32,
-}
-
 impl Config {
     /// Reads a command line (without the program's name) and the environment.
     ///
@@ -167,10 +165,6 @@ impl Config {
             Typed::Flags(matches) => Ok(Invocation::Serve(Box::new(Values::read(&matches, environment)?.config()?))),
         }
     }
-}
-
-fn refuse(exit: i32, text: impl Into<String>) -> Refused {
-    Refused { text: text.into(), exit }
 }
 
 /// etcd's lines, of which scripts read the third word of the first, and ours.

@@ -1,6 +1,11 @@
 //! TLS between members: `--peer-cert-file` and its kin.
 
-use super::{Listen, Notice, Refused, refuse, values::Values};
+use super::{
+    listening::Listen,
+    notice::Notice,
+    refused::{Refused, refuse},
+    values::Values,
+};
 use crate::os::tls::TlsFiles;
 
 /// What `https` peer URLs are served and dialed with.

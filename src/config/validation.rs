@@ -3,7 +3,11 @@
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use super::{
-    Config, Cores, Founding, LogOutput, Notice, ReadMode, Refused, flags::DEPRECATED, gates, refuse, values::Values,
+    Config, Cores, Founding, LogOutput, Notice, ReadMode,
+    flags::DEPRECATED,
+    gates,
+    refused::{Refused, refuse},
+    values::Values,
 };
 use crate::{
     base::{go_duration, limits},

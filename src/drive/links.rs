@@ -1,4 +1,4 @@
-//! What crosses between the replica and the links to the other members.
+//! The links to the other members, and which members they were told of.
 
 use std::{
     cell::{OnceCell, RefCell},
@@ -7,21 +7,14 @@ use std::{
     sync::Arc,
 };
 
-use super::Driver;
-use crate::{
-    cluster::membership::Membership,
-    pagefile::ReadTxn,
-    peer::{Event, Peers},
-    proto::raftpb,
-    replica::Input,
-};
+use crate::{cluster::membership::Membership, pagefile::ReadTxn, peer::Peers, proto::raftpb};
 
 /// The links, once the driver has them.
 #[derive(Default)]
 pub(super) struct Links {
-    peers: OnceCell<Rc<Peers>>,
+    pub(super) peers: OnceCell<Rc<Peers>>,
     /// Members that a joining member was told of. The log it receives names them only in time, so they stay until it removes them.
-    remotes: RefCell<BTreeMap<u64, Vec<String>>>,
+    pub(super) remotes: RefCell<BTreeMap<u64, Vec<String>>>,
     /// The membership that the links were last told of.
     known: RefCell<Option<Arc<Membership>>>,
 }
@@ -55,27 +48,6 @@ impl Links {
         let removed: Vec<u64> = membership.removed().collect();
         if let Some(peers) = self.peers.get() {
             peers.set_members(&members, &removed);
-        }
-    }
-}
-
-impl Driver {
-    /// Connects the member with the others; `remotes` are members that its own state does not name yet.
-    pub fn link(&self, peers: Rc<Peers>, remotes: BTreeMap<u64, Vec<String>>) {
-        *self.links.remotes.borrow_mut() = remotes;
-        assert!(self.links.peers.set(peers).is_ok(), "a member is linked once");
-        self.links.on_members(&self.shared.view.load().membership);
-    }
-
-    /// Brings what the links tell to the replica.
-    pub fn on_peer_event(self: &Rc<Self>, event: Event) {
-        match event {
-            Event::Message(message) => self.step(Input::Message(message)),
-            Event::SnapshotReceived(message) => self.step(Input::SnapshotReceived(message)),
-            Event::Unreachable { to } => self.step(Input::PeerUnreachable { to }),
-            Event::SnapshotSent { to, arrived } => self.step(Input::SnapshotSent { to, arrived }),
-            Event::Unsent(message) => self.step(Input::Unsent(message)),
-            Event::Removed => self.on_removed(),
         }
     }
 }

@@ -1,27 +1,9 @@
 //! Background work on the log's files: segments are prepared and retired, one task after the other.
 
-use std::{cell::RefCell, collections::VecDeque, rc::Rc};
+use std::{collections::VecDeque, rc::Rc};
 
 use super::{Driver, or_stop, wait_for_room};
-use crate::{os::notify::Notify, replica::Input, wal::Action};
-
-/// What is still to be done, oldest first.
-#[derive(Default)]
-pub(super) struct LogTasks {
-    waiting: RefCell<VecDeque<Action>>,
-    wake: Notify,
-}
-
-impl LogTasks {
-    pub fn push(&self, action: Action) {
-        self.waiting.borrow_mut().push_back(action);
-        self.wake.notify();
-    }
-
-    fn next(&self) -> Option<Action> {
-        self.waiting.borrow_mut().pop_front()
-    }
-}
+use crate::{replica::Input, wal::Action};
 
 impl Driver {
     pub(super) async fn keep_log(self: Rc<Self>) {

@@ -8,7 +8,9 @@
 //! | `log_tasks` | keeper | a task on the log's files | prepares and retires segments, one after the other |
 //! | `page_file` | none | | opens, maps and locks the page file |
 //! | `installation` | one per received state | consensus takes it | gives it the page file's place |
-//! | `links` | none | | what crosses between the replica and the links to other members |
+//! | `work` | none | | what waits for the keeper and the committer |
+//! | `links` | none | | tells the links to other members what leaves and who the members are |
+//! | `peer_events` | none | | brings what comes from other members to the replica |
 //! | `page_commits` | committer | a commit of the page file | its steps: grow, pages, sync, meta, sync, cut |
 //! | `notes` | none | | lines for the log, counts for the metrics |
 //! | `auto_compaction`, `corruption`, `version_monitor` | some each | their interval | propose by themselves, on the leader |
@@ -27,7 +29,9 @@ pub mod mailbox;
 mod notes;
 mod page_commits;
 pub mod page_file;
+mod peer_events;
 pub mod version_monitor;
+mod work;
 
 use std::{
     cell::{Cell, RefCell},
@@ -37,7 +41,10 @@ use std::{
 };
 
 use self::{
-    links::Links, log_tasks::LogTasks, mailbox::MailboxToCore, page_commits::PageTasks, page_file::OpenPageFile,
+    links::Links,
+    mailbox::MailboxToCore,
+    page_file::OpenPageFile,
+    work::{LogTasks, PageTasks},
 };
 use crate::{
     base::limits,

@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use super::page_commits::PageTasks;
+use super::work::PageTasks;
 use crate::{
     apply::request::RaftRequest,
     base::human_size::human_size,

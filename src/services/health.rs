@@ -1,25 +1,10 @@
-//! Whether clients should use this member: the gRPC health service, and the state that it shares with the pages and Status.
-//!
-//! | a reason to leave | from | to |
-//! |---|---|---|
-//! | no leader | three election timeouts after the last, etcd's limit for streams that need one | a leader |
-//! | a full disk | a write of the log waits for room, or the database cannot grow | the step that failed succeeds |
-//! | Defragment | its begin, only with `StopGRPCServiceOnDefrag` | its end |
-//!
-//! etcd has the last only: without a leader it answers SERVING, and a full disk ends it. There is one service, the empty name: the
-//! whole server. Each front looks at every tick for a change and tells its Watch streams.
+//! The gRPC health service on one core, and the streams that end when the leader is lost.
 
-use std::{
-    cell::{Cell, RefCell},
-    rc::Rc,
-    sync::atomic::{AtomicBool, AtomicU32, Ordering},
-    time::{Duration, Instant},
-};
+use std::{rc::Rc, sync::atomic::Ordering, time::Instant};
 
 use bytes::Bytes;
 use futures_lite::future;
 use prost::Message;
-use slab::Slab;
 
 use crate::{
     base::refusal::Refusal,
@@ -29,83 +14,8 @@ use crate::{
         health_check_response::ServingStatus, health_list_response::Entry,
     },
     rpc::{Code, Inbound, Outbound, Reply, Status},
-    services::{Services, decode, encoded, refuse},
+    services::{Services, decode, encoded, refuse, waiting::Leaderless},
 };
-
-/// The state of the whole member. Any core reads it; the engine's core tells of the disks.
-#[derive(Debug)]
-pub struct Health {
-    /// How long clients stay with a member that knows no leader.
-    leader_patience: Duration,
-    /// `StopGRPCServiceOnDefrag`.
-    leaves_on_defragment: bool,
-    log_lacks_room: AtomicBool,
-    database_lacks_room: AtomicBool,
-    defragmentations: AtomicU32,
-}
-
-impl Health {
-    #[must_use]
-    pub fn new(leader_patience: Duration, leaves_on_defragment: bool) -> Self {
-        Self {
-            leader_patience,
-            leaves_on_defragment,
-            log_lacks_room: AtomicBool::new(false),
-            database_lacks_room: AtomicBool::new(false),
-            defragmentations: AtomicU32::new(0),
-        }
-    }
-
-    /// Whether writes of the log wait for room on its disk.
-    pub fn set_log_lacks_room(&self, lacks: bool) {
-        self.log_lacks_room.store(lacks, Ordering::Relaxed);
-    }
-
-    /// Whether the database cannot grow for want of room on its disk.
-    pub fn set_database_lacks_room(&self, lacks: bool) {
-        self.database_lacks_room.store(lacks, Ordering::Relaxed);
-    }
-
-    /// What is wrong with the disks, in words for Status and the pages.
-    #[must_use]
-    pub fn disk_complaint(&self) -> Option<&'static str> {
-        let of = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
-        match (of(&self.log_lacks_room), of(&self.database_lacks_room)) {
-            (false, false) => None,
-            (true, false) => Some("no space left on the disk of the log"),
-            (false, true) => Some("no space left on the disk of the database"),
-            (true, true) => Some("no space left on the disks of the log and the database"),
-        }
-    }
-
-    fn complaint(&self, leaderless: Duration) -> Option<&'static str> {
-        if leaderless >= self.leader_patience {
-            return Some("no leader");
-        }
-        if self.leaves_on_defragment && self.defragmentations.load(Ordering::Relaxed) > 0 {
-            return Some("defrag is active");
-        }
-        self.disk_complaint()
-    }
-}
-
-/// What one front knows and tells of it.
-#[derive(Default)]
-pub(super) struct HealthWatches {
-    leaderless: Cell<Leaderless>,
-    complaint: Cell<Option<&'static str>>,
-    is_stopping: Cell<bool>,
-    streams: RefCell<Slab<Rc<Notify>>>,
-    /// Streams that end when the leader is lost for long.
-    led: RefCell<Slab<Rc<Notify>>>,
-}
-
-/// Since when there has been no leader, as of the last tick.
-#[derive(Clone, Copy, Default)]
-struct Leaderless {
-    since: Option<Instant>,
-    lasted: Duration,
-}
 
 impl Services {
     pub(super) fn check_health(&self, message: Bytes) -> Reply {
@@ -230,35 +140,5 @@ impl Drop for Defragmentation<'_> {
     fn drop(&mut self) {
         self.0.shared.health.defragmentations.fetch_sub(1, Ordering::Relaxed);
         self.0.observe_health(clock::now());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reasons_to_leave_come_and_go() {
-        let patience = Duration::from_secs(3);
-        let health = Health::new(patience, false);
-        assert_eq!(health.complaint(Duration::ZERO), None);
-        assert_eq!(health.complaint(patience - Duration::from_millis(1)), None);
-        assert_eq!(health.complaint(patience), Some("no leader"));
-        health.set_database_lacks_room(true);
-        assert_eq!(health.complaint(Duration::ZERO), Some("no space left on the disk of the database"));
-        health.set_log_lacks_room(true);
-        health.set_database_lacks_room(false);
-        assert_eq!(health.complaint(Duration::ZERO), Some("no space left on the disk of the log"));
-        health.set_log_lacks_room(false);
-        assert_eq!(health.complaint(Duration::ZERO), None);
-    }
-
-    #[test]
-    fn only_the_gate_makes_a_defragmentation_a_reason() {
-        for leaves in [false, true] {
-            let health = Health::new(Duration::from_secs(3), leaves);
-            health.defragmentations.fetch_add(1, Ordering::Relaxed);
-            assert_eq!(health.complaint(Duration::ZERO), leaves.then_some("defrag is active"));
-        }
     }
 }

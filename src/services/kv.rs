@@ -15,7 +15,7 @@ use crate::{
         kv::{self, RangeAnswer, RangeJob, ReadStop},
         range_stream::RangeStreamJob,
     },
-    services::{Services, decode, ended, reads::Work, refuse, request_log::Reading},
+    services::{Services, decode, ended, refuse, request_log::Reading, waiting::Work},
 };
 
 impl Services {

@@ -15,14 +15,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ahash::HashMap;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_lite::future;
 use prost::{
     Message,
     encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len},
 };
-use slab::Slab;
 
 use crate::{
     apply::{View, alarms::LEASE_COST, request::Kind},
@@ -47,16 +45,6 @@ use crate::{
 
 /// The repeated field of a LeaseLeasesResponse.
 const LEASES_FIELD: u32 = 2;
-
-/// Questions on their way to the engine and back.
-#[derive(Default)]
-pub(super) struct LeaseQuestions {
-    asked: Vec<(u64, LeaseQuestion)>,
-    waiting: HashMap<u64, Rc<Ticket<LeaseAnswer>>>,
-    next: u64,
-    /// How streams of keepalives are told that the server stops.
-    streams: Slab<Rc<Notify>>,
-}
 
 impl Services {
     pub(super) fn lease_grant(&self, call: &Call, view: &View, message: Bytes, responder: Responder) -> Option<Reply> {

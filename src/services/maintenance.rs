@@ -12,7 +12,7 @@
 //! the client takes it, so a slow client costs one stream's send buffer and nobody's time; but as long as it reads, the pages of
 //! that commit are not reused, and the file may grow by what is rewritten meanwhile. That is inherent in handing out one state.
 
-use std::{cell::RefCell, rc::Rc};
+use std::rc::Rc;
 
 use bytes::Bytes;
 use prost::Message;
@@ -33,12 +33,6 @@ use crate::{
     rpc::{Inbound, Outbound, Reply, Responder, Status},
     services::{Services, decode, encoded, refuse},
 };
-
-/// Chores of this core that are under way.
-#[derive(Default)]
-pub(super) struct Maintenance {
-    waiting: RefCell<Vec<(u64, Rc<Ticket<()>>)>>,
-}
 
 impl Services {
     pub(super) fn hash(self: &Rc<Self>, message: Bytes, responder: Responder) -> Option<Reply> {

@@ -8,9 +8,8 @@
 //!
 //! A change ends within the request timeout. etcd's ends with the call's deadline only.
 
-use std::{cell::RefCell, rc::Rc, time::Instant};
+use std::{rc::Rc, time::Instant};
 
-use ahash::HashMap;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 
@@ -30,7 +29,12 @@ use crate::{
         members::{self, Links},
         status,
     },
-    services::{Services, decode, encoded, peers::PeerRequest, reads::Work, refuse},
+    services::{
+        Services, decode, encoded,
+        peers::PeerRequest,
+        refuse,
+        waiting::{Outcome, Work},
+    },
 };
 
 /// etcd's words for the outcomes of a promotion that the page of it tells, and what they stand for.
@@ -43,16 +47,6 @@ pub const PROMOTE_REFUSALS: [(Refusal, StatusCode, &str); 3] = [
         "etcdserver: can only promote a learner member which is in sync with leader",
     ),
 ];
-
-type Outcome<T> = Ticket<Result<T, Refusal>>;
-
-/// Requests about the members that are under way, by their ids.
-#[derive(Default)]
-pub(super) struct MemberRequests {
-    /// Changes of the members and hand-overs of leadership.
-    changing: RefCell<HashMap<u64, Rc<Outcome<Bytes>>>>,
-    settling: RefCell<HashMap<u64, Rc<Outcome<Vec<Follower>>>>>,
-}
 
 impl Services {
     pub(super) fn member_list(&self, call: &Call, view: &View, message: Bytes, responder: Responder) -> Option<Reply> {

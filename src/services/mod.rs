@@ -15,16 +15,19 @@
 //! | `lock`, `election` | the services that stand on the store, and `store`, what they ask of it |
 //! | `quota` | what is refused because the database is full |
 //! | `auth` | what a server without authentication answers |
-//! | `health` | whether clients should use this member |
+//! | `condition` | whether clients should use this member |
+//! | `health` | the gRPC health service |
 //! | `hashes`, `versions` | what other members say of their data and programs |
 //! | `peers` | what this member asks of others over HTTP |
 //! | `lease_forward` | leases between members: what followers ask the leader |
 //! | `kv`, `lease`, `members`, `maintenance`, `downgrade` | the services |
+//! | `waiting` | the state of all of these between two calls |
 //!
 //! Every call that waits for consensus is answered within the request timeout. What comes after consensus may take longer: a
 //! physical compaction, a Defragment, somebody else's lock.
 
 mod auth;
+mod condition;
 mod downgrade;
 mod election;
 mod handler;
@@ -44,6 +47,7 @@ mod reads;
 pub mod request_log;
 mod store;
 mod versions;
+mod waiting;
 mod watch;
 mod watch_gate;
 mod watch_stream;
@@ -59,15 +63,12 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use prost::Message;
 
+use self::waiting::{HealthWatches, LeaseQuestions, Maintenance, MemberRequests, Proposals, Quota, Reads, Watching};
 pub use self::{
+    condition::Health,
     handler::ServiceHandler,
-    health::Health,
     watch::{Subscription, SubscriptionEnd},
     watch_gate::{Admission, Gate, WatchShared},
-};
-use self::{
-    health::HealthWatches, lease::LeaseQuestions, maintenance::Maintenance, members::MemberRequests,
-    proposals::Proposals, quota::Quota, reads::Reads, watch::Watching,
 };
 use crate::{
     apply::View,

@@ -2,7 +2,6 @@
 
 use std::{rc::Rc, time::Instant};
 
-use ahash::HashMap;
 use bytes::Bytes;
 
 use crate::{
@@ -12,26 +11,11 @@ use crate::{
     os::{clock, notify::Ticket},
     replica::Request,
     rpc::{Body, Call, Reply, Responder, Status},
-    services::{Services, refuse},
+    services::{
+        Services, refuse,
+        waiting::{Proposal, Waiter},
+    },
 };
-
-/// What waits, by the id of its proposal.
-#[derive(Default)]
-pub(super) struct Proposals {
-    waiting: HashMap<u64, Proposal>,
-}
-
-struct Proposal {
-    kind: Kind,
-    waiter: Waiter,
-    since: Instant,
-}
-
-pub(super) enum Waiter {
-    Call(Responder),
-    /// A task of its own waits.
-    Task(Rc<Ticket<Result<Bytes, Refusal>>>),
-}
 
 impl Services {
     /// Proposes for a unary call what passed its checks; the entry's answer is the call's.

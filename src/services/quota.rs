@@ -8,10 +8,7 @@
 //! As in etcd the refusal waits for the alarm, so that a client that was refused finds it wherever it looks next. A write that was
 //! let through and passed the quota when it was applied is carried out and answered with a refusal all the same.
 
-use std::{
-    cell::{Cell, RefCell},
-    time::Instant,
-};
+use std::time::Instant;
 
 use prost::Message;
 
@@ -24,15 +21,8 @@ use crate::{
     os::clock,
     proto::etcdserverpb::{AlarmRequest, AlarmType, alarm_request::AlarmAction},
     replica::Request,
-    services::{Services, proposals::Waiter},
+    services::{Services, waiting::Waiter},
 };
-
-/// An alarm that is being raised, and the refusals that wait for it. As many as calls may be open.
-#[derive(Default)]
-pub(super) struct Quota {
-    raising: Cell<Option<(u64, Instant)>>,
-    refused: RefCell<Vec<Waiter>>,
-}
 
 impl Services {
     /// etcd's early check: a write that would pass the quota is refused before it is proposed.

@@ -9,49 +9,16 @@ use crate::{
     base::refusal::Refusal,
     metrics::Name,
     os::{self, clock, notify::Ticket},
-    proto::etcdserverpb::{RangeRequest, TxnRequest},
     replica::Request,
-    rpc::Responder,
     service::status,
     services::{
         Services, encoded,
         kv::{Started, measure_on, start_range},
         refuse,
         request_log::Reading,
+        waiting::{Read, Work},
     },
 };
-
-/// Linearizable reads of this core.
-#[derive(Default)]
-pub(super) struct Reads {
-    /// The round in flight.
-    context: Option<u64>,
-    round: Vec<Read>,
-    /// For the next round.
-    waiting: Vec<Read>,
-    rounds: u64,
-}
-
-struct Read {
-    work: Work,
-    since: Instant,
-}
-
-pub(super) enum Work {
-    Range {
-        request: RangeRequest,
-        responder: Responder,
-    },
-    Txn {
-        request: TxnRequest,
-        responder: Responder,
-    },
-    MemberList {
-        responder: Responder,
-    },
-    /// A task of its own waits.
-    Task(Rc<Ticket<Result<(), Refusal>>>),
-}
 
 impl Services {
     pub(super) fn join_round(&self, work: Work, since: Instant) {

@@ -8,49 +8,22 @@
 //!
 //! Other services of this core watch through [`Services::subscribe`].
 
-use std::{
-    cell::{Cell, RefCell},
-    rc::Rc,
-    sync::Arc,
-};
+use std::{rc::Rc, sync::Arc};
 
 use prost::Message;
-use rand::{Rng, SeedableRng, rngs::SmallRng};
 
 use crate::{
     apply::View,
     metrics::Name,
     mvcc::Failure,
-    os::{self, clock, notify::Notify, stop},
+    os::{self, stop},
     proto::{
         etcdserverpb::{WatchCreateRequest, WatchResponse},
         mvccpb::Event,
     },
-    replica::CoreId,
-    services::Services,
+    services::{Services, waiting::Door},
     watch::{Batch, Counts, Hub, Response, ResponseKind, StreamKey},
 };
-
-/// What a core watches.
-pub(super) struct Watching {
-    hub: RefCell<Hub>,
-    /// By the number of the stream.
-    doors: RefCell<Vec<Option<Rc<Door>>>>,
-    is_reading: Cell<bool>,
-    is_closing: Cell<bool>,
-    known: Cell<Counts>,
-    /// For the moments of progress notices, which should not coincide. Nothing has to be secret about them.
-    random: RefCell<SmallRng>,
-}
-
-/// Who waits for a stream.
-#[derive(Default)]
-pub(super) struct Door {
-    /// There are responses to send.
-    pub(super) ready: Notify,
-    /// There is room for answers.
-    pub(super) room: Notify,
-}
 
 /// A stream of this core; closed when it is dropped.
 pub(super) struct OpenStream {
@@ -82,29 +55,6 @@ pub enum SubscriptionEnd {
     Refused(String),
     #[error("server stopped")]
     Stopped,
-}
-
-impl Watching {
-    pub(super) fn new(id: CoreId) -> Self {
-        let seed = clock::unix_ms() ^ (u64::from(id) << 48);
-        Self {
-            hub: RefCell::default(),
-            doors: RefCell::default(),
-            is_reading: Cell::default(),
-            is_closing: Cell::default(),
-            known: Cell::default(),
-            random: RefCell::new(SmallRng::seed_from_u64(seed)),
-        }
-    }
-
-    pub(super) fn is_closing(&self) -> bool {
-        self.is_closing.get()
-    }
-
-    /// A part of `most`, different every time.
-    pub(super) fn jitter(&self, most: std::time::Duration) -> std::time::Duration {
-        most.mul_f64(self.random.borrow_mut().random::<f64>())
-    }
 }
 
 impl Services {

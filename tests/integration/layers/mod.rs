@@ -102,8 +102,6 @@ const TABLE: [(&str, &[&str]); 30] = [
     ("metrics", &[]),
     ("base", &[]),
 ];
-/// Modules whose files still form circles. No module may be added, and one without circles must be removed.
-const CIRCLES_LEFT: [&str; 3] = ["config", "drive", "services"];
 const CORE: [&str; 14] = [
     "replica",
     "service",
@@ -188,13 +186,7 @@ pub fn table_keeps_the_plan() {
 
 /// No circles between the files of a module.
 pub fn files_form_no_circles() {
-    let circles = circles::find(&sources());
-    let module_of = |circle: &str| circle.split('/').next().unwrap_or_default().to_owned();
-    let known = |circle: &&String| CIRCLES_LEFT.contains(&module_of(circle).as_str());
-    let mut faults: Vec<String> = circles.iter().filter(|circle| !known(circle)).cloned().collect();
-    let healed = CIRCLES_LEFT.iter().filter(|module| !circles.iter().any(|circle| module_of(circle) == **module));
-    faults.extend(healed.map(|module| format!("{module} has no circles any more: take it out of CIRCLES_LEFT")));
-    report(faults);
+    report(circles::find(&sources()));
 }
 
 /// No time, disk, network, thread, randomness or hash order in the core.
