@@ -1,7 +1,11 @@
 //! `--force-new-cluster`: a member goes on alone with its data, when the majority of its cluster is lost for good.
 //!
-//! Entries that are not known to be committed are dropped, and committed changes of the membership follow that remove everybody
-//! else. The ids of member and cluster stay. (etcd: "Disaster recovery".)
+//! All entries of its log count as committed, and changes of the membership follow that remove everybody else. The ids of member
+//! and cluster stay. (etcd: "Disaster recovery".)
+//!
+//! The log does not say of its last entries whether they are committed: a commit index alone is never written. Dropping them, as
+//! etcd does, which writes every commit index, would lose acknowledged ones. One that was never committed has an unknown outcome for
+//! its client, and may take effect. Only the member's own removal, and what follows it, is dropped if it is not known to be committed.
 
 use std::collections::BTreeSet;
 
@@ -20,10 +24,12 @@ pub struct Forced {
     pub entries: Vec<LogEntry>,
 }
 
-/// Cuts the log of `initial` after its last committed entry and appends the removal of everybody but `local`.
+/// Takes the log of `initial` for committed and appends the removal of everybody but `local`.
 pub fn force(initial: &mut consensus::Initial, local: &Member) -> Forced {
-    let commit = initial.hard_state.commit.max(initial.applied);
-    initial.entries.retain(|entry| entry.index <= commit);
+    let known = initial.hard_state.commit.max(initial.applied);
+    let removal = initial.entries.iter().position(|entry| entry.index > known && removes(entry, local.id));
+    initial.entries.truncate(removal.unwrap_or(initial.entries.len()));
+    let commit = initial.entries.last().map_or(known, |entry| entry.index.max(known));
     let (voters, learners) = members(&initial.conf_state, initial.applied, &initial.entries);
     let mut changes: Vec<ConfChange> = Vec::new();
     if !voters.contains(&local.id) {
@@ -46,6 +52,11 @@ pub fn force(initial: &mut consensus::Initial, local: &Member) -> Forced {
     initial.hard_state.commit = commit + entries.len() as u64;
     initial.entries.extend(entries.iter().cloned());
     Forced { hard_state: initial.hard_state, entries }
+}
+
+fn removes(entry: &LogEntry, id: u64) -> bool {
+    let change = (entry.kind == EntryKind::ConfChange).then(|| ConfChange::decode(entry.data.clone()).ok()).flatten();
+    change.is_some_and(|change| change.r#type() == ConfChangeType::ConfChangeRemoveNode && change.node_id() == id)
 }
 
 fn change(kind: ConfChangeType, id: u64) -> ConfChange {
@@ -102,12 +113,12 @@ mod tests {
     }
 
     #[test]
-    fn everybody_else_is_removed_after_the_last_committed_entry() {
+    fn everybody_else_is_removed_after_the_last_entry() {
         let mut initial = initial(&[1, 2, 3], &[4]);
         let forced = force(&mut initial, &Member { id: 2, ..Member::default() });
         let remove = ConfChangeType::ConfChangeRemoveNode;
-        assert_eq!(changes(&forced), [(9, remove, 1), (10, remove, 3), (11, remove, 4)]);
-        assert_eq!((initial.hard_state.commit, initial.entries.len()), (11, 6));
+        assert_eq!(changes(&forced), [(11, remove, 1), (12, remove, 3), (13, remove, 4)]);
+        assert_eq!((initial.hard_state.commit, initial.entries.len()), (13, 8));
     }
 
     #[test]
@@ -115,6 +126,17 @@ mod tests {
         let mut initial = initial(&[1], &[4]);
         let forced = force(&mut initial, &Member { id: 4, is_learner: true, ..Member::default() });
         let (add, remove) = (ConfChangeType::ConfChangeAddNode, ConfChangeType::ConfChangeRemoveNode);
-        assert_eq!(changes(&forced), [(9, add, 4), (10, remove, 1)]);
+        assert_eq!(changes(&forced), [(11, add, 4), (12, remove, 1)]);
+    }
+
+    #[test]
+    fn its_own_removal_is_dropped_unless_it_is_committed() {
+        let mut initial = initial(&[1, 2], &[]);
+        let remove = ConfChangeType::ConfChangeRemoveNode;
+        initial.entries[3].kind = EntryKind::ConfChange;
+        initial.entries[3].data = change(remove, 2).encode_to_vec().into();
+        assert_eq!(initial.entries[3].index, 9);
+        let forced = force(&mut initial, &Member { id: 2, ..Member::default() });
+        assert_eq!(changes(&forced), [(9, remove, 1)]);
     }
 }

@@ -189,7 +189,7 @@ fn change(cluster: &Cluster, client: Tool, all: &str, format: &str) -> Vec<(Stri
     step(all, "move-leader 1");
     step(all, &format!("member add new --learner --peer-urls={url}"));
     let list = cluster.list(leader).members;
-    let taken = &list.iter().find(|member| member.id == cluster.id(leader)).unwrap().peer_ur_ls[0];
+    let taken = &list.iter().find(|member| member.id == cluster.id(0)).unwrap().peer_ur_ls[0];
     let new = format!("{:x}", list.iter().find(|member| member.peer_ur_ls == [&*url]).unwrap().id);
     step(all, "member list");
     step(all, &format!("member promote {new}"));
