@@ -177,6 +177,8 @@ fn change(cluster: &Cluster, client: Tool, all: &str, format: &str) -> Vec<(Stri
         let asked = |text: String| text.replace(endpoints, "ENDPOINTS").replace(&url, "URL");
         let printed = Printed { stdout: asked(printed.stdout), stderr: asked(printed.stderr), ..printed };
         let mut printed = without_times(printed);
+        // An id is made of URL and second, so within a second the same member is refused by its id and later by its URL.
+        printed.stderr = printed.stderr.replace("member ID already exist", "Peer URLs already exists");
         // Members are listed by their ids, and one of these is new.
         printed.stdout = sorted(&without_terms(&printed.stdout));
         steps.push((without_ids(&line.replace(&url, "URL")), printed));
