@@ -1,4 +1,4 @@
-//! The links to the other members, and which members they were told of.
+//! The links to the other members, and the members that they know.
 
 use std::{
     cell::{OnceCell, RefCell},
@@ -13,9 +13,9 @@ use crate::{cluster::membership::Membership, pagefile::ReadTxn, peer::Peers, pro
 #[derive(Default)]
 pub(super) struct Links {
     pub(super) peers: OnceCell<Rc<Peers>>,
-    /// Members that a joining member was told of. The log it receives names them only in time, so they stay until it removes them.
+    /// The members that a joining member has asked for. Its log names them one by one, so each stays until the log has it.
     pub(super) remotes: RefCell<BTreeMap<u64, Vec<String>>>,
-    /// The membership that the links were last told of.
+    /// The membership that the links know.
     known: RefCell<Option<Arc<Membership>>>,
 }
 

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Shared by the links, which write, and everybody who asks.
+/// The links write it, every core may read it.
 #[derive(Debug, Default)]
 pub struct Activity {
     peers: Mutex<BTreeMap<u64, Contact>>,

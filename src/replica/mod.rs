@@ -107,7 +107,7 @@ pub struct Replica {
     reads: ReadRounds,
     lease: Lease,
     unsent: Unsent,
-    /// Time of the first message.
+    /// Time of the first step.
     started_ms: Option<u64>,
     transfers: Vec<Transfer>,
     stall: Stall,
@@ -317,6 +317,7 @@ impl Replica {
     /// The member cannot continue, and takes no further input.
     pub fn step(&mut self, now_ms: u64, input: Input, effects: &mut Effects) -> Result<(), Failure> {
         self.now_ms = self.now_ms.max(now_ms);
+        self.started_ms.get_or_insert(self.now_ms);
         self.applier.lessor().on_time(self.now_ms);
         match input {
             Input::Request { core, request } => self.submit(core, request, effects),

@@ -14,7 +14,7 @@
 //! 1. A member forgets at its restart whom it has heard of. In this mode it takes no part in elections for an election timeout.
 //! 2. A transfer of leadership asks for votes in spite of the promise, and its message may be late. A term in which one was begun
 //!    has no lease any more.
-//! 3. A machine that sleeps stops the monotonic clock. Time is taken from the clock that goes on (`CLOCK_BOOTTIME`).
+//! 3. A machine that sleeps stops the monotonic clock. Time is read from `CLOCK_BOOTTIME`, which counts sleep.
 
 use super::{
     Effect, Effects, Replica,
@@ -103,9 +103,9 @@ impl Replica {
         }
     }
 
-    /// Whether this member may still be bound by a promise that it has forgotten.
-    fn is_deaf(&mut self) -> bool {
-        let started_ms = *self.started_ms.get_or_insert(self.now_ms);
+    /// Whether a promise to a leader that this member gave before its start may still bind it.
+    fn is_deaf(&self) -> bool {
+        let started_ms = self.started_ms.unwrap_or(self.now_ms);
         self.now_ms.saturating_sub(started_ms) < self.settings.election_ms
     }
 }

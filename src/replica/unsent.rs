@@ -1,7 +1,6 @@
 //! Forwarded proposals that have not left this member, because the leader took no connection.
 //!
-//! Such a proposal can have had no effect, so it is forwarded again at the next tick, to whoever leads then, for as long as its
-//! client waits for it. In etcd it is lost, and its client learns that from its own time-out only.
+//! Such a proposal has had no effect. Each tick forwards it again, to the leader of that moment, until its client's time-out. In etcd it is lost, and its client learns that from its own time-out only.
 
 use super::Replica;
 use crate::{

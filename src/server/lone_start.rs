@@ -1,4 +1,4 @@
-//! `--force-new-cluster`: a member goes on alone with its data, when the majority of its cluster is lost for good.
+//! `--force-new-cluster`: a member continues alone with its data, after the majority of its cluster was lost for good.
 //!
 //! All entries of its log count as committed, and changes of the membership follow that remove everybody else. The ids of member
 //! and cluster stay. (etcd: "Disaster recovery".)

@@ -77,7 +77,7 @@ impl Services {
         .await
     }
 
-    /// Asks whoever leads, again and again, until `read` makes something of an answer.
+    /// Repeats a request to the present leader until `read` accepts an answer.
     async fn ask_leader<T>(
         &self,
         path: &str,

@@ -39,7 +39,7 @@ pub struct TlsFiles {
     pub skip_client_san_verification: bool,
     pub refuses_tls12: bool,
     pub refuses_tls13: bool,
-    /// The certificate is of one's own making, and whoever is connected to is not verified.
+    /// The certificate is self-signed, and the other side is not verified.
     pub is_self_signed: bool,
 }
 
