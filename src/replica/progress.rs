@@ -1,5 +1,5 @@
-//! How far each long work is, between two inputs. The file of a work has the table of its states, and what moves it from one to
-//! the next.
+//! What the replica keeps between two inputs: how far each long work is, the leader's lease, and what waits. The file of a work has
+//! the table of its states, and what moves it from one to the next.
 
 use std::collections::BTreeMap;
 
