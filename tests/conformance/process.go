@@ -95,6 +95,10 @@ func startProcess(m *Member) (*Process, error) {
 	if m.leaseCheckpoint {
 		args = append(args, "--feature-gates=LeaseCheckpoint=true,LeaseCheckpointPersist="+fmt.Sprint(m.leaseCheckpointPersist))
 	}
+	if tls := m.PeerTLSInfo; tls != nil {
+		args = append(args, "--peer-cert-file="+tls.CertFile, "--peer-key-file="+tls.KeyFile, "--peer-trusted-ca-file="+tls.TrustedCAFile,
+			fmt.Sprintf("--peer-client-cert-auth=%t", tls.ClientCertAuth))
+	}
 	if m.ForceNewCluster {
 		args = append(args, "--force-new-cluster")
 	}

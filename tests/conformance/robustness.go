@@ -3,6 +3,7 @@
 package robustness
 
 import (
+	"fmt"
 	"os"
 	"slices"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap/zaptest"
 
+	"go.etcd.io/etcd/tests/v3/framework/config"
 	"go.etcd.io/etcd/tests/v3/framework/e2e"
 	"go.etcd.io/etcd/tests/v3/robustness/failpoint"
 	"go.etcd.io/etcd/tests/v3/robustness/model"
@@ -20,13 +22,9 @@ import (
 	"go.etcd.io/etcd/tests/v3/robustness/validate"
 )
 
-// TestConformance runs the single-member scenarios with kill -9 and validates linearizability and the watch guarantees. What was
-// persisted is taken from the watches of everything instead of from etcd's log format.
-func TestConformance(t *testing.T) {
-	members := 1
-	if os.Getenv("CONFORMANCE_MEMBERS") == "3" {
-		members = 3
-	}
+// profiles are etcd's four kinds of traffic, each with and without compactions beside it.
+func profiles() []scenarios.TestScenario {
+	var all []scenarios.TestScenario
 	for _, s := range []struct {
 		name    string
 		traffic traffic.Traffic
@@ -37,40 +35,92 @@ func TestConformance(t *testing.T) {
 		{"KubernetesHighTraffic", traffic.Kubernetes, &traffic.KeyValueHigh},
 		{"KubernetesLowTraffic", traffic.Kubernetes, &traffic.KeyValueMedium},
 	} {
-		for _, compaction := range []bool{false, true} {
-			name := s.name
-			profile := traffic.Profile{KeyValue: s.kv, Watch: &traffic.WatchDefault}
-			if compaction {
-				name += "Compaction"
-				profile.Compaction = &traffic.CompactionDefault
-			}
-			t.Run(name, func(t *testing.T) {
-				lg := zaptest.NewLogger(t)
-				ctx := t.Context()
-				cfg := e2e.NewConfig(e2e.WithClusterSize(members), e2e.WithCompactionBatchLimit(10), e2e.WithWatchProcessNotifyInterval(100*time.Millisecond))
-				cfg.Logger = lg
-				c, err := e2e.NewEtcdProcessCluster(ctx, t, e2e.WithConfig(cfg))
-				require.NoError(t, err)
-				defer forcestopCluster(c)
-				scenario := scenarios.TestScenario{Name: name, Failpoint: failpoint.KillFailpoint, Cluster: *cfg, Traffic: s.traffic, Profile: profile}
-				reports := runScenario(ctx, t, scenario, lg, c)
-				persisted := persistedByWatch(t, reports)
-				result := validate.ValidateAndReturnVisualize(lg, validate.Config{ExpectRevisionUnique: s.traffic.ExpectUniqueRevision()}, reports, persisted, 5*time.Minute)
-				operations, events := 0, 0
-				for _, r := range reports {
-					operations += len(r.KeyValue)
-					for _, w := range r.Watch {
-						for _, response := range w.Responses {
-							events += len(response.Events)
-						}
-					}
-				}
-				t.Logf("CONFORMANCE %s: %d operations, %d watch events, %d revisions; assumptions %v, linearization %v, watch %v, serializable %v",
-					name, operations, events, len(persisted), result.Assumptions, result.Linearization.Result, result.Watch, result.Serializable)
-				require.NoError(t, result.Error())
+		profile := traffic.Profile{KeyValue: s.kv, Watch: &traffic.WatchDefault}
+		all = append(all, scenarios.TestScenario{Name: s.name, Traffic: s.traffic, Profile: profile})
+		profile.Compaction = &traffic.CompactionDefault
+		all = append(all, scenarios.TestScenario{Name: s.name + "Compaction", Traffic: s.traffic, Profile: profile})
+	}
+	return all
+}
+
+// TestConformance runs the single-member scenarios with kill -9 and validates linearizability and the watch guarantees.
+func TestConformance(t *testing.T) {
+	if config.NumberFromEnvironment("CONFORMANCE_MEMBERS", 1) > 1 {
+		t.Skip("left out: of one member")
+	}
+	for _, s := range profiles() {
+		s.Failpoint = failpoint.KillFailpoint
+		t.Run(s.Name, func(t *testing.T) {
+			runAndValidate(t, s, e2e.WithClusterSize(1))
+		})
+	}
+}
+
+// TestConformanceMembers runs three members with TLS and a proxy between them through each fault that needs no recompiled server,
+// CONFORMANCE_RUNS times (8 unless it is set; each run takes the next kind of traffic). With CONFORMANCE_OTHERS=minority or quorum
+// one or two of the members are etcd.
+func TestConformanceMembers(t *testing.T) {
+	if config.NumberFromEnvironment("CONFORMANCE_MEMBERS", 1) < 3 {
+		t.Skip("left out: of three members")
+	}
+	options := []e2e.EPClusterOption{e2e.WithClusterSize(3), e2e.WithIsPeerTLS(true), e2e.WithPeerProxy(true), e2e.WithSnapshotCount(100)}
+	switch os.Getenv("CONFORMANCE_OTHERS") {
+	case "minority":
+		options = append(options, e2e.WithVersion(e2e.MinorityLastVersion))
+	case "quorum":
+		options = append(options, e2e.WithVersion(e2e.QuorumLastVersion))
+	}
+	traffics := profiles()
+	for _, fault := range []struct {
+		name      string
+		failpoint failpoint.Failpoint
+	}{
+		{"Kill", failpoint.KillFailpoint},
+		{"Blackhole", failpoint.BlackholePeerNetwork},
+		{"BlackholeUntilSnapshot", failpoint.BlackholeUntilSnapshot},
+		{"Delay", failpoint.DelayPeerNetwork},
+		{"Drop", failpoint.DropPeerNetwork},
+		{"MemberReplace", failpoint.MemberReplace},
+	} {
+		for run := range config.NumberFromEnvironment("CONFORMANCE_RUNS", len(traffics)) {
+			s := traffics[run%len(traffics)]
+			s.Failpoint = fault.failpoint
+			t.Run(fmt.Sprintf("%s/%s/%d", fault.name, s.Name, run), func(t *testing.T) {
+				// A snapshot is sent to a member that is further behind than the entries that are kept.
+				runAndValidate(t, s, append(slices.Clone(options), e2e.WithSnapshotCatchUpEntries(100))...)
 			})
 		}
 	}
+}
+
+// runAndValidate runs one scenario on a cluster of its own. What was persisted is taken from the watches of everything instead of from
+// etcd's log format.
+func runAndValidate(t *testing.T, s scenarios.TestScenario, options ...e2e.EPClusterOption) {
+	lg := zaptest.NewLogger(t)
+	ctx := t.Context()
+	options = append(options, e2e.WithCompactionBatchLimit(10), e2e.WithWatchProcessNotifyInterval(100*time.Millisecond))
+	cfg := e2e.NewConfig(options...)
+	cfg.Logger = lg
+	s.Cluster = *cfg
+	c, err := e2e.NewEtcdProcessCluster(ctx, t, e2e.WithConfig(cfg))
+	require.NoError(t, err)
+	defer forcestopCluster(c)
+	require.NoError(t, failpoint.Validate(c, s.Failpoint, s.Profile))
+	reports := runScenario(ctx, t, s, lg, c)
+	persisted := persistedByWatch(t, reports)
+	result := validate.ValidateAndReturnVisualize(lg, validate.Config{ExpectRevisionUnique: s.Traffic.ExpectUniqueRevision()}, reports, persisted, 5*time.Minute)
+	operations, events := 0, 0
+	for _, r := range reports {
+		operations += len(r.KeyValue)
+		for _, w := range r.Watch {
+			for _, response := range w.Responses {
+				events += len(response.Events)
+			}
+		}
+	}
+	t.Logf("CONFORMANCE %s: %d operations, %d watch events, %d revisions; assumptions %v, linearization %v, watch %v, serializable %v",
+		t.Name(), operations, events, len(persisted), result.Assumptions, result.Linearization.Result, result.Watch, result.Serializable)
+	require.NoError(t, result.Error())
 }
 
 func persistedByWatch(t *testing.T, reports []report.ClientReport) []model.EtcdRequest {
