@@ -82,7 +82,7 @@ pub enum ServeError {
 pub fn serve(config: Config) -> Result<Infallible, ServeError> {
     probe::io_uring()?;
     signal::install().map_err(ServeError::Executor)?;
-    let layout = Layout::choose(&config.cores).map_err(ServeError::Layout)?;
+    let (layout, _claim) = Layout::choose(&config.cores).map_err(ServeError::Layout)?;
     let doors = Doors::open(&config.listen, layout.serving_count())?;
     let peer_doors = PeerDoors::open(&config.listen_peers)?;
     let seat = Seat { name: "ringd-0".to_owned(), cpu: Some(layout.engine), spin: Duration::ZERO };

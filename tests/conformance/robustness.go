@@ -107,8 +107,21 @@ func runAndValidate(t *testing.T, s scenarios.TestScenario, options ...e2e.EPClu
 	defer forcestopCluster(c)
 	require.NoError(t, failpoint.Validate(c, s.Failpoint, s.Profile))
 	reports := runScenario(ctx, t, s, lg, c)
-	persisted := persistedByWatch(t, reports)
-	result := validate.ValidateAndReturnVisualize(lg, validate.Config{ExpectRevisionUnique: s.Traffic.ExpectUniqueRevision()}, reports, persisted, 5*time.Minute)
+	var persisted []model.EtcdRequest
+	var result validate.RobustnessResult
+	for _, persisted = range persistedByWatch(t, reports) {
+		result = validate.ValidateAndReturnVisualize(lg, validate.Config{ExpectRevisionUnique: s.Traffic.ExpectUniqueRevision()}, reports, persisted, 5*time.Minute)
+		if result.Error() == nil {
+			break
+		}
+	}
+	if result.Error() != nil {
+		saved, err := report.NewTestReport(lg, testResultsDirectory(t), nil, &report.TrafficDetail{ExpectUniqueRevision: s.Traffic.ExpectUniqueRevision()})
+		require.NoError(t, err)
+		saved.SetClientReports(reports)
+		saved.SetVisualizer(result.Linearization.Visualize)
+		require.NoError(t, saved.Finalize(true, false))
+	}
 	operations, events := 0, 0
 	for _, r := range reports {
 		operations += len(r.KeyValue)
@@ -123,7 +136,10 @@ func runAndValidate(t *testing.T, s scenarios.TestScenario, options ...e2e.EPClu
 	require.NoError(t, result.Error())
 }
 
-func persistedByWatch(t *testing.T, reports []report.ClientReport) []model.EtcdRequest {
+// persistedByWatch returns what was persisted, in order, as the watches of everything show it. They do not tell a delete from the revoke of
+// a lease. The clients' reports do where the client had an answer; where it had none and could have sent either, both are possible, and
+// every combination is returned.
+func persistedByWatch(t *testing.T, reports []report.ClientReport) [][]model.EtcdRequest {
 	byRevision := map[int64][]model.WatchEvent{}
 	for _, r := range reports {
 		for _, w := range r.Watch {
@@ -145,23 +161,131 @@ func persistedByWatch(t *testing.T, reports []report.ClientReport) []model.EtcdR
 		revisions = append(revisions, revision)
 	}
 	slices.Sort(revisions)
-	var requests []model.EtcdRequest
+	leases := leasesOf(reports)
+	var all [][]model.EtcdRequest
+	var granted []model.EtcdRequest
+	for _, lease := range leases.granted {
+		granted = append(granted, model.EtcdRequest{Type: model.LeaseGrant, LeaseGrant: &model.LeaseGrantRequest{LeaseID: lease}})
+	}
+	all = append(all, granted)
+	attached := map[string]int64{}
 	for i, revision := range revisions {
 		if revision != int64(i+2) {
 			t.Logf("CONFORMANCE: revision %d was compacted before it was watched: the rest is not validated by replay", i+2)
-			return nil
+			return [][]model.EtcdRequest{nil}
 		}
 		txn := &model.TxnRequest{}
 		for _, event := range byRevision[revision] {
 			operation := model.EtcdOperation{Type: event.Type}
 			if event.Type == model.PutOperation {
-				operation.Put = model.PutOptions{Key: event.Key, Value: event.Value}
+				operation.Put = model.PutOptions{Key: event.Key, Value: event.Value, LeaseID: leases.byPut[model.PutOptions{Key: event.Key, Value: event.Value}]}
 			} else {
 				operation.Delete = model.DeleteOptions{Key: event.Key}
 			}
 			txn.OperationsOnSuccess = append(txn.OperationsOnSuccess, operation)
 		}
-		requests = append(requests, model.EtcdRequest{Type: model.Txn, Txn: txn})
+		lease, txnPossible := leases.causes(revision, txn, attached)
+		var next [][]model.EtcdRequest
+		for _, so := range all {
+			if txnPossible {
+				next = append(next, append(slices.Clone(so), model.EtcdRequest{Type: model.Txn, Txn: txn}))
+			}
+			if lease != 0 {
+				next = append(next, append(slices.Clone(so), model.EtcdRequest{Type: model.LeaseRevoke, LeaseRevoke: &model.LeaseRevokeRequest{LeaseID: lease}}))
+			}
+		}
+		all = next
+		require.LessOrEqual(t, len(all), 1<<8, "too many requests without an answer could have been either")
+		for _, operation := range txn.OperationsOnSuccess {
+			if operation.Type == model.PutOperation {
+				attached[operation.Put.Key] = operation.Put.LeaseID
+			} else {
+				delete(attached, operation.Delete.Key)
+			}
+		}
 	}
-	return requests
+	return all
+}
+
+// leases is what the clients' reports say of leases.
+type leases struct {
+	granted []int64
+	// The lease of each put that has one.
+	byPut map[model.PutOptions]int64
+	// Revokes whose answer has this revision, one of which made it at most, and revokes without an answer.
+	revoked map[int64][]int64
+	unknown map[int64]bool
+	// Revisions of transactions that were answered and changed something.
+	answered map[int64]bool
+	// Keys of deletes without an answer.
+	deletes map[string]bool
+}
+
+func leasesOf(reports []report.ClientReport) leases {
+	l := leases{byPut: map[model.PutOptions]int64{}, revoked: map[int64][]int64{}, unknown: map[int64]bool{}, answered: map[int64]bool{}, deletes: map[string]bool{}}
+	for _, r := range reports {
+		for _, operation := range r.KeyValue {
+			request, response := operation.Input.(model.EtcdRequest), operation.Output.(model.MaybeEtcdResponse)
+			switch request.Type {
+			case model.LeaseRevoke:
+				if response.Error == "" {
+					l.revoked[response.Revision] = append(l.revoked[response.Revision], request.LeaseRevoke.LeaseID)
+				} else {
+					l.unknown[request.LeaseRevoke.LeaseID] = true
+				}
+			case model.Txn:
+				if response.Error == "" && changes(request.Txn, response.Txn) {
+					l.answered[response.Revision] = true
+				}
+				for _, o := range request.Txn.AllOperations() {
+					if o.Type == model.DeleteOperation && response.Error != "" {
+						l.deletes[o.Delete.Key] = true
+					}
+					if o.Type == model.PutOperation && o.Put.LeaseID != 0 {
+						l.byPut[model.PutOptions{Key: o.Put.Key, Value: o.Put.Value}] = o.Put.LeaseID
+						if !slices.Contains(l.granted, o.Put.LeaseID) {
+							l.granted = append(l.granted, o.Put.LeaseID)
+						}
+					}
+				}
+			}
+		}
+	}
+	return l
+}
+
+func changes(request *model.TxnRequest, response *model.TxnResponse) bool {
+	operations := request.OperationsOnSuccess
+	if response.Failure {
+		operations = request.OperationsOnFailure
+	}
+	for i, o := range operations {
+		if o.Type == model.PutOperation || o.Type == model.DeleteOperation && response.Results[i].Deleted > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// causes says what can have made this revision: the revoke of a lease (or 0), and whether a transaction can.
+func (l leases) causes(revision int64, txn *model.TxnRequest, attached map[string]int64) (lease int64, txnPossible bool) {
+	deletesUnknown := true
+	for i, o := range txn.OperationsOnSuccess {
+		of := attached[o.Delete.Key]
+		if o.Type != model.DeleteOperation || of == 0 || i > 0 && of != lease {
+			return 0, true
+		}
+		lease = of
+		deletesUnknown = deletesUnknown && l.deletes[o.Delete.Key]
+	}
+	switch {
+	case l.answered[revision]:
+		return 0, true
+	case slices.Contains(l.revoked[revision], lease):
+		return lease, false
+	case !l.unknown[lease]:
+		return 0, true
+	default:
+		return lease, deletesUnknown
+	}
 }
