@@ -64,7 +64,7 @@ conformance: reference
 	cargo build --bins
 	tests/conformance/run
 
-# Random faults on clusters of three, ringd and etcd in any mix, every history judged. MINUTES=n; RINGD_SEED=n plays one again.
+# Random faults on clusters of three and five, ringd and etcd in any mix, every history judged. MINUTES=n; RINGD_SEED=n plays one again.
 MINUTES ?= 10
 soak: reference
 	RINGD_SOAK_MINUTES=$(MINUTES) cargo test --test integration -- soak:: --nocapture

@@ -6,6 +6,7 @@
 //! | file | what it offers |
 //! |---|---|
 //! | `executor` | one pinned executor per core |
+//! | `cpu_claim` | which CPUs other ringds on the machine have taken |
 //! | `channel` | messages between two executors |
 //! | `net` | listeners and streams |
 //! | `task` | tasks and timers of one executor |
@@ -27,6 +28,7 @@
 
 pub mod channel;
 pub mod clock;
+pub mod cpu_claim;
 pub mod executor;
 pub mod file;
 pub mod lock;

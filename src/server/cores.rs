@@ -2,7 +2,7 @@
 //!
 //! | CPUs | executors |
 //! |---|---|
-//! | 1 to 3 | one: engine and front together, calling each other directly |
+//! | 1 to 3 | one: engine and front together, calling each other directly; on a CPU that no other ringd has taken, if there is one |
 //! | 4 or more | the engine on the first, a front on each of the others |
 //! | `--cores N` | N executors on the first N CPUs; the first has the engine, and a front too if N is below 4 |
 //! | `--cores 2,5,7` | the same on exactly these CPUs |
@@ -12,7 +12,10 @@
 
 use std::io;
 
-use crate::{config::Cores, os::executor};
+use crate::{
+    config::Cores,
+    os::{cpu_claim::CpuClaim, executor},
+};
 
 /// Where a member's parts run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,17 +32,20 @@ pub struct Layout {
 const DEDICATED_FROM: usize = 4;
 
 impl Layout {
-    /// The layout for this process.
+    /// The layout for this process, and the claim on its CPU if it has a single one of its own choice.
     ///
     /// # Errors
     /// A CPU was asked for that the process may not use.
-    pub fn choose(wanted: &Cores) -> io::Result<Self> {
-        Self::of(wanted, &executor::allowed_cpus()?)
+    pub fn choose(wanted: &Cores) -> io::Result<(Self, Option<CpuClaim>)> {
+        let allowed = executor::allowed_cpus()?;
+        let shares = matches!(wanted, Cores::Auto) && allowed.len() < DEDICATED_FROM;
+        let claim = if shares { CpuClaim::take(&allowed) } else { None };
+        Ok((Self::of(wanted, &allowed, claim.as_ref().map(|claim| claim.cpu))?, claim))
     }
 
-    fn of(wanted: &Cores, allowed: &[usize]) -> io::Result<Self> {
+    fn of(wanted: &Cores, allowed: &[usize], claimed: Option<usize>) -> io::Result<Self> {
         let cpus: Vec<usize> = match wanted {
-            Cores::Auto if allowed.len() < DEDICATED_FROM => allowed.last().copied().into_iter().collect(),
+            Cores::Auto if allowed.len() < DEDICATED_FROM => claimed.into_iter().collect(),
             Cores::Auto => allowed.to_vec(),
             Cores::Count(count) => {
                 // More executors than CPUs: they take turns. Slow, but right; tests use it.
@@ -82,12 +88,12 @@ mod tests {
 
     #[test]
     fn few_cores_share_and_many_do_not() {
-        let shared = Layout::of(&Cores::Auto, &[0, 1]).expect("a layout");
+        let shared = Layout::of(&Cores::Auto, &[0, 1], Some(1)).expect("a layout");
         assert_eq!(shared, Layout { engine: 1, engine_serves: true, fronts: vec![] });
-        let split = Layout::of(&Cores::Auto, &[0, 1, 2, 3]).expect("a layout");
+        let split = Layout::of(&Cores::Auto, &[0, 1, 2, 3], None).expect("a layout");
         assert_eq!(split, Layout { engine: 0, engine_serves: false, fronts: vec![1, 2, 3] });
-        let two = Layout::of(&Cores::Count(2), &[0, 1]).expect("a layout");
+        let two = Layout::of(&Cores::Count(2), &[0, 1], None).expect("a layout");
         assert_eq!((two.serving_count(), two.engine), (2, 0));
-        assert!(Layout::of(&Cores::List(vec![9]), &[0, 1]).is_err());
+        assert!(Layout::of(&Cores::List(vec![9]), &[0, 1], None).is_err());
     }
 }

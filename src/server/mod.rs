@@ -86,7 +86,7 @@ pub fn serve(config: Config) -> Result<Infallible, ServeError> {
     probe::io_uring()?;
     signal::install().map_err(ServeError::Executor)?;
     os::process::allow_files();
-    let layout = Layout::choose(&config.cores).map_err(ServeError::Layout)?;
+    let (layout, _claim) = Layout::choose(&config.cores).map_err(ServeError::Layout)?;
     let secrets = secrets::of_clients(&config)?;
     let doors = Doors::open(&config, layout.serving_count(), &secrets)?;
     let peer_doors = PeerDoors::open(&config)?;

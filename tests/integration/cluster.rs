@@ -47,11 +47,16 @@ fn start_mixed(test: &str) -> (Cluster, Load) {
     start_with(test, mixed_cast(), &[])
 }
 
-fn start_with(test: &str, programs: [Program; 3], flags: &[&str]) -> (Cluster, Load) {
+fn start_with<const N: usize>(test: &str, programs: [Program; N], flags: &[&str]) -> (Cluster, Load) {
     let cluster = Cluster::start(&programs, flags);
     let load = Load::start(&cluster, harness::seed(test, 1));
     load.wait_for_writes(SOME);
     (cluster, load)
+}
+
+fn start_five(test: &str) -> (Cluster, Load) {
+    let [a, b, c] = mixed_cast();
+    start_with(test, [a, b, c, a, b], &[])
 }
 
 /// Each member takes a write, and every other one reads it.
@@ -168,6 +173,51 @@ pub fn leader_is_paused() {
     assert_ne!(cluster.leader_among(&others), old);
     load.wait_for_writes(SOME);
     cluster.resume(old);
+    cluster.leader();
+    load.wait_for_writes(SOME);
+    load.judge(&cluster);
+}
+
+/// Two of five are killed, the leader among them, and the rest goes on. With the third gone nobody answers what needs a quorum, and it
+/// takes one member to have one again.
+pub fn five_go_down_to_quorum() {
+    let (mut cluster, load) = start_five("cluster::five_go_down_to_quorum");
+    let leader = cluster.leader();
+    let [second, third] = [1, 2].map(|step| (leader + step) % 5);
+    cluster.kill(leader);
+    cluster.kill(second);
+    load.wait_for_writes(SOME);
+    cluster.kill(third);
+    let left = cluster.running()[0];
+    let request = RangeRequest { key: "k".into(), ..RangeRequest::default() };
+    let alone = cluster.try_ask::<_, RangeResponse>(left, "KV/Range", &request);
+    assert!(alone.is_err(), "two of five answer a linearizable read: {alone:?}");
+    cluster.restart(third);
+    load.wait_for_writes(SOME);
+    cluster.restart(leader);
+    cluster.restart(second);
+    load.wait_for_writes(SOME);
+    load.judge(&cluster);
+}
+
+/// The leader and one more are cut off from the other three. Then two pairs see each other only by way of the fifth.
+pub fn five_are_split() {
+    let (cluster, load) = start_five("cluster::five_are_split");
+    let leader = cluster.leader();
+    let [a, b, c, d, e] = [0, 1, 2, 3, 4].map(|step| (leader + step) % 5);
+    let split = |here: [usize; 2], there: &[usize]| {
+        let there: Vec<u64> = there.iter().map(|&at| cluster.id(at)).collect();
+        here.iter().for_each(|&at| cluster.peers.isolate(cluster.id(at), &there, Rule::Cut));
+    };
+    split([a, b], &[c, d, e]);
+    let new = cluster.leader_among(&[c, d, e]);
+    assert_ne!(new, a);
+    load.wait_for_writes(SOME);
+    cluster.peers.heal();
+    cluster.leader();
+    split([a, b], &[c, d]);
+    load.wait_for_writes(SOME);
+    cluster.peers.heal();
     cluster.leader();
     load.wait_for_writes(SOME);
     load.judge(&cluster);

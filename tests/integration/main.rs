@@ -291,6 +291,8 @@ fn main() {
         with_reference_3_7("cluster::links_fail_one_way", cluster::links_fail_one_way),
         with_reference_3_7("cluster::links_are_slow", cluster::links_are_slow),
         with_reference_3_7("cluster::leader_is_paused", cluster::leader_is_paused),
+        with_reference_3_7("cluster::five_go_down_to_quorum", cluster::five_go_down_to_quorum),
+        with_reference_3_7("cluster::five_are_split", cluster::five_are_split),
         with_reference_3_7("cluster::learner_is_promoted", cluster::learner_is_promoted),
         with_reference_3_7("cluster::lost_disk_is_replaced", cluster::lost_disk_is_replaced),
         with_reference_3_7("cluster::emptied_member_is_refused", cluster::emptied_member_is_refused),

@@ -1,4 +1,4 @@
-//! Random faults on clusters of three for as long as `RINGD_SOAK_MINUTES` says; every history is judged.
+//! Random faults on clusters of three and five for as long as `RINGD_SOAK_MINUTES` says; every history is judged.
 //!
 //! An episode is one cluster with one seed, which is printed: with `RINGD_SEED` it is played again, alone. What the seed decides is
 //! who plays the members, which faults come, on whom, and for how many writes. What the machine decides is everything else, so a seed
@@ -65,9 +65,10 @@ pub fn random_faults() {
 
 fn episode(seed: u64) {
     let mut random = SmallRng::seed_from_u64(seed);
-    let mut programs = cast();
+    let members = if random.random_ratio(1, 4) { 5 } else { 3 };
+    let mut programs: Vec<Program> = cast().into_iter().cycle().take(members).collect();
     if env::var_os("RINGD_CLUSTER").is_none() {
-        programs = programs.map(|_| if random.random() { Program::Ringd } else { Program::Etcd });
+        programs.fill_with(|| if random.random() { Program::Ringd } else { Program::Etcd });
     }
     eprintln!("RINGD_SEED={seed} {programs:?}");
     let mut cluster = Cluster::start(&programs, &SNAPSHOTS);
