@@ -4,11 +4,21 @@ reference := target/reference
 etcd_version := v3.7.1
 programs := $(addprefix $(reference)/,etcd etcdctl etcdutl bbolt)
 
-.PHONY: run cluster test check lint bench perf conformance soak reference
+# Where `make install` puts the programs.
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+.PHONY: run install cluster test check lint bench perf conformance soak reference
 
 # A durable single-member server on 127.0.0.1:2379.
 run:
 	cargo run --release --bin ringd -- --data-dir default.ringd
+
+# ringd, ringctl and ringutl into $(DESTDIR)$(PREFIX)/bin.
+install:
+	cargo build --release --bins
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install -m 755 target/release/ringd target/release/ringctl target/release/ringutl $(DESTDIR)$(PREFIX)/bin
 
 # Three members on 127.0.0.1, client ports 2379, 22379 and 32379: the lines of the Procfile, until interrupted.
 cluster:

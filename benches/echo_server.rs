@@ -10,8 +10,8 @@ use bytes::Bytes;
 use glommio::{LocalExecutorBuilder, Placement};
 use http::StatusCode;
 use ringd::{
-    frontend::{Front, Traffic, WebFuture, WebHandler, WebRequest, WebResponse},
-    os::net::{Address, Listener, Socket, bind},
+    frontend::{Door, Front, Traffic, WebFuture, WebHandler, WebRequest, WebResponse},
+    os::net::{Address, Listener, Sharing, Socket, bind},
     rpc::{Body, Call, Handler, Inbound, Method, MethodKind, Outbound, Reply, Responder, Server, Settings},
 };
 
@@ -51,14 +51,14 @@ fn main() {
     let listen = value("--listen");
     let address: SocketAddr =
         listen.as_deref().unwrap_or("127.0.0.1:0").parse().expect("--listen takes an address and a port");
-    let listener = bind(&Address::Tcp(address), 1).expect("the address is free").sockets.remove(0);
+    let listener = bind(&Address::Tcp(address), 1, Sharing::Alone).expect("the address is free").sockets.remove(0);
     let Ok(Address::Tcp(address)) = listener.local_address() else { panic!("it is not bound") };
     println!("listening on {address}");
     builder
         .spawn(move || async move {
             let front = Front::new(Server::new(METHODS, Echo, Settings::default()));
-            let running =
-                glommio::spawn_local(front.clone().run(Listener::new(listener), Traffic::Both(Rc::new(Echo))));
+            let door = Door { traffic: Traffic::Both(Rc::new(Echo)), secrets: None, is_plain_too: false };
+            let running = glommio::spawn_local(front.clone().run(Listener::new(listener), door));
             if listen.is_none() {
                 call_ourselves(address).await;
                 front.stop(Duration::from_secs(1)).await;

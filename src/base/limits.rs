@@ -244,6 +244,12 @@ pub const CONNECTIONS_PER_CORE_MAX: usize = 16_384;
 pub const ACCEPT_PAUSE_MS: u64 = 100;
 /// Time for a connection to show its protocol, and to finish an HTTP/2 handshake.
 pub const FIRST_BYTES_MS_MAX: u64 = 10_000;
+/// TLS handshakes under way on a core: with their buffers at most 64 MB.
+pub const TLS_HANDSHAKES_PER_CORE_MAX: usize = 512;
+/// Time for a TLS handshake, as in etcd.
+pub const TLS_HANDSHAKE_MS_MAX: u64 = 10_000;
+/// The same while there are as many as may be.
+pub const TLS_HANDSHAKE_PRESSED_MS_MAX: u64 = 1_000;
 /// HTTP/1: size of the request head.
 pub const HTTP1_HEAD_BYTES_MAX: usize = 64 * 1024;
 /// HTTP/1: size of a request body.

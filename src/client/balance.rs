@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use h2::client::SendRequest;
 
-use super::dial::{Address, Dialled, dial};
+use super::dial::{Address, Dialled, Target, dial};
 use super::error::Error;
 use super::pings::Pings;
+use super::tls::{Tls, TlsFiles, server_name};
 use super::{Options, retry};
 
 const DOWN_MS_MIN: u64 = 1_000;
@@ -26,6 +27,7 @@ pub struct Ring {
     next: AtomicUsize,
     dial_timeout: Duration,
     pings: Option<Pings>,
+    tls: Option<Tls>,
     /// Largest response, in bytes.
     pub response_bytes_max: usize,
 }
@@ -35,6 +37,7 @@ pub struct Connection {
     pub requests: SendRequest<Bytes>,
     /// `host:port` for the `:authority` header.
     pub authority: String,
+    pub is_secure: bool,
     /// Held as long as a call is open.
     pub in_use: Arc<()>,
 }
@@ -46,6 +49,7 @@ impl Ring {
             next: AtomicUsize::new(0),
             dial_timeout: options.dial_timeout,
             pings: Pings::of(options),
+            tls: options.tls.clone(),
             response_bytes_max: options.response_bytes_max,
         };
         ring.set(&options.endpoints)?;
@@ -56,7 +60,7 @@ impl Ring {
     pub fn set(&self, names: &[String]) -> Result<(), Error> {
         let before = self.endpoints();
         let known = |name: &String| before.iter().find(|endpoint| endpoint.name == *name).cloned();
-        let endpoint = |name| known(name).map_or_else(|| Endpoint::parse(name).map(Arc::new), Ok);
+        let endpoint = |name| known(name).map_or_else(|| Endpoint::parse(name, self.tls.as_ref()).map(Arc::new), Ok);
         let endpoints = names.iter().map(endpoint).collect::<Result<Vec<_>, _>>()?;
         if endpoints.is_empty() {
             return Err(Error::NoEndpoints);
@@ -124,7 +128,7 @@ impl Ring {
 struct Endpoint {
     /// As it was given.
     name: String,
-    address: Address,
+    target: Target,
     authority: String,
     state: Mutex<State>,
 }
@@ -150,18 +154,42 @@ impl State {
 }
 
 impl Endpoint {
-    fn parse(text: &str) -> Result<Self, Error> {
-        let bad = |reason| Error::BadEndpoint { endpoint: text.to_owned(), reason };
-        let (address, authority) = if let Some(rest) = text.strip_prefix("unix:") {
-            (Address::Unix(rest.strip_prefix("//").unwrap_or(rest).to_owned()), "localhost".to_owned())
-        } else if text.starts_with("https://") || text.starts_with("unixs:") {
-            return Err(bad("TLS is not supported by this client"));
-        } else {
-            let host = text.strip_prefix("http://").unwrap_or(text);
-            let host = host.split('/').next().unwrap_or_default().to_owned();
-            (Address::Tcp(host.clone()), host)
+    fn parse(text: &str, tls: Option<&Tls>) -> Result<Self, Error> {
+        let bad = |reason: String| Error::BadEndpoint { endpoint: text.to_owned(), reason };
+        let (scheme, rest) = match text.split_once("://") {
+            Some((scheme, rest)) => (scheme, rest),
+            None => ["unix", "unixs"]
+                .into_iter()
+                .find_map(|scheme| Some((scheme, text.strip_prefix(scheme)?.strip_prefix(':')?)))
+                .unwrap_or(("", text)),
         };
-        Ok(Self { name: text.to_owned(), address, authority, state: Mutex::new(State::Idle) })
+        let (address, authority) = match scheme {
+            "unix" | "unixs" => (Address::Unix(rest.to_owned()), "localhost".to_owned()),
+            "http" | "https" | "" => {
+                let host = rest.split('/').next().unwrap_or_default().to_owned();
+                (Address::Tcp(host.clone()), host)
+            }
+            _ => return Err(bad(format!("unknown scheme {scheme}"))),
+        };
+        let tls = match scheme {
+            "http" => None,
+            "https" | "unixs" if tls.is_none() => {
+                Some(Tls::load(&TlsFiles::default()).map_err(|error| bad(error.to_string()))?)
+            }
+            _ => tls.cloned(),
+        };
+        // As with etcd's client, the certificate of a UNIX socket names the file.
+        let named = match &address {
+            Address::Tcp(host) => server_name(host),
+            Address::Unix(path) => server_name(path.rsplit('/').next().unwrap_or_default()),
+        };
+        let tls = match (tls, named) {
+            (None, _) => None,
+            (Some(tls), Ok(name)) => Some((tls, name)),
+            (Some(_), Err(error)) => return Err(bad(error.to_string())),
+        };
+        let target = Target { address, tls };
+        Ok(Self { name: text.to_owned(), target, authority, state: Mutex::new(State::Idle) })
     }
 
     fn is_down(&self) -> bool {
@@ -202,7 +230,7 @@ impl Endpoint {
     }
 
     async fn dial(&self, dial_timeout: Duration, pings: Option<Pings>) -> Option<Dialled> {
-        let dialled = match tokio::time::timeout(dial_timeout, dial(&self.address, pings)).await {
+        let dialled = match tokio::time::timeout(dial_timeout, dial(&self.target, pings)).await {
             Ok(Ok(dialled)) => dialled,
             Ok(Err(error)) => return self.go_down(error.to_string()),
             Err(_elapsed) => return self.go_down(format!("no connection within {dial_timeout:?}")),
@@ -221,7 +249,8 @@ impl Endpoint {
 
     async fn with_room(&self, Dialled { requests, in_use }: Dialled) -> Option<Connection> {
         let requests = requests.ready().await.ok()?;
-        Some(Connection { requests, authority: self.authority.clone(), in_use })
+        let is_secure = self.target.tls.is_some();
+        Some(Connection { requests, authority: self.authority.clone(), is_secure, in_use })
     }
 
     fn go_down<T>(&self, reason: String) -> Option<T> {
@@ -245,7 +274,7 @@ mod tests {
     use super::*;
 
     fn address(text: &str) -> Address {
-        Endpoint::parse(text).map(|endpoint| endpoint.address).unwrap()
+        Endpoint::parse(text, None).map(|endpoint| endpoint.target.address).unwrap()
     }
 
     #[test]
@@ -254,12 +283,30 @@ mod tests {
         assert_eq!(address("http://host:2379/"), Address::Tcp("host:2379".into()));
         assert_eq!(address("unix:dir/socket"), Address::Unix("dir/socket".into()));
         assert_eq!(address("unix:///run/socket"), Address::Unix("/run/socket".into()));
-        assert!(Endpoint::parse("https://host:2379").is_err());
+        assert_eq!(address("https://host:2379/"), Address::Tcp("host:2379".into()));
+        assert_eq!(address("unixs:dir/socket"), Address::Unix("dir/socket".into()));
+        assert!(Endpoint::parse("ftp://host:2379", None).is_err());
+    }
+
+    #[test]
+    fn the_scheme_decides_what_is_encrypted() {
+        let tls = Tls::load(&TlsFiles { skips_verification: true, ..TlsFiles::default() }).unwrap();
+        let is_secure = |text: &str, tls| Endpoint::parse(text, tls).unwrap().target.tls.is_some();
+        for (text, without, with) in [
+            ("http://host:1", false, false),
+            ("https://host:1", true, true),
+            ("host:1", false, true),
+            ("[::1]:1", false, true),
+            ("unix:socket", false, true),
+            ("unixs:socket", true, true),
+        ] {
+            assert_eq!((is_secure(text, None), is_secure(text, Some(&tls))), (without, with), "{text}");
+        }
     }
 
     #[test]
     fn a_dead_endpoint_is_left_alone_for_longer_each_time() {
-        let endpoint = Endpoint::parse("127.0.0.1:1").unwrap();
+        let endpoint = Endpoint::parse("127.0.0.1:1", None).unwrap();
         let mut pauses = Vec::new();
         for _ in 0..8 {
             let _down: Option<()> = endpoint.go_down("refused".to_owned());

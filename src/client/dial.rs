@@ -10,11 +10,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use h2::Ping;
 use h2::client::SendRequest;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::oneshot;
 
 use super::pings::Pings;
+use super::tls::Tls;
 
 const WINDOW_BYTES: u32 = 4 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
@@ -26,6 +28,12 @@ pub(super) enum Address {
     Unix(String),
 }
 
+/// Where an endpoint is, and the name that its certificate has to have if it has one.
+pub(super) struct Target {
+    pub address: Address,
+    pub tls: Option<(Tls, ServerName<'static>)>,
+}
+
 /// A connection that stands.
 #[derive(Clone)]
 pub(super) struct Dialled {
@@ -35,16 +43,26 @@ pub(super) struct Dialled {
 }
 
 /// Connects and waits for the other end's first word.
-pub(super) async fn dial(address: &Address, pings: Option<Pings>) -> io::Result<Dialled> {
-    match address {
+pub(super) async fn dial(target: &Target, pings: Option<Pings>) -> io::Result<Dialled> {
+    match &target.address {
         Address::Tcp(host) => {
             let addresses: Vec<SocketAddr> = tokio::net::lookup_host(host).await?.collect();
             let stream = TcpStream::connect(addresses.as_slice()).await?;
             // Requests are small and each one waits for its answer.
             stream.set_nodelay(true)?;
-            handshake(stream, pings).await
+            secure(target, stream, pings).await
         }
-        Address::Unix(path) => handshake(UnixStream::connect(path).await?, pings).await,
+        Address::Unix(path) => secure(target, UnixStream::connect(path).await?, pings).await,
+    }
+}
+
+async fn secure<T>(target: &Target, stream: T, pings: Option<Pings>) -> io::Result<Dialled>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    match &target.tls {
+        None => handshake(stream, pings).await,
+        Some((tls, name)) => handshake(tls.secure(stream, name.clone()).await?, pings).await,
     }
 }
 

@@ -24,7 +24,7 @@ pub enum Error {
     NoEndpoints,
     /// An endpoint that this client cannot use.
     #[error("endpoint {endpoint:?}: {reason}")]
-    BadEndpoint { endpoint: String, reason: &'static str },
+    BadEndpoint { endpoint: String, reason: String },
 }
 
 impl Error {

@@ -3,7 +3,7 @@
 //! ```text
 //! Client::call(&KV_RANGE, &request, call)       one typed method table        method.rs
 //!    -> again while the rules say so            who may repeat what, and when retry.rs
-//!       -> the next endpoint in the ring        dials lazily, skips the dead  balance.rs dial.rs
+//!       -> the next endpoint in the ring        dials lazily, skips the dead  balance.rs dial.rs tls.rs
 //!          -> one HTTP/2 stream                 gRPC frames, metadata, status transport.rs
 //!             over a connection that pings       ends one that is dead       pings.rs
 //!
@@ -20,8 +20,7 @@
 //! 3. A call with a deadline ends at the deadline, whatever the network does.
 //! 4. Nothing is dialled before the first call, and an idle client costs nothing.
 //!
-//! It runs on any tokio runtime (the programs use `current_thread`). TLS is absent: `https` endpoints are
-//! refused with a clear error.
+//! It runs on any tokio runtime (the programs use `current_thread`).
 
 pub mod balance;
 mod dial;
@@ -35,6 +34,7 @@ mod pings;
 mod queue;
 pub mod retry;
 pub mod session;
+pub mod tls;
 pub mod transport;
 pub mod watch;
 
@@ -48,6 +48,7 @@ pub use lock::Lock;
 pub use method::Method;
 pub use options::{Call, Options};
 pub use session::Session;
+pub use tls::{Tls, TlsFiles};
 pub use transport::{Receiver, Stream};
 pub use watch::Watch;
 

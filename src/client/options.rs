@@ -2,11 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use super::tls::Tls;
+
 /// What a client is made from.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// `host:port`, `http://host:port`, `unix:path` or `unix://path`.
+    /// `host:port`, `http://host:port`, `https://host:port`, `unix:path`, `unix://path`, `unixs:path` or `unixs://path`.
     pub endpoints: Vec<String>,
+    /// For `https` and `unixs`, and for endpoints that name no scheme. Without it the former trust the authorities of this machine.
+    pub tls: Option<Tls>,
     /// Bound of one connection attempt, and of the authentication at the start.
     pub dial_timeout: Duration,
     /// While calls are open, a connection is pinged this often, but not more often than every 10 seconds; zero: never.
@@ -27,6 +31,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             endpoints: vec!["127.0.0.1:2379".to_owned()],
+            tls: None,
             dial_timeout: Duration::from_secs(2),
             ping_after: Duration::ZERO,
             ping_timeout: Duration::ZERO,

@@ -134,7 +134,8 @@ impl<A: prost::Message + Default> Receiver<A> {
 
 async fn start(ring: &Ring, path: &str, token: &str, call: Call) -> Result<(SendStream<Bytes>, Messages), Error> {
     let mut connection = ring.pick(call.deadline).await?;
-    let mut request = Request::post(format!("http://{}{path}", connection.authority))
+    let scheme = if connection.is_secure { "https" } else { "http" };
+    let mut request = Request::post(format!("{scheme}://{}{path}", connection.authority))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .header("user-agent", concat!("ringd/", env!("CARGO_PKG_VERSION")))

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::{Arg, ArgAction, ArgMatches, Command, error::ErrorKind};
 
 use super::{
-    flags::{FLAGS, Kind, Rule},
+    flags::{FLAGS, GROUPS, Kind, Rule},
     refused::{Refused, refuse},
 };
 
@@ -36,6 +36,9 @@ fn command() -> Command {
         .no_binary_name(true)
         .arg(Arg::new("version").long("version").action(ArgAction::SetTrue).help("Print the version and exit"));
     for flag in FLAGS {
+        if let Some((_, group)) = GROUPS.iter().find(|(first, _)| *first == flag.name) {
+            command = command.next_help_heading(*group);
+        }
         let mut arg = Arg::new(flag.name).long(flag.name).overrides_with(flag.name).help(flag.text);
         if flag.kind == Kind::Boolean {
             arg = arg.num_args(0..=1).require_equals(true).default_missing_value("true");

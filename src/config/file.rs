@@ -1,7 +1,8 @@
 //! `--config-file`: etcd's configuration file, in YAML or JSON.
 //!
 //! A key is a flag's name, except for what etcd keeps in sections. Durations are integers that count nanoseconds. Where etcd
-//! ignores a key that it does not know, ringd refuses the file: a mistyped setting must not look like one that counts.
+//! ignores a key that it does not know, ringd refuses the file: a mistyped setting must not look like one that counts. Keys of early
+//! releases, which etcd's own sample of a file still has, are ignored and named in the log.
 
 use std::{fs, path::Path};
 
@@ -50,38 +51,70 @@ const IN_SECTIONS: [(&str, &str); 33] = [
     ("socket-options.reuse-address", "socket-reuse-address"),
 ];
 /// Flags that a file cannot set.
-const WITHOUT_KEY: [&str; 5] =
-    ["config-file", "client-crl-file", "peer-crl-file", "raft-read-timeout", "raft-write-timeout"];
+const WITHOUT_KEY: [&str; 6] = [
+    "config-file",
+    "client-crl-file",
+    "discovery-fallback",
+    "peer-crl-file",
+    "raft-read-timeout",
+    "raft-write-timeout",
+];
 
-/// The flags that a file sets, with their values as one would type them.
-pub(super) fn read(path: &Path) -> Result<Vec<(&'static Flag, String)>, Refused> {
+/// Keys of early releases. etcd does not know them either, but has them in its sample of a file.
+const EARLY: [&str; 12] = [
+    "discovery",
+    "discovery-fallback",
+    "discovery-proxy",
+    "proxy",
+    "proxy-failure-wait",
+    "proxy-refresh-interval",
+    "proxy-dial-timeout",
+    "proxy-write-timeout",
+    "proxy-read-timeout",
+    "enable-v2",
+    "debug",
+    "log-package-levels",
+];
+
+/// What a file says.
+#[derive(Debug, Default)]
+pub(super) struct Settings {
+    /// The flags that it sets, with their values as one would type them.
+    pub(super) given: Vec<(&'static Flag, String)>,
+    /// Keys of early releases with a value.
+    pub(super) ignored: Vec<String>,
+}
+
+/// Reads a file.
+pub(super) fn read(path: &Path) -> Result<Settings, Refused> {
     let shown = path.display();
     let text = fs::read_to_string(path).map_err(|error| refuse(1, format!("cannot read {shown}: {error}")))?;
     parse(&text).map_err(|why| refuse(1, format!("{shown}: {why}")))
 }
 
-fn parse(text: &str) -> Result<Vec<(&'static Flag, String)>, String> {
+fn parse(text: &str) -> Result<Settings, String> {
     if text.lines().all(|line| line.trim_start().is_empty() || line.trim_start().starts_with('#')) {
-        return Ok(Vec::new());
+        return Ok(Settings::default());
     }
-    let settings: Map<String, Value> =
+    let first: Map<String, Value> =
         serde_saphyr::from_str(text).map_err(|error| error.to_string().lines().take(1).collect::<String>())?;
-    let mut given = Vec::new();
-    let mut sections = vec![(String::new(), settings)];
+    let mut read = Settings::default();
+    let mut sections = vec![(String::new(), first)];
     while let Some((section, settings)) = sections.pop() {
         for (key, value) in settings {
             let path = format!("{section}{key}");
             let is_section = IN_SECTIONS.iter().any(|(known, _)| known.starts_with(&format!("{path}.")));
             match (value, find_key(&path)) {
                 (Value::Null, _) => {}
+                (_, None) if EARLY.contains(&path.as_str()) => read.ignored.push(path),
                 (Value::Object(inner), None) if is_section => sections.push((format!("{path}."), inner)),
                 (_, None) if is_section => return Err(format!("invalid {path}")),
                 (_, None) => return Err(format!("unknown key {path}")),
-                (value, Some(flag)) => given.extend(typed(flag, &path, &value)?.map(|text| (flag, text))),
+                (value, Some(flag)) => read.given.extend(typed(flag, &path, &value)?.map(|text| (flag, text))),
             }
         }
     }
-    Ok(given)
+    Ok(read)
 }
 
 fn find_key(path: &str) -> Option<&'static Flag> {
@@ -132,7 +165,7 @@ mod tests {
 
     fn given(text: &str) -> Vec<(&'static str, String)> {
         let mut given: Vec<_> =
-            parse(text).expect("accepted").into_iter().map(|(flag, text)| (flag.name, text)).collect();
+            parse(text).expect("accepted").given.into_iter().map(|(flag, text)| (flag.name, text)).collect();
         given.sort_unstable();
         given
     }
@@ -173,9 +206,18 @@ mod tests {
             ),
             ("pre-vote: maybe", "invalid value \"maybe\" for pre-vote: true or false is expected"),
         ] {
-            assert_eq!(parse(text).map(|given| given.len()), Err(why.to_owned()), "{text}");
+            assert_eq!(parse(text).map(|read| read.given.len()), Err(why.to_owned()), "{text}");
         }
         assert!(parse("name: [").is_err());
+    }
+
+    #[test]
+    fn keys_of_early_releases_are_named() {
+        let text = "proxy: 'off'\nproxy-read-timeout: 0\ndiscovery:\ndiscovery-fallback: proxy\nname: x\n";
+        let mut read = parse(text).expect("accepted");
+        read.ignored.sort_unstable();
+        assert_eq!(read.ignored, ["discovery-fallback", "proxy", "proxy-read-timeout"]);
+        assert_eq!(read.given.len(), 1);
     }
 
     #[test]

@@ -65,7 +65,6 @@ const fn forgotten(name: &'static str) -> Flag {
     Flag { name, kind: Boolean, default: "", rule: Rule::Forgotten, text: "" }
 }
 
-const TLS: &str = "this version of ringd does not serve TLS";
 const DISCOVERY: &str = "this version of ringd does not look up its cluster elsewhere";
 const TRACING: &str = "this version of ringd does not send traces";
 const V2_STAGES: &[&str] = &["write-only", "write-only-skip-check", "write-only-drop-data", "gone"];
@@ -98,7 +97,7 @@ pub(super) const FLAGS: &[Flag] = &[
     served("grpc-keepalive-min-time", Duration, "5s", "Shortest ping interval tolerated of clients"),
     served("grpc-keepalive-interval", Duration, "2h", "Server ping interval, 0 is off"),
     served("grpc-keepalive-timeout", Duration, "20s", "Wait for the answer to a ping"),
-    fixed("socket-reuse-port", Boolean, "false", "this version of ringd does not share its ports with another process"),
+    served("socket-reuse-port", Boolean, "false", "Let other processes listen on the same ports (SO_REUSEPORT)"),
     without_effect("socket-reuse-address", Boolean, "false"),
     without_effect("enable-grpc-gateway", Boolean, "true"),
     without_effect("raft-read-timeout", Duration, "5s"),
@@ -133,15 +132,15 @@ pub(super) const FLAGS: &[Flag] = &[
     served("auto-compaction-mode", Text, "periodic", "What --auto-compaction-retention means: periodic or revision"),
     without_effect("v2-deprecation", Choices(V2_STAGES), "write-only"),
     // Security.
-    fixed("cert-file", Text, "", TLS),
-    fixed("key-file", Text, "", TLS),
-    fixed("client-cert-auth", Boolean, "false", TLS),
-    fixed("client-cert-file", Text, "", TLS),
-    fixed("client-key-file", Text, "", TLS),
-    fixed("client-crl-file", Text, "", TLS),
-    fixed("client-cert-allowed-hostname", Text, "", TLS),
-    fixed("trusted-ca-file", Text, "", TLS),
-    fixed("auto-tls", Boolean, "false", TLS),
+    served("cert-file", Text, "", "Certificate shown to clients, PEM, for https client URLs"),
+    served("key-file", Text, "", "Its key, PEM"),
+    served("client-cert-auth", Boolean, "false", "Whether clients must show a certificate; its common name is their user"),
+    served("client-cert-file", Text, "", "Read at start, for compatibility: ringd is never its own client"),
+    served("client-key-file", Text, "", "Its key, PEM"),
+    served("client-crl-file", Text, "", "Certificates of clients that are not taken any more, a revocation list"),
+    served("client-cert-allowed-hostname", Text, "", "Hosts of which clients must have one in their certificates, with commas"),
+    served("trusted-ca-file", Text, "", "Authorities that sign certificates of clients, PEM; clients must then show one"),
+    served("auto-tls", Boolean, "false", "Make a certificate for https client URLs"),
     served("peer-cert-file", Text, "", "Certificate of this member, PEM, for https peer URLs"),
     served("peer-key-file", Text, "", "Its key, PEM"),
     served("peer-client-cert-auth", Boolean, "false", "Whether members that connect must show a certificate"),
@@ -154,19 +153,18 @@ pub(super) const FLAGS: &[Flag] = &[
     served("self-signed-cert-validity", Natural, "1", "Years that a certificate of one's own making is good for"),
     served("peer-crl-file", Text, "", "Certificates that are not taken any more, a revocation list"),
     served("peer-skip-client-san-verification", Boolean, "false", "Take certificates of members that name other addresses than they come from"),
-    fixed("cipher-suites", Text, "", TLS),
-    served("tls-min-version", Text, "TLS1.2", "For compatibility: TLS1.2 or TLS1.3"),
-    served("tls-max-version", Text, "", "For compatibility: TLS1.2 or TLS1.3"),
-    fixed("cors", Origins, "*", "this version of ringd lets scripts of every origin read its pages"),
-    Flag { name: "host-whitelist", kind: Text, default: "*", rule: Rule::Fixed(&[""]),
-        text: "this version of ringd does not look at the Host of a request" },
+    served("cipher-suites", Text, "", "Suites of TLS 1.2 for clients and members, by Go's names, with commas [default: all]"),
+    served("tls-min-version", Text, "TLS1.2", "Oldest version of TLS: TLS1.2 or TLS1.3"),
+    served("tls-max-version", Text, "", "Newest version of TLS: TLS1.2 or TLS1.3 [default: TLS1.3]"),
+    served("cors", Origins, "*", "Origins whose scripts may read pages, with commas; * is all"),
+    served("host-whitelist", Text, "*", "Hosts that pages without TLS are asked by, with commas; * is all"),
     // Auth.
     Flag { name: "auth-token", kind: Text, default: "simple", rule: Rule::Fixed(&[""]),
         text: "this version of ringd does not serve such tokens" },
     without_effect("bcrypt-cost", Natural, "10"),
     without_effect("auth-token-ttl", Natural, "300"),
     // Profiling and monitoring.
-    fixed("enable-pprof", Boolean, "false", "there are no profiles of a Go program; use perf, which sees ringd's symbols"),
+    served("enable-pprof", Boolean, "false", "Serve CPU profiles at /debug/pprof/profile of client URLs, and as a flame graph at /debug/pprof/flamegraph"),
     Flag { name: "metrics", kind: Choice(&["basic", "extensive", ""]), default: "basic", rule: Rule::Served, text: "basic or extensive" },
     served("listen-metrics-urls", Urls, "", "Where /metrics, /health, /livez and /readyz are served as well"),
     // Logging.
@@ -174,8 +172,9 @@ pub(super) const FLAGS: &[Flag] = &[
     served("log-outputs", Text, "default", "default or stderr, stdout, or files, with commas between them"),
     served("log-level", Text, "info", "debug, info, warn or error"),
     served("log-format", Text, "json", "json or console"),
-    fixed("enable-log-rotation", Boolean, "false", "this version of ringd does not rotate its log files; logrotate with copytruncate does"),
-    without_effect("log-rotation-config-json", Text, r#"{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}"#),
+    served("enable-log-rotation", Boolean, "false", "Put the log file aside when it is full"),
+    served("log-rotation-config-json", Text, r#"{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}"#,
+        "When that is (MB), and how long (days) and how many such files stay"),
     served("warning-unary-request-duration", Duration, "300ms", "Log a unary call that takes longer"),
     // Tracing.
     fixed("enable-distributed-tracing", Boolean, "false", TRACING),
@@ -221,6 +220,19 @@ pub(super) const FLAGS: &[Flag] = &[
     forgotten("test.outputdir"),
 ];
 
+/// The groups of `--help`, by the first flag of each.
+pub(super) const GROUPS: [(&str, &str); 9] = [
+    ("name", "Member"),
+    ("initial-advertise-peer-urls", "Clustering"),
+    ("cert-file", "Security"),
+    ("auth-token", "Auth"),
+    ("enable-pprof", "Profiling and monitoring"),
+    ("logger", "Logging"),
+    ("corrupt-check-time", "Features"),
+    ("force-new-cluster", "Unsafe"),
+    ("read-mode", "Of ringd alone"),
+];
+
 /// What etcd says when one of these is given.
 pub(super) const DEPRECATED: [(&str, &str); 2] = [
     ("max-snapshots", "--max-snapshots is deprecated in 3.6 and will be decommissioned in 3.8."),
@@ -244,6 +256,13 @@ impl Flag {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn groups_begin_with_a_flag() {
+        for (first, group) in GROUPS {
+            assert!(find(first).is_some(), "{group}");
+        }
+    }
 
     #[test]
     fn names_are_unique_and_defaults_are_well_formed() {

@@ -24,15 +24,19 @@ use crate::{base::go_url::Url, os::net::Address};
 pub struct Listen {
     pub url: String,
     pub address: Address,
+    /// `localhost` in the other family, if this host has it there.
+    pub also: Option<Address>,
     pub traffic: Traffic,
+    pub security: Security,
 }
 
-impl Listen {
-    /// Whether it is served encrypted.
-    #[must_use]
-    pub fn is_secure(&self) -> bool {
-        self.url.starts_with("https:") || self.url.starts_with("unixs:")
-    }
+/// Whether an address is served encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Security {
+    Plain,
+    Tls,
+    /// Each connection as it begins: the address is in an `http` and in an `https` URL.
+    Either,
 }
 
 /// What is served at an address.
@@ -77,13 +81,12 @@ impl Values {
     fn listen_for(&self, name: &str, traffic: Traffic) -> Result<Vec<Listen>, Refused> {
         let mut listeners: Vec<Listen> = Vec::new();
         for url in self.urls(name)? {
-            if url.scheme.is_secure() && traffic != Traffic::Peers {
-                let text = "TLS key/cert (--cert-file, --key-file) must be provided for client url";
-                return Err(refuse(1, format!("{text} {url} with HTTPS scheme")));
-            }
-            let address = address(&url)?;
-            if !listeners.iter().any(|other| other.address == address) {
-                listeners.push(Listen { url: url.to_string(), address, traffic });
+            let (address, also) = address(&url)?;
+            let security = if url.scheme.is_secure() { Security::Tls } else { Security::Plain };
+            match listeners.iter_mut().find(|other| other.address == address) {
+                Some(other) if other.security != security => other.security = Security::Either,
+                Some(_) => {}
+                None => listeners.push(Listen { url: url.to_string(), address, also, traffic, security }),
             }
         }
         Ok(listeners)
@@ -95,13 +98,13 @@ impl Values {
     }
 }
 
-fn address(url: &Url) -> Result<Address, Refused> {
+fn address(url: &Url) -> Result<(Address, Option<Address>), Refused> {
     if url.scheme.is_unix() {
         let path = format!("{}{}", url.authority, url.path);
         if path.is_empty() {
             return Err(refuse(1, format!("{url}: the path of a socket is expected, as in unix:///run/ringd.sock")));
         }
-        return Ok(Address::Unix(PathBuf::from(path)));
+        return Ok((Address::Unix(PathBuf::from(path)), None));
     }
     let (host, port) = url.authority.rsplit_once(':').unwrap_or((&url.authority, ""));
     let port = match port {
@@ -110,15 +113,17 @@ fn address(url: &Url) -> Result<Address, Refused> {
     };
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     match host.parse::<IpAddr>() {
-        Ok(ip) => Ok(Address::Tcp(SocketAddr::new(ip, port))),
-        Err(_) if host == "localhost" => Ok(Address::Tcp(local_host(port))),
+        Ok(ip) => Ok((Address::Tcp(SocketAddr::new(ip, port)), None)),
+        Err(_) if host == "localhost" => Ok(local_host(port)),
         Err(_) => Err(refuse(1, format!("expected IP in URL for binding ({url})"))),
     }
 }
 
-/// The address of the name `localhost`, IPv4 before IPv6, as in Go.
-fn local_host(port: u16) -> SocketAddr {
+/// The addresses of the name `localhost`, IPv4 before IPv6, as in Go, which takes only the first one.
+fn local_host(port: u16) -> (Address, Option<Address>) {
     let found: Vec<SocketAddr> = ("localhost", port).to_socket_addrs().map(Iterator::collect).unwrap_or_default();
-    let first = found.iter().find(|address| address.is_ipv4()).or(found.first());
-    first.copied().unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+    let v4 = found.iter().find(|address| address.is_ipv4()).copied();
+    let v6 = found.iter().find(|address| address.is_ipv6()).copied();
+    let first = v4.or(v6).unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    (Address::Tcp(first), v4.and(v6).map(Address::Tcp))
 }

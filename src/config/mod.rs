@@ -21,7 +21,8 @@
 //! | `listening` | where is listened |
 //! | `founding` | `--initial-cluster` and its kin: rules for a member that is new |
 //! | `gates` | `--feature-gates` |
-//! | `peer_tls` | certificates between members |
+//! | `rotation` | when a log file is put aside |
+//! | `tls` | certificates for clients and between members |
 //! | `notice` | what a start says about its configuration |
 //! | `refused` | why a start is refused |
 
@@ -32,24 +33,26 @@ mod founding;
 mod gates;
 mod listening;
 mod notice;
-mod peer_tls;
 mod refused;
+mod rotation;
+mod tls;
 mod validation;
 mod values;
 mod well_formed;
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use self::{command_line::Typed, values::Values};
 pub use self::{
     founding::{FirstStart, Founding},
     gates::Gates,
-    listening::{Listen, Traffic},
+    listening::{Listen, Security, Traffic},
     notice::Notice,
-    peer_tls::PeerTls,
     refused::Refused,
+    rotation::Rotation,
+    tls::Tls,
 };
-use crate::service::retention::Policy;
+use crate::{os::net::Sharing, service::retention::Policy};
 
 /// Everything a member is started with.
 #[derive(Clone, Debug)]
@@ -61,8 +64,14 @@ pub struct Config {
     pub listen: Vec<Listen>,
     /// Where other members are served.
     pub listen_peers: Vec<Listen>,
+    /// Whether other processes may listen on the same ports.
+    pub sharing: Sharing,
     /// What `https` peer URLs are served and dialed with.
-    pub peer_tls: Option<PeerTls>,
+    pub peer_tls: Option<Tls>,
+    /// What `https` client URLs are served with.
+    pub client_tls: Option<Tls>,
+    /// `--cipher-suites`, as they were named.
+    pub cipher_suites: Vec<String>,
     pub advertise_client_urls: Vec<String>,
     pub advertise_peer_urls: Vec<String>,
     pub cluster_token: String,
@@ -103,9 +112,14 @@ pub struct Config {
     pub warning_unary: Duration,
     pub watch_progress: Duration,
     pub extensive_metrics: bool,
+    pub access: WebAccess,
+    /// Profiles are served.
+    pub profiles: bool,
     pub log_level: tracing::Level,
     pub log_json: bool,
     pub log_outputs: Vec<LogOutput>,
+    /// Of the only file among them.
+    pub log_rotation: Option<Rotation>,
     pub fsync: bool,
     pub wal_buffered: bool,
     pub cores: Cores,
@@ -120,6 +134,15 @@ pub enum ReadMode {
     Index,
     Lease,
     Log,
+}
+
+/// Who may read pages.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WebAccess {
+    /// Origins whose scripts may; `None`: all.
+    pub origins: Option<BTreeSet<String>>,
+    /// What the `Host` of a request without TLS may be; `None`: anything.
+    pub hosts: Option<BTreeSet<String>>,
 }
 
 /// Where log lines go.

@@ -18,17 +18,25 @@ pub enum Notice {
     ConfigurationFile {
         path: String,
     },
+    /// A key of the file that no release has had for long.
+    EarlyKey {
+        key: String,
+    },
     Deprecated(&'static str),
     WatchProgressRaised {
         least: String,
     },
     /// A certificate is given, too.
-    PeerAutoTlsIgnored,
-    /// An `http` URL, which is served without TLS.
-    PeerCertificateIgnored {
+    AutoTlsIgnored {
+        side: &'static str,
+    },
+    /// A URL that is served without TLS.
+    CertificateIgnored {
+        side: &'static str,
         url: String,
     },
-    PeerCertAuthIgnored {
+    CertAuthIgnored {
+        side: &'static str,
         url: String,
     },
 }
@@ -50,19 +58,30 @@ impl Notice {
                 "loaded server configuration, other configuration command line flags and environment variables will be \
                  ignored if provided"
             ),
+            Notice::EarlyKey { key } => {
+                tracing::warn!(key, "ignoring a key of an early release in the configuration file");
+            }
             Notice::Deprecated(text) => tracing::warn!("{text}"),
             Notice::WatchProgressRaised { least } => tracing::warn!(
                 minimum_watch_progress_notify_interval = least,
                 "adjusting watch progress notify interval to minimum period"
             ),
-            Notice::PeerAutoTlsIgnored => tracing::warn!("ignoring peer auto TLS since certs given"),
-            Notice::PeerCertificateIgnored { url } => tracing::warn!(
+            Notice::AutoTlsIgnored { side } => tracing::warn!("ignoring {side} auto TLS since certs given"),
+            Notice::CertificateIgnored { side: "peer", url } => tracing::warn!(
                 peer_url = url,
                 "scheme is HTTP while key and cert files are present; ignoring key and cert files"
             ),
-            Notice::PeerCertAuthIgnored { url } => tracing::warn!(
+            Notice::CertificateIgnored { url, .. } => tracing::warn!(
+                client_url = url,
+                "scheme is http or unix while key and cert files are present; ignoring key and cert files"
+            ),
+            Notice::CertAuthIgnored { side: "peer", url } => tracing::warn!(
                 peer_url = url,
                 "scheme is HTTP while --peer-client-cert-auth is enabled; ignoring client cert auth for this URL"
+            ),
+            Notice::CertAuthIgnored { url, .. } => tracing::warn!(
+                client_url = url,
+                "scheme is http or unix while --client-cert-auth is enabled; ignoring client cert auth for this URL"
             ),
         }
     }

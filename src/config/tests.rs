@@ -10,7 +10,7 @@ fn founded(config: &Config) -> Result<(), Refused> {
 
 fn listen(address: &str, traffic: Traffic) -> Listen {
     let tcp = Address::Tcp(address.parse().expect("an address"));
-    Listen { url: format!("http://{address}"), address: tcp, traffic }
+    Listen { url: format!("http://{address}"), address: tcp, also: None, traffic, security: Security::Plain }
 }
 
 fn parse(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Config, Refused> {
@@ -64,10 +64,9 @@ fn unknown_and_unserved_flags_are_refused_with_a_hint() {
     let unknown = refusal(&["--heartbeat-intervall=5"], &[]);
     assert_eq!(unknown.exit, 2);
     assert!(unknown.text.contains("--heartbeat-interval"), "{}", unknown.text);
-    assert!(refusal(&["--cert-file=x"], &[]).text.contains("does not serve"));
-    assert!(refusal(&[], &[("ETCD_CERT_FILE", "x")]).text.contains("does not serve"));
+    assert!(refusal(&["--memory-mlock"], &[]).text.contains("does not lock"));
+    assert!(refusal(&[], &[("ETCD_MEMORY_MLOCK", "true")]).text.contains("does not lock"));
     assert!(refusal(&["stray"], &[]).text.contains("not a valid flag"));
-    assert!(refusal(&["--socket-reuse-port"], &[]).text.contains("does not share"));
 }
 
 #[test]
@@ -327,8 +326,8 @@ fn a_configuration_file_counts_alone() {
         assert_eq!(config.listen, [listen("127.0.0.1:1", Traffic::GrpcAndPages)]);
         assert_eq!(config.notices, expected);
     }
-    std::fs::write(path, "client-transport-security: {auto-tls: true}").expect("written");
-    assert!(refusal(&["--config-file", path], &[]).text.contains("does not serve TLS"));
+    std::fs::write(path, "client-transport-security: {cert-file: c}").expect("written");
+    assert!(refusal(&["--config-file", path], &[]).text.contains("must both be present"));
     assert!(refusal(&["--config-file=/nonexistent"], &[]).text.contains("/nonexistent"));
 }
 
@@ -344,8 +343,10 @@ fn listeners_share_the_traffic() {
         &[],
     )
     .expect("accepted");
-    let unix =
-        |url: &str, path: &str, traffic| Listen { url: url.into(), address: Address::Unix(path.into()), traffic };
+    let unix = |url: &str, path: &str, traffic| {
+        let address = Address::Unix(path.into());
+        Listen { url: url.into(), address, also: None, traffic, security: Security::Plain }
+    };
     let expected = [
         listen("127.0.0.1:1", Traffic::Grpc),
         unix("unix:///tmp/a", "/tmp/a", Traffic::Grpc),
@@ -390,19 +391,19 @@ fn members_are_secured_with_whole_pairs_only() {
     let pair = ["--peer-cert-file=c", "--peer-key-file=k"];
     let files = TlsFiles { cert_file: "c".into(), key_file: "k".into(), ..TlsFiles::default() };
     assert_eq!(secured(&[]), Ok(None));
-    assert_eq!(secured(&pair), Ok(Some(PeerTls::Files(files.clone()))));
+    assert_eq!(secured(&pair), Ok(Some(Tls::Files(files.clone()))));
     let (one, two) = (["--peer-cert-allowed-cn=a,b"], ["--tls-min-version=TLS1.3", "--peer-client-cert-auth"]);
     let arguments: Vec<&str> = pair.into_iter().chain(one).chain(two).collect();
     let allowed_cns = vec!["a".to_owned(), "b".to_owned()];
     let expected = TlsFiles { allowed_cns, refuses_tls12: true, client_cert_auth: true, ..files };
-    assert_eq!(secured(&arguments), Ok(Some(PeerTls::Files(expected))));
-    let made = PeerTls::OwnMaking { years: 3, files: TlsFiles { is_self_signed: true, ..TlsFiles::default() } };
+    assert_eq!(secured(&arguments), Ok(Some(Tls::Files(expected))));
+    let made = Tls::OwnMaking { years: 3, files: TlsFiles { is_self_signed: true, ..TlsFiles::default() } };
     assert_eq!(secured(&["--peer-auto-tls", "--self-signed-cert-validity=3"]), Ok(Some(made)));
     let made = |arguments: &[&str]| secured(&[&["--peer-auto-tls"], arguments].concat());
     let ignored = made(&["--peer-trusted-ca-file=a", "--peer-client-cert-auth", "--peer-cert-allowed-cn=a"]);
     assert_eq!(ignored, made(&[]), "what etcd ignores beside a certificate of its own making");
     let dialing = TlsFiles { trusted_ca_file: Some("a".into()), ..TlsFiles::default() };
-    assert_eq!(secured(&["--peer-trusted-ca-file=a"]), Ok(Some(PeerTls::Files(dialing))));
+    assert_eq!(secured(&["--peer-trusted-ca-file=a"]), Ok(Some(Tls::Files(dialing))));
     for (arguments, why) in [
         (&["--peer-cert-file=c"][..], "must both be present[key: , cert: c]"),
         (&["--peer-auto-tls", "--self-signed-cert-validity=0"], "should be greater than 0"),
@@ -446,10 +447,67 @@ fn settings_of_tls_without_effect_are_noted() {
     let notices = |arguments: &[&str]| parse(arguments, &[]).map(|config| config.notices).expect("taken");
     let url = || "http://127.0.0.1:1".to_owned();
     let pair = ["--listen-peer-urls=http://127.0.0.1:1", "--peer-cert-file=c", "--peer-key-file=k"];
-    let ignored = Notice::PeerCertificateIgnored { url: url() };
+    let ignored = Notice::CertificateIgnored { side: "peer", url: url() };
     assert_eq!(notices(&pair), std::slice::from_ref(&ignored));
     let more = [&pair[..], &["--peer-client-cert-auth", "--peer-auto-tls"]].concat();
-    let expected = [Notice::PeerAutoTlsIgnored, ignored, Notice::PeerCertAuthIgnored { url: url() }];
+    let expected =
+        [Notice::AutoTlsIgnored { side: "peer" }, ignored, Notice::CertAuthIgnored { side: "peer", url: url() }];
     assert_eq!(notices(&more), expected);
     assert_eq!(notices(&[&pair[1..], &["--listen-peer-urls=https://127.0.0.1:1"]].concat()), []);
+}
+
+#[test]
+fn clients_are_served_with_whole_pairs_only() {
+    let secured =
+        |arguments: &[&str]| parse(arguments, &[]).map(|config| config.client_tls).map_err(|refused| refused.text);
+    let pair = ["--cert-file=c", "--key-file=k"];
+    let files = TlsFiles {
+        cert_file: "c".into(),
+        key_file: "k".into(),
+        skip_client_san_verification: true,
+        ..TlsFiles::default()
+    };
+    assert_eq!(secured(&pair), Ok(Some(Tls::Files(files.clone()))));
+    assert_eq!(secured(&["--trusted-ca-file=a"]), Ok(None), "of no meaning without a certificate");
+    let suites = "--cipher-suites=TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305";
+    let more = ["--client-cert-allowed-hostname=a,b", "--client-crl-file=r", suites];
+    let expected = TlsFiles {
+        allowed_hostnames: vec!["a".to_owned(), "b".to_owned()],
+        crl_file: Some("r".into()),
+        cipher_suites: ["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305"]
+            .map(|name| crate::os::tls::suite(name).expect("known"))
+            .to_vec(),
+        ..files
+    };
+    assert_eq!(secured(&[&pair[..], &more].concat()), Ok(Some(Tls::Files(expected))));
+    let made = secured(&["--auto-tls", "--trusted-ca-file=a", "--client-cert-auth"]);
+    assert_eq!(made, secured(&["--auto-tls"]), "what etcd ignores beside a certificate of its own making");
+    let advertise = "--advertise-client-urls=http://127.0.0.1:1";
+    for (arguments, why) in [
+        (&["--key-file=k"][..], "must both be present[key: k, cert: ]"),
+        (&["--client-cert-file=k"], "must both be present or both absent"),
+        (&["--listen-client-urls=https://127.0.0.1:1", advertise], "client url https://127.0.0.1:1 with HTTPS scheme"),
+        (&["--listen-client-urls=unixs:///tmp/a", advertise], "client url unixs:///tmp/a with HTTPS scheme"),
+        (&["--listen-metrics-urls=https://127.0.0.1:1"], "must be provided for metrics secure url"),
+        (&["--cipher-suites=TLS_NONE"], "unexpected TLS cipher suite \"TLS_NONE\""),
+        (&["--cipher-suites=TLS_RSA_WITH_AES_128_CBC_SHA"], "is not served by ringd"),
+        (
+            &["--tls-min-version=TLS1.3", "--cipher-suites=TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"],
+            "cipher suites cannot be configured when only TLS1.3 is enabled",
+        ),
+    ] {
+        let refused = secured(arguments).expect_err("refused");
+        assert!(refused.contains(why), "{why}: {refused}");
+    }
+}
+
+#[test]
+fn one_address_may_be_served_both_ways() {
+    let urls = "--listen-client-urls=http://127.0.0.1:1,https://127.0.0.1:1,https://127.0.0.1:2";
+    let flags = [urls, "--advertise-client-urls=http://127.0.0.1:1", "--cert-file=c", "--key-file=k"];
+    let config = parse(&flags, &[]).expect("taken");
+    let security: Vec<Security> = config.listen.iter().map(|listen| listen.security).collect();
+    assert_eq!(security, [Security::Either, Security::Tls]);
+    let ignored = Notice::CertificateIgnored { side: "client", url: "http://127.0.0.1:1".into() };
+    assert_eq!(config.notices, [ignored]);
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use super::{
-    Config, Cores, Founding, LogOutput, Notice, ReadMode,
+    Config, Cores, Founding, LogOutput, Notice, ReadMode, WebAccess,
     flags::DEPRECATED,
     gates,
     refused::{Refused, refuse},
@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     base::{go_duration, limits},
+    os::net::Sharing,
     service::retention::Policy,
 };
 
@@ -29,11 +30,18 @@ impl Values {
         let deprecated: Vec<Notice> = deprecated.map(|(_, text)| Notice::Deprecated(text)).collect();
         self.notices.extend(deprecated);
         let (listen_peers, peer_tls) = (self.peer_listeners()?, self.peer_tls()?);
-        self.check_peer_tls(&listen_peers, peer_tls.as_ref())?;
+        self.check_tls(&listen_peers, peer_tls.as_ref())?;
+        let (listen, client_tls) = (self.listeners()?, self.client_tls()?);
+        self.check_tls(&listen, client_tls.as_ref())?;
+        let log_outputs = self.log_outputs()?;
+        let log_rotation = self.rotation(&log_outputs)?;
         Ok(Config {
-            listen: self.listeners()?,
+            listen,
             listen_peers,
+            sharing: if self.boolean("socket-reuse-port")? { Sharing::Shared } else { Sharing::Alone },
             peer_tls,
+            client_tls,
+            cipher_suites: self.names("cipher-suites"),
             advertise_client_urls: self.advertised("advertise-client-urls")?,
             advertise_peer_urls: self.advertised("initial-advertise-peer-urls")?,
             founding: Founding {
@@ -82,9 +90,12 @@ impl Values {
             warning_unary: self.duration("warning-unary-request-duration")?,
             watch_progress,
             extensive_metrics: self.text("metrics") == "extensive",
+            access: self.access()?,
+            profiles: self.boolean("enable-pprof")? || self.log_level()? == tracing::Level::DEBUG,
             log_level: self.log_level()?,
             log_json: self.log_json()?,
-            log_outputs: self.log_outputs()?,
+            log_outputs,
+            log_rotation,
             fsync: !self.boolean("unsafe-no-fsync")?,
             wal_buffered: self.boolean("wal-buffered")?,
             cores: self.cores()?,
@@ -128,6 +139,9 @@ impl Values {
         }
         if !most.is_empty() && least > most {
             return Err(refuse(1, format!("min version ({least}) is greater than max version ({most})")));
+        }
+        if least == "TLS1.3" && !self.text("cipher-suites").is_empty() {
+            return Err(refuse(1, "cipher suites cannot be configured when only TLS1.3 is enabled"));
         }
         Ok(())
     }
@@ -197,6 +211,17 @@ impl Values {
             ("revision", keep) => Some(Policy::Revision { keep }),
             (_, period) => Some(Policy::Periodic { period_ns: period.unsigned_abs() }),
         })
+    }
+
+    /// As etcd reads them: an empty list stands for all, and so does a `*` in it.
+    fn access(&self) -> Result<WebAccess, Refused> {
+        let some = |set: BTreeSet<String>| Some(set).filter(|set| !set.is_empty() && !set.contains("*"));
+        let origins = match self.text("cors") {
+            "*" => None,
+            _ => some(self.urls("cors")?.iter().map(ToString::to_string).collect()),
+        };
+        let hosts = self.text("host-whitelist").split(',').map(str::trim).filter(|host| !host.is_empty());
+        Ok(WebAccess { origins, hosts: some(hosts.map(str::to_owned).collect()) })
     }
 
     fn check_logger(&self) -> Result<(), Refused> {

@@ -58,8 +58,9 @@ impl Values {
         if file.is_empty() {
             values.add_environment(environment)?;
         } else {
-            let given = file::read(Path::new(file))?;
+            let file::Settings { given, ignored } = file::read(Path::new(file))?;
             values.notices = vec![Notice::ConfigurationFile { path: file.to_owned() }];
+            values.notices.extend(ignored.into_iter().map(|key| Notice::EarlyKey { key }));
             values.given.clear();
             for (flag, text) in given {
                 values.give(flag, text, Source::File)?;

@@ -82,10 +82,9 @@ fn run(session: &mut Session) -> Result<(), Exit> {
     };
     let destination = String::from_utf8_lossy(destination).into_owned();
     let source_options = session.settle()?;
-    security::no_certificates(&session.flags, &DESTINATION)?;
-    security::plain_endpoint(&destination)?;
+    let tls = security::read(&session.flags, &DESTINATION, false)?;
     let user = destination_user(session)?;
-    let options = Options { endpoints: vec![destination], user, token: None, ..source_options.clone() };
+    let options = Options { endpoints: vec![destination], tls, user, token: None, ..source_options.clone() };
     let to = connect(session, options)?;
     let from = connect(session, source_options)?;
     let (prefix, mut new_prefix) =

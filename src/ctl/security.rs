@@ -1,20 +1,20 @@
-//! This version makes plain connections only. A flag that asks for another kind is refused by its name before anything is sent, with
-//! the exit status and, where a file is missing, the text of etcdctl.
+//! Certificates of a connection, from flags: as etcdctl reads them, with its exit status and, where a file is missing, its text.
 //!
-//! | flag | taken | refused |
-//! |---|---|---|
-//! | `--cert`, `--key`, `--cacert` | | always |
-//! | `--insecure-transport` | `true` | `false` |
-//! | `--insecure-skip-tls-verify` | `false` | `true` |
-//! | `--discovery-srv` | | always |
-//! | `--insecure-discovery`, `--discovery-srv-name` | always: they only configure discovery | |
-//! | `--endpoints` | the others | `https://`, `unixs:` |
+//! | flag | meaning |
+//! |---|---|
+//! | `--cert`, `--key` | what is shown to the server; both or none |
+//! | `--cacert` | who vouches for the server; else the authorities of this machine |
+//! | `--insecure-transport=false` | TLS also without any of them, for endpoints that name no scheme |
+//! | `--insecure-skip-tls-verify` | nobody has to vouch for the server |
+//! | `--discovery-srv` | not served, and refused |
+//! | `--insecure-discovery`, `--discovery-srv-name` | taken: they only configure discovery |
 
 use std::fs::File;
 
 use super::exit::{ERROR, Exit};
 use super::flags::Flags;
 use super::go_format::io_error;
+use crate::client::{Tls, TlsFiles};
 
 /// The flags that give certificates, of one connection.
 pub struct Names {
@@ -27,8 +27,8 @@ pub struct Names {
 const OF_EVERY_COMMAND: Names =
     Names { cert: "cert", key: "key", cacert: "cacert", insecure_transport: "insecure-transport" };
 
-/// Refuses global flags that ask for more than a plain connection.
-pub fn must_be_plain(flags: &Flags) -> Result<(), Exit> {
+/// What the global flags ask for; `None` for connections without TLS.
+pub fn global(flags: &Flags) -> Result<Option<Tls>, Exit> {
     if !flags.text("discovery-srv").is_empty() {
         let text = "--discovery-srv: discovery by DNS is not served by this version of ringctl, name the --endpoints";
         return Err(Exit::new(ERROR, text));
@@ -39,15 +39,11 @@ pub fn must_be_plain(flags: &Flags) -> Result<(), Exit> {
             return Err(Exit::arguments(format!("empty string is passed to --{name} option")));
         }
     }
-    no_certificates(flags, &OF_EVERY_COMMAND)?;
-    if flags.bool("insecure-skip-tls-verify") {
-        return Err(not_served("--insecure-skip-tls-verify"));
-    }
-    flags.list("endpoints").iter().try_for_each(|endpoint| plain_endpoint(endpoint))
+    read(flags, &OF_EVERY_COMMAND, flags.bool("insecure-skip-tls-verify"))
 }
 
-/// Refuses certificates, and a transport that is secure without them.
-pub fn no_certificates(flags: &Flags, names: &Names) -> Result<(), Exit> {
+/// What these flags ask for; `None` for connections without TLS.
+pub fn read(flags: &Flags, names: &Names, skips_verification: bool) -> Result<Option<Tls>, Exit> {
     let [cert, key, cacert] = [names.cert, names.key, names.cacert].map(|name| flags.text(name));
     if cert.is_empty() != key.is_empty() {
         let text = format!("KeyFile and CertFile must both be present[key: {key}, cert: {cert}]");
@@ -60,24 +56,11 @@ pub fn no_certificates(flags: &Flags, names: &Names) -> Result<(), Exit> {
             return Err(Exit::arguments(format!("open {path}: {}", io_error(&error))));
         }
     }
-    if let Some(name) = [names.cert, names.cacert].into_iter().find(|name| !flags.text(name).is_empty()) {
-        return Err(not_served(&format!("--{name}")));
+    let shown = (!cert.is_empty()).then(|| (cert.into(), key.into()));
+    let cacert = Some(cacert).filter(|path| !path.is_empty()).map(Into::into);
+    if shown.is_none() && cacert.is_none() && !skips_verification && flags.bool(names.insecure_transport) {
+        return Ok(None);
     }
-    if !flags.bool(names.insecure_transport) {
-        return Err(not_served(&format!("--{}=false", names.insecure_transport)));
-    }
-    Ok(())
-}
-
-/// Refuses an endpoint that needs TLS.
-pub fn plain_endpoint(endpoint: &str) -> Result<(), Exit> {
-    let endpoint = endpoint.trim();
-    if endpoint.starts_with("https://") || endpoint.starts_with("unixs:") {
-        return Err(not_served(&format!("endpoint {endpoint}")));
-    }
-    Ok(())
-}
-
-fn not_served(what: &str) -> Exit {
-    Exit::arguments(format!("{what}: TLS is not served by this version of ringctl"))
+    let files = TlsFiles { shown, cacert, skips_verification };
+    Tls::load(&files).map(Some).map_err(|error| Exit::arguments(error.to_string()))
 }

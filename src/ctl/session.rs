@@ -16,7 +16,7 @@ use super::printer::{self, Format, Reply};
 use super::tree::Path;
 use super::{security, terminal};
 use crate::base::limits::{CLIENT_REQUEST_BYTES_MAX, CLIENT_RESPONSE_BYTES_MAX};
-use crate::client::{Call, Client, Error, Method, Options};
+use crate::client::{Call, Client, Error, Method, Options, Tls};
 
 /// The streams of the process, or buffers of a test.
 pub struct Io<'a> {
@@ -60,6 +60,8 @@ pub struct Session<'a> {
     environment: Vec<(String, String)>,
     runtime: Runtime,
     format: Format,
+    /// Of the flags, once the environment is read.
+    tls: Option<Tls>,
     /// Cached, so that a password is asked for once.
     credentials: Option<Credentials>,
 }
@@ -73,7 +75,7 @@ impl<'a> Session<'a> {
         runtime: Runtime,
     ) -> Self {
         let format = Format::Simple { hex: false, value_only: false };
-        Self { path, flags, io, environment, runtime, format, credentials: None }
+        Self { path, flags, io, environment, runtime, format, tls: None, credentials: None }
     }
 
     pub fn arguments(&self) -> &[Vec<u8>] {
@@ -105,7 +107,7 @@ impl<'a> Session<'a> {
     pub fn settle(&mut self) -> Result<Options, Exit> {
         self.read_environment()?;
         self.show_flags()?;
-        security::must_be_plain(&self.flags)?;
+        self.tls = security::global(&self.flags)?;
         let options = self.options()?;
         self.format = Format::by_name(self.flags.text("write-out"), self.flags.bool("hex"))
             .ok_or_else(|| Exit::new(BAD_FEATURE, "unsupported output format"))?;
@@ -172,6 +174,7 @@ impl<'a> Session<'a> {
         let (user, token) = self.credentials()?;
         Ok(Options {
             endpoints: self.flags.list("endpoints").iter().map(|endpoint| endpoint.trim().to_owned()).collect(),
+            tls: self.tls.clone(),
             // Zero is no bound, as in etcdctl.
             dial_timeout: Some(self.flags.duration("dial-timeout"))
                 .filter(|time| !time.is_zero())
@@ -284,6 +287,11 @@ impl<'a> Session<'a> {
     /// Carries out `work` on the runtime of this session.
     pub fn wait<T>(&mut self, work: impl Future<Output = T>) -> T {
         self.runtime.block_on(work)
+    }
+
+    /// What connections are secured with.
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
     }
 
     pub fn format(&self) -> &Format {

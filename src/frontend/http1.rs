@@ -23,7 +23,7 @@ use hyper::{
 
 use crate::{
     base::limits::{HTTP1_BODY_BYTES_MAX, HTTP1_HEAD_BYTES_MAX, HTTP1_IDLE_MS_MAX, LINGER_MS_MAX},
-    os::{self, net::Socket},
+    os::{self, tls::Stream},
     rpc::{Drain, Stage},
 };
 
@@ -50,6 +50,15 @@ pub struct WebRequest {
     pub query: String,
     pub headers: HeaderMap,
     pub body: Bytes,
+    pub identity: Rc<WebIdentity>,
+}
+
+/// What is known of the connection that a request came on.
+#[derive(Debug, Default)]
+pub struct WebIdentity {
+    pub is_secure: bool,
+    /// Of the client's verified certificate.
+    pub common_name: Option<Rc<str>>,
 }
 
 /// A response, its body complete.
@@ -70,10 +79,11 @@ impl WebResponse {
 }
 
 /// Serves requests until the client leaves, is silent for too long, or the core drains.
-pub(super) async fn serve<W: WebHandler>(web: Rc<W>, socket: Socket, first: Bytes, drain: &Rc<Drain>) {
+pub(super) async fn serve<W: WebHandler>(web: Rc<W>, stream: Stream, first: Bytes, drain: &Rc<Drain>) {
     let activity = Rc::new(Activity { last: Cell::new(Instant::now()), busy: Cell::new(false) });
-    let io = WebIo { socket, first, buffer: BytesMut::zeroed(READ_BYTES) };
-    let service = service_fn(|request| answer(web.clone(), activity.clone(), request));
+    let identity = Rc::new(WebIdentity { is_secure: stream.is_secure(), common_name: stream.common_name() });
+    let io = WebIo { stream, first, buffer: BytesMut::zeroed(READ_BYTES) };
+    let service = service_fn(|request| answer(web.clone(), activity.clone(), Rc::clone(&identity), request));
     let mut builder = Builder::new();
     builder.max_buf_size(HTTP1_HEAD_BYTES_MAX).half_close(true);
     let mut served = pin!(builder.serve_connection(io, service).without_shutdown());
@@ -86,18 +96,18 @@ pub(super) async fn serve<W: WebHandler>(web: Rc<W>, socket: Socket, first: Byte
     };
     // hyper's errors need no handling: it has answered a malformed request with 400, and a broken connection has no reader.
     if let Some(Ok(parts)) = future::or(async { Some(served.as_mut().await) }, watch).await {
-        close(parts.io.socket).await;
+        close(parts.io.stream).await;
     }
 }
 
 /// Closes an HTTP/1 socket without losing its last answer: closes the sending direction, then waits briefly for the client's end.
-async fn close(mut socket: Socket) {
+async fn close(mut stream: Stream) {
     let mut buffer = [0; LAST_READ_BYTES];
     let discard = async {
-        if std::future::poll_fn(|context| std::task::Poll::Ready(socket.shutdown_send(context))).await.is_err() {
+        if std::future::poll_fn(|context| std::task::Poll::Ready(stream.shutdown_send(context))).await.is_err() {
             return;
         }
-        while socket.receive(&mut buffer).await.is_ok_and(|count| count > 0) {}
+        while stream.receive(&mut buffer).await.is_ok_and(|count| count > 0) {}
     };
     os::timeout(Duration::from_millis(LINGER_MS_MAX), discard).await;
 }
@@ -125,6 +135,7 @@ impl Activity {
 async fn answer<W: WebHandler>(
     web: Rc<W>,
     activity: Rc<Activity>,
+    identity: Rc<WebIdentity>,
     request: Request<Incoming>,
 ) -> Result<Response<WholeBody>, hyper::Error> {
     let (parts, body) = request.into_parts();
@@ -143,6 +154,7 @@ async fn answer<W: WebHandler>(
                 query: parts.uri.query().unwrap_or_default().to_owned(),
                 headers: parts.headers,
                 body,
+                identity,
             };
             web.http(request).await
         }
@@ -213,9 +225,9 @@ impl Body for WholeBody {
     }
 }
 
-/// A socket as hyper wants it, with the bytes that were read already.
+/// A stream as hyper wants it, with the bytes that were read already.
 struct WebIo {
-    socket: Socket,
+    stream: Stream,
     first: Bytes,
     buffer: BytesMut,
 }
@@ -226,7 +238,7 @@ impl Read for WebIo {
         context: &mut Context<'_>,
         mut into: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        let WebIo { socket, first, buffer } = &mut *self;
+        let WebIo { stream, first, buffer } = &mut *self;
         if !first.is_empty() {
             let count = first.len().min(into.remaining());
             into.put_slice(&first[..count]);
@@ -234,7 +246,7 @@ impl Read for WebIo {
             return Poll::Ready(Ok(()));
         }
         let room = buffer.len().min(into.remaining());
-        match socket.poll_receive(context, &mut buffer[..room]) {
+        match stream.poll_receive(context, &mut buffer[..room]) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Ready(Ok(count)) => {
@@ -247,14 +259,14 @@ impl Read for WebIo {
 
 impl Write for WebIo {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.socket.poll_send(context, bytes)
+        self.stream.poll_send(context, bytes)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.socket.shutdown_send(context))
+        Poll::Ready(self.stream.shutdown_send(context))
     }
 }

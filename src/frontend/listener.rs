@@ -5,7 +5,8 @@ use std::{io, rc::Rc, time::Duration};
 use futures_lite::future;
 
 use super::{
-    connection::{self, Traffic},
+    connection::{self, Door},
+    handshakes::Handshakes,
     http1::WebHandler,
 };
 use crate::{
@@ -18,12 +19,13 @@ use crate::{
 pub struct Front<H> {
     server: Rc<Server<H>>,
     drain: Rc<Drain>,
+    handshakes: Rc<Handshakes>,
 }
 
 impl<H: Handler> Front<H> {
     /// Serves gRPC with `server`.
     pub fn new(server: Rc<Server<H>>) -> Rc<Front<H>> {
-        Rc::new(Front { server, drain: Drain::new() })
+        Rc::new(Front { server, drain: Drain::new(), handshakes: Rc::default() })
     }
 
     /// Open connections of this core.
@@ -32,20 +34,27 @@ impl<H: Handler> Front<H> {
     }
 
     /// Accepts and serves until [`Front::stop`]. May run for several listeners at once.
-    pub async fn run<W: WebHandler>(self: Rc<Self>, listener: Listener, traffic: Traffic<W>) {
+    pub async fn run<W: WebHandler>(self: Rc<Self>, listener: Listener, door: Door<W>) {
         while let Some(accepted) = future::or(
             async {
                 self.drain.reached(Stage::Draining).await;
                 None
             },
-            async { Some(listener.accept().await) },
+            async {
+                if door.secrets.is_some() {
+                    self.handshakes.room().await;
+                }
+                Some(listener.accept().await)
+            },
         )
         .await
         {
             match accepted {
                 Ok(socket) if self.connections() < CONNECTIONS_PER_CORE_MAX => {
-                    let traffic = traffic.clone();
-                    os::spawn_local(connection::serve(self.server.clone(), socket, self.drain.join(), traffic));
+                    let place = door.secrets.is_some().then(|| self.handshakes.begin());
+                    let serving =
+                        connection::serve(self.server.clone(), socket, self.drain.join(), door.clone(), place);
+                    os::spawn_local(serving);
                 }
                 Ok(socket) => {
                     tracing::warn!(remote = %socket.peer(), limit = CONNECTIONS_PER_CORE_MAX, "too many connections");

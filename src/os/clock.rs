@@ -23,3 +23,37 @@ pub fn boot_ms() -> u64 {
 pub fn now() -> Instant {
     Instant::now()
 }
+
+/// A date and a time of day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Date {
+    pub year: i64,
+    pub month: i64,
+    pub day: i64,
+    pub hour: i64,
+    pub minute: i64,
+    pub second: i64,
+}
+
+/// The date of a time since the Unix epoch, in UTC or in this machine's zone.
+#[must_use]
+pub fn date(unix_seconds: u64, is_local: bool) -> Date {
+    let time = libc::time_t::try_from(unix_seconds).unwrap_or(libc::time_t::MAX);
+    // SAFETY: all fields are integers or a pointer that may be null.
+    let mut parts: libc::tm = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are to values of this frame; the functions keep neither.
+    let _same = unsafe {
+        match is_local {
+            true => libc::localtime_r(&raw const time, &raw mut parts),
+            false => libc::gmtime_r(&raw const time, &raw mut parts),
+        }
+    };
+    Date {
+        year: i64::from(parts.tm_year) + 1900,
+        month: i64::from(parts.tm_mon) + 1,
+        day: i64::from(parts.tm_mday),
+        hour: i64::from(parts.tm_hour),
+        minute: i64::from(parts.tm_min),
+        second: i64::from(parts.tm_sec),
+    }
+}

@@ -19,6 +19,7 @@
 //! | `random` | seeds and salts |
 //! | `signal` | SIGTERM and SIGINT as a value, and signals without effect |
 //! | `process` | what /proc says of this process |
+//! | `profile` | where its threads spend their time |
 //! | `notify` | wake-ups between tasks of one executor |
 //! | `offload` | blocking calls on threads of their own: names of hosts |
 //! | `stop` | the ends of the process |
@@ -37,6 +38,7 @@ pub mod notify;
 pub mod offload;
 pub mod probe;
 pub mod process;
+pub mod profile;
 pub mod random;
 pub mod signal;
 pub mod stop;

@@ -77,12 +77,27 @@ impl fmt::Display for Peer {
     }
 }
 
+/// Whether other processes may listen on the same port (SO_REUSEPORT).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    Alone,
+    Shared,
+}
+
 /// An address that this process has taken: a listening socket for each core.
 #[derive(Debug)]
 pub struct Bound {
     pub sockets: Vec<BoundSocket>,
     /// Removes the file of a UNIX socket when it is dropped.
     pub file: Option<SocketFile>,
+}
+
+impl Bound {
+    /// The address as it is, with the port that a port 0 became.
+    #[must_use]
+    pub fn address(&self) -> Option<Address> {
+        self.sockets.first()?.local_address().ok()
+    }
 }
 
 /// A listening socket before it has an executor.
@@ -106,22 +121,22 @@ pub fn resolve(address: &str) -> Option<String> {
     Some(address.to_socket_addrs().ok()?.next()?.to_string())
 }
 
-/// Takes `address` for this process: `count` listening sockets, one for each core.
-/// With port 0 the kernel chooses a free port, the same for all of them.
+/// Takes `address` for this process, or a part of its connections if others take it too: `count` listening sockets, one for each
+/// core. With port 0 the kernel chooses a free port, the same for all of them.
 ///
 /// Errors: the kernel's, `AddrInUse` also when the other listener shares its port. Blocks for up to half a second
 /// before that error; for use at start.
-pub fn bind(address: &Address, count: usize) -> io::Result<Bound> {
+pub fn bind(address: &Address, count: usize, sharing: Sharing) -> io::Result<Bound> {
     match address {
-        Address::Tcp(address) => bind_tcp(*address, count),
+        Address::Tcp(address) => bind_tcp(*address, count, sharing),
         Address::Unix(path) => bind_unix(path, count),
     }
 }
 
-fn bind_tcp(address: SocketAddr, count: usize) -> io::Result<Bound> {
+fn bind_tcp(address: SocketAddr, count: usize, sharing: Sharing) -> io::Result<Bound> {
     let mut attempts = 1;
     let probe = loop {
-        match listen_on_any_family(address) {
+        match listen_on_any_family(address, sharing) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempts < BIND_ATTEMPTS => {
                 attempts += 1;
                 thread::sleep(BIND_PAUSE);
@@ -137,18 +152,19 @@ fn bind_tcp(address: SocketAddr, count: usize) -> io::Result<Bound> {
 
 /// As Go listens: an address that stands for all of this host (`0.0.0.0`, `[::]`) is IPv6's, which takes IPv4 too, unless the
 /// host has no IPv6.
-fn listen_on_any_family(address: SocketAddr) -> io::Result<socket2::Socket> {
+fn listen_on_any_family(address: SocketAddr, sharing: Sharing) -> io::Result<socket2::Socket> {
+    let shared = sharing == Sharing::Shared;
     if !address.ip().is_unspecified() {
-        return open_bound(address, false);
+        return open_bound(address, shared);
     }
     let port = address.port();
-    let both = open_bound(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), false);
+    let both = open_bound(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), shared);
     let lacks_family = |error: &io::Error| {
         let raw = error.raw_os_error();
         raw == Some(libc::EAFNOSUPPORT) || raw == Some(libc::EADDRNOTAVAIL)
     };
     match both {
-        Err(error) if lacks_family(&error) => open_bound(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), false),
+        Err(error) if lacks_family(&error) => open_bound(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), shared),
         result => result,
     }
 }
@@ -323,12 +339,20 @@ mod tests {
 
     #[test]
     fn one_address_many_listeners_but_no_second_server() {
-        let bound = bind(&tcp("127.0.0.1:0"), 3).unwrap();
+        let bound = bind(&tcp("127.0.0.1:0"), 3, Sharing::Alone).unwrap();
         let address = bound.sockets[0].local_address().unwrap();
         assert!(bound.sockets.iter().all(|socket| socket.local_address().unwrap() == address));
-        assert_eq!(bind(&address, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(bind(&address, 1, Sharing::Alone).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(bound);
-        assert!(bind(&address, 1).is_ok());
+        assert!(bind(&address, 1, Sharing::Alone).is_ok());
+    }
+
+    #[test]
+    fn a_port_is_shared_by_those_who_want_to() {
+        let shared = bind(&tcp("127.0.0.1:0"), 2, Sharing::Shared).unwrap();
+        let address = shared.sockets[0].local_address().unwrap();
+        assert!(bind(&address, 2, Sharing::Shared).is_ok());
+        assert_eq!(bind(&address, 1, Sharing::Alone).unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 
     #[test]
@@ -338,11 +362,11 @@ mod tests {
             Address::Unix(path) => panic!("{path:?}"),
         };
         for all in ["0.0.0.0:0", "[::]:0"] {
-            let bound = bind(&tcp(all), 1).unwrap();
+            let bound = bind(&tcp(all), 1, Sharing::Alone).unwrap();
             std::net::TcpStream::connect(("127.0.0.1", port(&bound))).unwrap();
             std::net::TcpStream::connect(("::1", port(&bound))).unwrap();
         }
-        let one = bind(&tcp("[::1]:0"), 1).unwrap();
+        let one = bind(&tcp("[::1]:0"), 1, Sharing::Alone).unwrap();
         assert!(std::net::TcpStream::connect(("127.0.0.1", port(&one))).is_err());
     }
 
@@ -354,14 +378,14 @@ mod tests {
         drop(UnixListener::bind(&path).unwrap());
         assert!(path.exists(), "a socket without a process");
 
-        let bound = bind(&address, 2).unwrap();
+        let bound = bind(&address, 2, Sharing::Alone).unwrap();
         assert_eq!(bound.sockets[1].local_address().unwrap(), address);
-        assert_eq!(bind(&address, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(bind(&address, 1, Sharing::Alone).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(bound);
         assert!(!path.exists());
 
         std::fs::write(&path, "precious").unwrap();
-        assert_eq!(bind(&address, 1).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(bind(&address, 1, Sharing::Alone).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(std::fs::read(&path).unwrap(), b"precious");
     }
 }

@@ -43,6 +43,21 @@ pub fn read() -> ProcessReading {
     }
 }
 
+/// Lets this process open as many files as its hard limit allows, as Go's runtime does. The limit is one on connections too.
+pub fn allow_files() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a live rlimit; the call reads or writes it only.
+    let changed = unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 && {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) == 0
+        }
+    };
+    if !changed {
+        tracing::warn!(limit = limit.rlim_cur, "cannot raise the number of files that may be open");
+    }
+}
+
 fn limit(resource: libc::__rlimit_resource_t) -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a live rlimit.

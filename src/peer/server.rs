@@ -12,6 +12,7 @@
 
 use std::{convert::Infallible, pin::pin, rc::Rc, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures_lite::future;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use hyper::{body::Incoming, server::conn::http1::Builder, service::service_fn};
@@ -40,7 +41,7 @@ use crate::{
     os::{
         self,
         net::{Listener, Peer as Address, Socket},
-        tls::{Rejected, Secrets, Stream},
+        tls::{Secrets, Stream, TlsError},
     },
     proto::raftpb::Message,
     rpc::{Drain, Membership, Stage},
@@ -88,30 +89,11 @@ async fn welcome<W: WebHandler>(
     let _refused = socket.keep_alive();
     let Some(secrets) = secrets else { return serve(table, socket.into(), pages, membership).await };
     let patience = Duration::from_millis(PEER_SILENCE_MS_MAX);
-    match secrets.accept(socket, patience).await {
+    let accepted = os::timeout(patience, secrets.accept(socket, Bytes::new(), &[])).await;
+    match accepted.unwrap_or_else(|| Err(TlsError::Late.into())) {
         Ok(stream) => serve(table, stream, pages, membership).await,
-        Err(rejected) => log_rejection(remote, &rejected),
+        Err(rejected) => rejected.log("peer", remote),
     }
-}
-
-/// In etcd's words and fields. A connection that just ends is no news.
-fn log_rejection(remote: Address, Rejected { error, server_name, names }: &Rejected) {
-    let Some(names) = names else {
-        match error.is_end() {
-            true => tracing::debug!(remote_addr = %remote, server_name, %error, "rejected connection on peer endpoint"),
-            false => tracing::warn!(remote_addr = %remote, server_name, %error, "rejected connection on peer endpoint"),
-        }
-        return;
-    };
-    let addresses: Vec<_> = names.addresses.iter().map(ToString::to_string).collect();
-    tracing::warn!(
-        remote_addr = %remote,
-        server_name,
-        ip_addresses = ?addresses,
-        dns_names = ?names.dns,
-        %error,
-        "rejected connection on peer endpoint"
-    );
 }
 
 /// Serves one connection to its end.
@@ -255,6 +237,7 @@ async fn page<W: WebHandler>(parts: Parts, body: Incoming, pages: &W) -> Answer 
         query: parts.uri.query().unwrap_or_default().to_owned(),
         headers: parts.headers,
         body,
+        identity: Rc::default(),
     };
     let WebResponse { status, headers, body } = pages.http(request).await;
     answer(status, body, headers)

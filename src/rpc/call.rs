@@ -13,22 +13,31 @@ use crate::os::net::Peer;
 pub struct Call {
     pub method: MethodId,
     pub peer: Peer,
+    /// Common name of the client's certificate, which an authority of `--trusted-ca-file` has signed. `None` without one.
+    pub common_name: Option<Rc<str>>,
     /// When its head was read.
     pub started: Instant,
     pub deadline: Option<Instant>,
     head: Rc<Head>,
 }
 
+/// The other side of a connection.
+pub(super) struct Caller {
+    pub(super) peer: Peer,
+    pub(super) common_name: Option<Rc<str>>,
+}
+
 impl Call {
     pub(super) fn new(
         method: MethodId,
-        peer: Peer,
+        caller: Caller,
         started: Instant,
         timeout: Option<Duration>,
         head: Rc<Head>,
     ) -> Call {
         let deadline = timeout.and_then(|timeout| started.checked_add(timeout));
-        Call { method, peer, started, deadline, head }
+        let Caller { peer, common_name } = caller;
+        Call { method, peer, common_name, started, deadline, head }
     }
 
     /// First value of an ASCII metadata key (lower case).

@@ -28,7 +28,7 @@ use slab::Slab;
 
 use super::{
     answer::{self, Body, Reply, Sending},
-    call::{Call, CallReport, Traffic},
+    call::{Call, CallReport, Caller, Traffic},
     deadlines::{Deadlines, Expiring},
     drain::{Membership, Stage},
     frame::Payload,
@@ -52,10 +52,7 @@ use crate::{
         RESET_STREAMS_PENDING_MAX, SMALL_FRAMES_BUDGET_BYTES, STREAM_SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES,
         TURN_OUTPUT_BYTES, TURN_REQUESTS_MAX,
     },
-    os::{
-        Alarm,
-        net::{Peer, Socket},
-    },
+    os::{Alarm, net::Peer, tls::Stream},
 };
 
 /// The cost of compressing a byte, in bytes that are unpacked.
@@ -73,6 +70,8 @@ struct Opened {
 pub struct Connection<H> {
     server: Rc<Server<H>>,
     peer: Peer,
+    /// Of the client's verified certificate.
+    common_name: Option<Rc<str>>,
     membership: Membership,
     io: Rc<RefCell<TurnIo>>,
     phase: Phase,
@@ -135,14 +134,15 @@ enum Turn {
 }
 
 impl<H: Handler> Connection<H> {
-    /// Serves gRPC on `socket`, from which `first` was read already. Poll it on the core of `server`.
-    pub fn new(server: Rc<Server<H>>, socket: Socket, first: Bytes, membership: Membership) -> Connection<H> {
+    /// Serves gRPC on `stream`, from which `first` was read already. Poll it on the core of `server`.
+    pub fn new(server: Rc<Server<H>>, stream: Stream, first: Bytes, membership: Membership) -> Connection<H> {
         let now = Instant::now();
-        let peer = socket.peer();
-        let io = Rc::new(RefCell::new(TurnIo::new(socket, first, server.buffers.clone())));
+        let (peer, common_name) = (stream.peer(), stream.common_name());
+        let io = Rc::new(RefCell::new(TurnIo::new(stream, first, server.buffers.clone())));
         let handshake = builder(&server.settings).handshake(H2Io(io.clone()));
         Connection {
             peer,
+            common_name,
             membership,
             io,
             phase: Phase::Handshake(Box::new(handshake)),
@@ -328,7 +328,8 @@ impl<H: Handler> Connection<H> {
             return respond.send_reset(Reason::REFUSED_STREAM);
         }
         let form = accepted.form.clone();
-        let call = Call::new(method, self.peer, self.now, accepted.timeout, head);
+        let caller = Caller { peer: self.peer, common_name: self.common_name.clone() };
+        let call = Call::new(method, caller, self.now, accepted.timeout, head);
         match self.server.table.method(method).kind {
             MethodKind::Unary => self.receive(Receiving::new(call, form, respond, stream)),
             MethodKind::ServerStream | MethodKind::BidiStream => self.start_stream(call, form, respond, stream),

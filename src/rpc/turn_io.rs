@@ -1,10 +1,12 @@
 //! The bytes of one turn: at most one receive before it, one send after it.
 //!
 //! ```text
-//! begin    socket --recv--> core's input buffer --\
+//! begin    stream --recv--> core's input buffer --\
 //! turn                               intake --> h2 (reads until no bytes are left, writes at any time)
-//! end      socket <--send-- core's output buffer <-/
+//! end      stream <--send-- core's output buffer <-/
 //! ```
+//!
+//! The stream decrypts and encrypts, if it is encrypted.
 //!
 //! Both buffers belong to the core, so an idle connection holds none; bytes that a turn could not use or send move to
 //! the connection until its next turn.
@@ -28,7 +30,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::{intake::Intake, pings::FrameWalker};
 use crate::{
     base::limits::{TURN_INPUT_BYTES, TURN_OUTPUT_BYTES},
-    os::net::Socket,
+    os::tls::Stream,
 };
 
 /// The buffers that all connections of a core use in turn.
@@ -48,7 +50,7 @@ impl CoreBuffers {
 
 /// The connection's side of the adapter.
 pub(super) struct TurnIo {
-    socket: Socket,
+    stream: Stream,
     buffers: Rc<RefCell<CoreBuffers>>,
     /// This connection's part of the core's input buffer: `input_from..input_to`.
     input_from: usize,
@@ -68,10 +70,10 @@ pub(super) struct TurnIo {
 }
 
 impl TurnIo {
-    /// `first` was read from `socket` already.
-    pub(super) fn new(socket: Socket, first: Bytes, buffers: Rc<RefCell<CoreBuffers>>) -> TurnIo {
+    /// `first` was read from `stream` already.
+    pub(super) fn new(stream: Stream, first: Bytes, buffers: Rc<RefCell<CoreBuffers>>) -> TurnIo {
         TurnIo {
-            socket,
+            stream,
             buffers,
             input_from: 0,
             input_to: 0,
@@ -91,7 +93,7 @@ impl TurnIo {
             return Ok(0);
         }
         let mut buffers = self.buffers.borrow_mut();
-        match self.socket.poll_receive(context, &mut buffers.input) {
+        match self.stream.poll_receive(context, &mut buffers.input) {
             Poll::Pending => {
                 self.more = false;
                 Ok(0)
@@ -99,7 +101,7 @@ impl TurnIo {
             Poll::Ready(Err(error)) => Err(error),
             Poll::Ready(Ok(count)) => {
                 self.ended = count == 0;
-                self.more = count == buffers.input.len();
+                self.more = self.stream.may_hold_more(count, buffers.input.len());
                 (self.input_from, self.input_to) = (0, count);
                 Ok(count)
             }
@@ -122,13 +124,13 @@ impl TurnIo {
         }
         if !self.leftover.is_empty() {
             // h2 stopped reading because its output does not drain; the socket wakes the task when it does.
-            return Ok(self.unsent.is_empty());
+            return Ok(self.unsent.is_empty() && self.stream.unsent() == 0);
         }
         if self.more {
             return Ok(true);
         }
         // The socket was empty just now, so this registers the waker without a system call.
-        match self.socket.poll_receive(context, &mut buffers.input) {
+        match self.stream.poll_receive(context, &mut buffers.input) {
             Poll::Pending => Ok(false),
             Poll::Ready(Err(error)) => Err(error),
             Poll::Ready(Ok(count)) => {
@@ -141,8 +143,11 @@ impl TurnIo {
 
     /// Sends as much as the socket takes of what was written so far.
     fn send(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if self.stream.poll_flush(context)?.is_pending() {
+            return Ok(());
+        }
         while !self.unsent.is_empty() {
-            match self.socket.poll_send(context, &self.unsent) {
+            match self.stream.poll_send(context, &self.unsent) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(count) => self.unsent.advance(count?),
             }
@@ -150,7 +155,7 @@ impl TurnIo {
         let mut buffers = self.buffers.borrow_mut();
         let mut sent = 0;
         while sent < buffers.output.len() {
-            match self.socket.poll_send(context, &buffers.output[sent..]) {
+            match self.stream.poll_send(context, &buffers.output[sent..]) {
                 Poll::Pending => break,
                 Poll::Ready(count) => sent += count?,
             }
@@ -161,7 +166,7 @@ impl TurnIo {
 
     /// Bytes written but not sent.
     pub(super) fn waiting(&self) -> usize {
-        self.unsent.len() + self.buffers.borrow().output.len()
+        self.unsent.len() + self.stream.unsent() + self.buffers.borrow().output.len()
     }
 
     /// After an error of the socket: removes this connection's bytes from the core's buffers.
@@ -178,16 +183,16 @@ impl TurnIo {
     /// does not answer unread bytes with a reset that would overtake the last frames.
     pub(super) fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.send(context)?;
-        if !self.unsent.is_empty() {
+        if !self.unsent.is_empty() || self.stream.unsent() > 0 {
             return Poll::Pending;
         }
         if !self.send_closed {
             self.send_closed = true;
-            self.socket.shutdown_send(context)?;
+            self.stream.shutdown_send(context)?;
         }
         let mut buffers = self.buffers.borrow_mut();
         while !self.ended {
-            match self.socket.poll_receive(context, &mut buffers.input) {
+            match self.stream.poll_receive(context, &mut buffers.input) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(count) => self.ended = count? == 0,
             }

@@ -35,7 +35,7 @@ pub(super) fn start_front(config: &Config, front: Rc<Services>, doors: OfFront) 
     let server = Server::new(services::methods::METHODS, ServiceHandler(Rc::clone(&front)), settings);
     front.meter().connect(server.counters());
     let served = frontend::Front::new(server);
-    doors.serve(&served, &front);
+    doors.serve(config, &served, &front);
     served
 }
 

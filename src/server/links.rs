@@ -1,67 +1,17 @@
 //! The links of this member: who they connect, where they listen, and what they tell the replica.
 
-use std::{
-    fmt::Display,
-    path::{Path, PathBuf},
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
-};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use super::{bootstrap::Booted, listening::PeerDoors};
 use crate::{
     base::limits,
-    config::{Config, PeerTls, ReadMode},
+    config::{Config, ReadMode},
     drive::Driver,
-    os::{
-        self, clock,
-        net::Address,
-        tls::{self, Secrets, TlsError, TlsFiles},
-    },
+    os::{self, clock, tls::Secrets},
     peer::{self, Peers},
     services::Services,
     web::PeerPages,
 };
-
-/// Reads what `https` peer URLs are served and dialed with, or makes it. Blocks; for use at start.
-///
-/// # Errors
-/// A file is missing or not what it should be.
-pub(super) fn secrets(config: &Config) -> Result<Option<Arc<Secrets>>, TlsError> {
-    let files = match &config.peer_tls {
-        None => return Ok(None),
-        Some(PeerTls::Files(files)) => files.clone(),
-        Some(PeerTls::OwnMaking { years, files }) => {
-            let directory = config.data_dir.join("fixtures").join("peer");
-            let hosts = config.listen_peers.iter().filter_map(|listen| match &listen.address {
-                Address::Tcp(address) => Some(address.ip().to_string()),
-                Address::Unix(_) => None,
-            });
-            let (cert_file, key_file) = tls::self_signed(&directory, &hosts.collect::<Vec<_>>(), *years)?;
-            TlsFiles { cert_file, key_file, ..files.clone() }
-        }
-    };
-    if files.has_certificate() {
-        let tls_info = format!(
-            "cert = {}, key = {}, client-cert={}, client-key={}, trusted-ca = {}, client-cert-auth = {}, crl-file = {}",
-            files.cert_file.display(),
-            files.key_file.display(),
-            shown(&files.client_cert_file),
-            shown(&files.client_key_file),
-            shown(&files.trusted_ca_file),
-            files.client_cert_auth,
-            shown(&files.crl_file),
-        );
-        tracing::info!(tls_info, "starting with peer TLS");
-    }
-    let secrets = Secrets::load(files)?;
-    peer::client::secure(Arc::clone(&secrets));
-    Ok(Some(secrets))
-}
-
-fn shown(path: &Option<PathBuf>) -> impl Display {
-    path.as_deref().unwrap_or(Path::new("")).display()
-}
 
 /// Connects the member with the others, and serves them.
 pub(super) fn start(

@@ -1,17 +1,19 @@
 //! From the addresses of the configuration to listeners that serve, one socket of each address on each front.
 
-use std::{io, rc::Rc};
+use std::{io, net::SocketAddr, rc::Rc, sync::Arc};
 
+use super::secrets::ClientSecrets;
 use crate::{
-    config::{Listen, Traffic},
+    config::{Config, Listen, Security, Traffic, WebAccess},
     frontend::{self, Front},
     os::{
         self,
-        net::{self, Address, Bound, BoundSocket, Listener, SocketFile},
+        net::{self, Address, Bound, BoundSocket, Listener, Sharing, SocketFile},
+        tls::Secrets,
     },
     peer::Peers,
     services::{ServiceHandler, Services},
-    web::{Pages, PeerPages, Web},
+    web::{Access, Pages, PeerPages, Web},
 };
 
 /// An address cannot be taken.
@@ -36,31 +38,39 @@ pub struct Doors {
     /// What each front serves.
     pub of_fronts: Vec<OfFront>,
     /// The addresses as they are, with the port that a port 0 became.
-    addresses: Vec<(Address, Traffic)>,
+    addresses: Vec<(Address, Traffic, Security)>,
     /// Removed from the file system when the process ends.
     _files: Vec<SocketFile>,
 }
 
 /// The listening sockets of one front.
-pub struct OfFront(Vec<(BoundSocket, Traffic)>);
+pub struct OfFront(Vec<Door>);
+
+/// A listening socket, and how it is served.
+struct Door {
+    socket: BoundSocket,
+    traffic: Traffic,
+    security: Security,
+    secrets: Option<Arc<Secrets>>,
+}
 
 impl Doors {
     /// Takes all addresses, for `fronts` fronts.
     ///
     /// # Errors
     /// One cannot be taken.
-    pub fn open(listen: &[Listen], fronts: usize) -> Result<Self, BindError> {
+    pub(super) fn open(config: &Config, fronts: usize, secrets: &ClientSecrets) -> Result<Self, BindError> {
         let mut of_fronts: Vec<OfFront> = (0..fronts).map(|_| OfFront(Vec::new())).collect();
         let (mut addresses, mut files) = (Vec::new(), Vec::new());
-        for Listen { address, traffic, .. } in listen {
-            let bound = bind(address, fronts)?;
-            // The port is another one than given when 0 was given.
-            if let Some(Ok(address)) = bound.sockets.first().map(BoundSocket::local_address) {
-                addresses.push((address, *traffic));
-            }
-            files.extend(bound.file);
-            for (front, socket) in of_fronts.iter_mut().zip(bound.sockets) {
-                front.0.push((socket, *traffic));
+        for listen in &config.listen {
+            let Listen { traffic, security, .. } = *listen;
+            let secrets = if traffic == Traffic::Metrics { &secrets.metrics } else { &secrets.clients };
+            for bound in bind(listen, fronts, config.sharing)? {
+                addresses.extend(bound.address().map(|address| (address, traffic, security)));
+                files.extend(bound.file);
+                for (front, socket) in of_fronts.iter_mut().zip(bound.sockets) {
+                    front.0.push(Door { socket, traffic, security, secrets: secrets.clone() });
+                }
             }
         }
         Ok(Self { of_fronts, addresses, _files: files })
@@ -68,14 +78,17 @@ impl Doors {
 
     /// Says where clients are served, in etcd's words.
     pub fn log(&self) {
-        for (address, traffic) in &self.addresses {
-            match traffic {
-                Traffic::Metrics => tracing::info!(%address, "serving metrics"),
-                _ => tracing::info!(
-                    traffic = traffic.name(),
-                    %address,
-                    "serving client traffic insecurely; this is strongly discouraged!"
-                ),
+        for (address, traffic, security) in &self.addresses {
+            if *traffic == Traffic::Metrics {
+                tracing::info!(%address, "serving metrics");
+                continue;
+            }
+            let traffic = traffic.name();
+            if *security != Security::Tls {
+                tracing::info!(traffic, %address, "serving client traffic insecurely; this is strongly discouraged!");
+            }
+            if *security != Security::Plain {
+                tracing::info!(traffic, %address, "serving client traffic securely");
             }
         }
     }
@@ -93,13 +106,14 @@ impl PeerDoors {
     ///
     /// # Errors
     /// One cannot be taken.
-    pub fn open(listen: &[Listen]) -> Result<Self, BindError> {
+    pub fn open(config: &Config) -> Result<Self, BindError> {
         let (mut sockets, mut files) = (Vec::new(), Vec::new());
-        for door in listen {
-            let bound = bind(&door.address, 1)?;
-            tracing::info!(address = door.url, "listening for peers");
-            sockets.extend(bound.sockets.into_iter().map(|socket| (socket, door.is_secure())));
-            files.extend(bound.file);
+        for listen in &config.listen_peers {
+            for bound in bind(listen, 1, config.sharing)? {
+                sockets.extend(bound.sockets.into_iter().map(|socket| (socket, listen.security == Security::Tls)));
+                files.extend(bound.file);
+            }
+            tracing::info!(address = listen.url, "listening for peers");
         }
         Ok(Self { sockets, _files: files })
     }
@@ -116,17 +130,30 @@ impl PeerDoors {
     }
 }
 
-fn bind(address: &Address, count: usize) -> Result<Bound, BindError> {
+/// Takes the address of a URL, and for `localhost` the same port in the other family if that can be had.
+fn bind(listen: &Listen, count: usize, sharing: Sharing) -> Result<Vec<Bound>, BindError> {
+    let Listen { address, also, .. } = listen;
     let network = if matches!(address, Address::Unix(_)) { "unix" } else { "tcp" };
-    net::bind(address, count).map_err(|source| BindError { network, address: address.clone(), source })
+    let bound = net::bind(address, count, sharing);
+    let mut all = vec![bound.map_err(|source| BindError { network, address: address.clone(), source })?];
+    if let (Some(Address::Tcp(other)), Some(Address::Tcp(taken))) = (also, all[0].address()) {
+        let other = SocketAddr::new(other.ip(), taken.port());
+        match net::bind(&Address::Tcp(other), count, sharing) {
+            Ok(bound) => all.push(bound),
+            Err(error) => tracing::info!(address = %other, %error, "localhost is served in one family only"),
+        }
+    }
+    Ok(all)
 }
 
 impl OfFront {
     /// Serves on this core until the front stops.
-    pub fn serve(self, served: &Rc<Front<ServiceHandler>>, services: &Rc<Services>) {
-        let web = |pages| Rc::new(Web { front: Rc::clone(services), pages });
+    pub fn serve(self, config: &Config, served: &Rc<Front<ServiceHandler>>, services: &Rc<Services>) {
+        let WebAccess { origins, hosts } = config.access.clone();
+        let access = Rc::new(Access { origins, hosts, profiles: config.profiles });
+        let web = |pages| Rc::new(Web { front: Rc::clone(services), pages, access: Rc::clone(&access) });
         let (all, health) = (web(Pages::All), web(Pages::Health));
-        for (socket, traffic) in self.0 {
+        for Door { socket, traffic, security, secrets } in self.0 {
             let traffic = match traffic {
                 Traffic::GrpcAndPages => frontend::Traffic::Both(Rc::clone(&all)),
                 Traffic::Grpc => frontend::Traffic::Grpc,
@@ -134,7 +161,10 @@ impl OfFront {
                 Traffic::Metrics => frontend::Traffic::Pages(Rc::clone(&health)),
                 Traffic::Peers => unreachable!("these are served apart"),
             };
-            os::spawn_local(Rc::clone(served).run(Listener::new(socket), traffic));
+            let secrets = secrets.filter(|_| security != Security::Plain);
+            let is_plain_too = security == Security::Either;
+            let door = frontend::Door { traffic, secrets, is_plain_too };
+            os::spawn_local(Rc::clone(served).run(Listener::new(socket), door));
         }
     }
 }

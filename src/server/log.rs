@@ -17,14 +17,16 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use crate::config::{Config, LogOutput};
+use super::rotation::RotatedFile;
+use crate::config::{Config, LogOutput, Rotation};
 
 /// Installs the process-wide log. Later calls change nothing.
 ///
 /// # Errors
 /// A file cannot be written; in the words of etcd's log library.
 pub fn install(config: &Config) -> Result<(), String> {
-    let outputs = config.log_outputs.iter().map(Output::open).collect::<Result<Vec<_>, _>>()?;
+    let open = |output| Output::open(output, config.log_rotation.as_ref());
+    let outputs = config.log_outputs.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(config.log_level)
         .with_ansi(false)
@@ -43,19 +45,23 @@ enum Output {
     Stderr,
     Stdout,
     File(File),
+    Rotated(RotatedFile),
 }
 
 impl Output {
-    fn open(output: &LogOutput) -> Result<Self, String> {
+    fn open(output: &LogOutput, rotation: Option<&Rotation>) -> Result<Self, String> {
         Ok(match output {
             LogOutput::Stderr => Self::Stderr,
             LogOutput::Stdout => Self::Stdout,
             LogOutput::File(path) => {
-                let opened = OpenOptions::new().append(true).create(true).open(path);
-                Self::File(opened.map_err(|error| {
+                let opened = match rotation {
+                    Some(rotation) => RotatedFile::open(path, rotation).map(Self::Rotated),
+                    None => OpenOptions::new().append(true).create(true).open(path).map(Self::File),
+                };
+                opened.map_err(|error| {
                     let path = path.display().to_string();
                     format!("open sink {path:?}: open {path}: {error}")
-                })?)
+                })?
             }
         })
     }
@@ -78,6 +84,7 @@ impl io::Write for &Outputs {
                 Output::Stderr => io::stderr().write_all(line),
                 Output::Stdout => io::stdout().write_all(line),
                 Output::File(file) => (&mut &*file).write_all(line),
+                Output::Rotated(file) => file.write(line),
             };
         }
         Ok(line.len())

@@ -14,11 +14,12 @@
 //! | `lone_start` | `--force-new-cluster` |
 //! | `joining` | what a new member asks the others first |
 //! | `links` | the links to the other members |
+//! | `secrets` | certificates, read or made at start |
 //! | `publish` | what a member tells the cluster before it serves |
 //! | `fronts` | the cores that serve clients |
 //! | `cores` | which core runs what |
 //! | `listening` | which listener serves what |
-//! | `log` | log lines |
+//! | `log`, `rotation` | log lines, and files that are full |
 
 pub mod bootstrap;
 pub mod cores;
@@ -30,6 +31,8 @@ mod listening;
 pub mod log;
 mod lone_start;
 mod publish;
+mod rotation;
+mod secrets;
 
 use std::{convert::Infallible, io, rc::Rc, sync::Arc, time::Duration};
 
@@ -66,7 +69,7 @@ pub enum ServeError {
     #[error("{0}")]
     Bind(#[from] listening::BindError),
     #[error("{0}")]
-    PeerTls(#[from] TlsError),
+    Tls(#[from] TlsError),
     #[error("{0}")]
     Layout(io::Error),
     #[error("cannot start an executor: {0}")]
@@ -82,9 +85,11 @@ pub enum ServeError {
 pub fn serve(config: Config) -> Result<Infallible, ServeError> {
     probe::io_uring()?;
     signal::install().map_err(ServeError::Executor)?;
+    os::process::allow_files();
     let (layout, _claim) = Layout::choose(&config.cores).map_err(ServeError::Layout)?;
-    let doors = Doors::open(&config.listen, layout.serving_count())?;
-    let peer_doors = PeerDoors::open(&config.listen_peers)?;
+    let secrets = secrets::of_clients(&config)?;
+    let doors = Doors::open(&config, layout.serving_count(), &secrets)?;
+    let peer_doors = PeerDoors::open(&config)?;
     let seat = Seat { name: "ringd-0".to_owned(), cpu: Some(layout.engine), spin: Duration::ZERO };
     let served = serve_on(Arc::new(config), layout, doors, peer_doors);
     executor::run(&seat, served).map_err(ServeError::Executor)?
@@ -102,7 +107,7 @@ async fn serve_on(
     let cores = layout.core_count();
     let meters = Meters::new(cores, &services::methods::MEASURED, config.extensive_metrics, config.warning_apply);
     meters.show_gates(config.gates.iter().map(|(name, (stage, open))| (*name, *stage, *open)));
-    let secrets = links::secrets(&config)?;
+    let secrets = secrets::of_peers(&config)?;
     let mut booted = boot(&config).await?;
     let identity = booted.identity;
     let text = if booted.is_new { "starting local member" } else { "restarting local member" };

@@ -6,20 +6,22 @@
 //! | `/health`, `/livez`, `/readyz` and their checks | see `probes` |
 //! | `/metrics` | see `exposition`; compressed for clients that ask for it (`compression`) |
 //! | `/debug/vars` | command line, limits and Raft's state as JSON |
+//! | `/debug/pprof/` | see `profile`; only if asked for |
 //!
 //! The peer port has pages of its own: see `peer_pages`.
 //!
 //! The listeners of `--listen-metrics-urls` have the probes and the metrics only, and say nothing of origins.
 //!
-//! As with etcd any origin may read them, a path that is not in its shortest form is redirected to it, and OPTIONS is always fine.
+//! As with etcd the scripts of some or all origins may read them, requests without TLS name an allowed host, a path that is not in its shortest form is redirected to it, and OPTIONS is always fine.
 
 mod compression;
 pub mod exposition;
 mod peer_pages;
 mod plain;
 pub mod probes;
+mod profile;
 
-use std::rc::Rc;
+use std::{collections::BTreeSet, rc::Rc};
 
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 
@@ -38,17 +40,67 @@ const JSON: &str = "application/json";
 const JSON_UTF8: &str = "application/json; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 
-/// Any page may be read by a script of any origin: there is no list of origins yet, and etcd's default is all.
-const CORS: [(HeaderName, &str); 3] = [
+/// What a browser is told that lets a script read a page, beside its origin.
+const CORS: [(HeaderName, &str); 2] = [
     (header::ACCESS_CONTROL_ALLOW_HEADERS, "accept, content-type, authorization"),
     (header::ACCESS_CONTROL_ALLOW_METHODS, "POST, GET, OPTIONS, PUT, DELETE"),
-    (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
 ];
 
 /// The pages of one core.
 pub struct Web {
     pub front: Rc<Services>,
     pub pages: Pages,
+    pub access: Rc<Access>,
+}
+
+/// Who may read which pages.
+#[derive(Debug, Default)]
+pub struct Access {
+    /// Origins whose scripts may; `None`: all.
+    pub origins: Option<BTreeSet<String>>,
+    /// What the `Host` of a request without TLS may be; `None`: anything.
+    pub hosts: Option<BTreeSet<String>>,
+    /// Profiles are served.
+    pub profiles: bool,
+}
+
+impl Access {
+    /// The refusal of a request that a browser may have been tricked into (CVE-2018-5702), in etcd's words.
+    fn refusal(&self, request: &WebRequest) -> Option<WebResponse> {
+        let hosts = self.hosts.as_ref().filter(|_| !request.identity.is_secure)?;
+        let host = request.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let name = host_name(host);
+        if hosts.contains(name) {
+            return None;
+        }
+        tracing::warn!(host = name, "rejecting HTTP request to prevent DNS rebinding attacks");
+        let text = format!(
+            "\netcd received your request, but the Host header was unrecognized.\n\n\
+             To fix this, choose one of the following options:\n\
+             - Enable TLS, then any HTTPS request will be allowed.\n\
+             - Add the hostname you want to use to the whitelist in settings.\n  \
+             - e.g. etcd --host-whitelist {name:?}\n\n\
+             This requirement has been added to help prevent \"DNS Rebinding\" attacks (CVE-2018-5702).\n"
+        );
+        Some(error(StatusCode::MISDIRECTED_REQUEST, &text))
+    }
+
+    /// The origin whose scripts may read the answer.
+    fn origin(&self, request: &WebRequest) -> Option<HeaderValue> {
+        let Some(origins) = &self.origins else { return Some(HeaderValue::from_static("*")) };
+        let origin = request.headers.get(header::ORIGIN)?;
+        origins.contains(origin.to_str().ok()?).then(|| origin.clone())
+    }
+}
+
+/// `host` of `host:port`; the whole if it is not of this form.
+fn host_name(host: &str) -> &str {
+    let Some((name, _)) = host.rsplit_once(':') else { return host };
+    match name.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
+        Some(inner) => inner,
+        None if name.contains([':', '[', ']']) => host,
+        None => name,
+    }
 }
 
 /// Which pages a listener has.
@@ -61,21 +113,27 @@ pub enum Pages {
 
 impl WebHandler for Web {
     fn http(&self, request: WebRequest) -> WebFuture {
-        let (front, pages) = (Rc::clone(&self.front), self.pages);
+        let (front, access, pages) = (Rc::clone(&self.front), Rc::clone(&self.access), self.pages);
         Box::pin(async move {
             if pages == Pages::Health {
                 return health_page(&front, &request).await;
             }
-            let mut response = answer(&front, &request).await;
-            for (name, value) in CORS {
-                response.headers.insert(name, HeaderValue::from_static(value));
+            if let Some(refusal) = access.refusal(&request) {
+                return refusal;
+            }
+            let mut response = answer(&front, &access, &request).await;
+            if let Some(origin) = access.origin(&request) {
+                response.headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+                for (name, value) in CORS {
+                    response.headers.insert(name, HeaderValue::from_static(value));
+                }
             }
             response
         })
     }
 }
 
-async fn answer(front: &Services, request: &WebRequest) -> WebResponse {
+async fn answer(front: &Services, access: &Access, request: &WebRequest) -> WebResponse {
     if request.method == Method::OPTIONS {
         let mut response = WebResponse::new(StatusCode::OK, TEXT, "");
         response.headers.clear();
@@ -83,6 +141,11 @@ async fn answer(front: &Services, request: &WebRequest) -> WebResponse {
     }
     if let Some(response) = redirect(request) {
         return response;
+    }
+    if access.profiles
+        && let Some(page) = profile::page(request).await
+    {
+        return page;
     }
     match request.path.as_str() {
         "/version" => get(request).unwrap_or_else(|| version_page(front)),
@@ -191,7 +254,16 @@ fn raft_status(view: &View) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::shortest_path;
+    use super::{host_name, shortest_path};
+
+    #[test]
+    fn hosts_as_go_splits_them() {
+        for (host, name) in
+            [("a:1", "a"), ("a", "a"), ("[::1]:1", "::1"), ("[::1]", "[::1]"), ("::1", "::1"), ("", ""), (":1", "")]
+        {
+            assert_eq!(host_name(host), name, "{host}");
+        }
+    }
 
     #[test]
     fn paths_as_gos_router_cleans_them() {

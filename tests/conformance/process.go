@@ -4,6 +4,7 @@ package integration
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"math/rand"
@@ -207,6 +208,16 @@ func startProcess(m *Member) (*Process, error) {
 	if m.leaseCheckpoint {
 		args = append(args, "--feature-gates=LeaseCheckpoint=true,LeaseCheckpointPersist="+fmt.Sprint(m.leaseCheckpointPersist))
 	}
+	var secure *tls.Config
+	if info := m.ClientTLSInfo; info != nil {
+		args = append(args, "--cert-file="+info.CertFile, "--key-file="+info.KeyFile, "--trusted-ca-file="+info.TrustedCAFile,
+			fmt.Sprintf("--client-cert-auth=%t", info.ClientCertAuth))
+		config, err := info.ClientConfig()
+		if err != nil {
+			return nil, err
+		}
+		secure = config
+	}
 	if tls := m.PeerTLSInfo; tls != nil {
 		args = append(args, "--peer-cert-file="+tls.CertFile, "--peer-key-file="+tls.KeyFile, "--peer-trusted-ca-file="+tls.TrustedCAFile,
 			fmt.Sprintf("--peer-client-cert-auth=%t", tls.ClientCertAuth))
@@ -242,7 +253,7 @@ func startProcess(m *Member) (*Process, error) {
 		default:
 		}
 	}
-	p.client, err = clientv3.New(clientv3.Config{Endpoints: m.ClientURLs.StringSlice(), DialTimeout: 5 * time.Second})
+	p.client, err = clientv3.New(clientv3.Config{Endpoints: m.ClientURLs.StringSlice(), DialTimeout: 5 * time.Second, TLS: secure})
 	if err != nil {
 		return nil, err
 	}

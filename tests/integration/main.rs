@@ -19,6 +19,7 @@
 //!   cluster       three members, ringd and etcd in any mix, and what happens to them under load
 //!   cluster_services  what a service asks of other members: leases, hand-overs, learners, lost leaders
 //!   peer_tls          certificates between members: who is let in, and clusters on such links
+//!   client_tls    the same for clients, and files that change under load
 //!   stalled_disk  a leader whose disk hangs
 //!   lone_start    one of three goes on alone with `--force-new-cluster`, as etcd does
 //!   cluster_clients   our client library and ringctl on three members
@@ -35,6 +36,7 @@
 mod auth;
 mod bad_input;
 mod client_crate;
+mod client_tls;
 mod client_views;
 mod clients;
 mod cluster;
@@ -173,6 +175,7 @@ fn main() {
         with_reference_3_7("pages::hosts_agree", pages::hosts_agree),
         with_reference_3_7("pages::encodings_agree", pages::encodings_agree),
         with_reference_3_7("metrics::families_agree", metrics::families_agree),
+        with_reference_3_7("metrics::dashboards_are_served", metrics::dashboards_are_served),
         with_reference_3_7("metrics::measured_as_in_etcd", metrics::measured_as_in_etcd),
         with_reference_3_7("health::answers_agree", health::answers_agree),
         test("health::watches_end_with_the_server", health::watches_end_with_the_server),
@@ -191,10 +194,7 @@ fn main() {
         with_reference_3_7("ringctl::other_script", ringctl::other_script),
         with_reference_3_7("ringctl::txn_script", ringctl::txn_script),
         with_reference_3_7("ringctl::watch_script", ringctl::watch_script),
-        with_reference_3_7(
-            "ringctl::connections_that_are_not_served_are_refused",
-            ringctl::connections_that_are_not_served_are_refused,
-        ),
+        test("ringctl::certificates_that_are_none_are_refused", ringctl::certificates_that_are_none_are_refused),
         with_reference_3_7("ringctl::debug_shows_the_flags", ringctl::debug_shows_the_flags),
         with_reference_3_7("ringctl::leases_are_kept_alive", ringctl::leases_are_kept_alive),
         with_reference_3_7(
@@ -224,6 +224,26 @@ fn main() {
         with_reference_3_7("client_views::mirrors_follow", client_views::mirrors_follow),
         with_reference_3_7("client_views::datascale_passes", client_views::datascale_passes),
         with_reference_3_7("client_views::perf_is_interrupted", client_views::perf_is_interrupted),
+        with_reference_3_7("client_tls::stock_clients_are_served", client_tls::stock_clients_are_served),
+        with_reference_3_7(
+            "client_tls::only_fitting_certificates_are_let_in",
+            client_tls::only_fitting_certificates_are_let_in,
+        ),
+        with_reference_3_7(
+            "client_tls::encrypted_and_plain_are_told_apart",
+            client_tls::encrypted_and_plain_are_told_apart,
+        ),
+        with_reference_3_7("client_tls::suites_and_versions_are_limited", client_tls::suites_and_versions_are_limited),
+        with_reference_3_7("client_tls::own_certificates_are_shown", client_tls::own_certificates_are_shown),
+        with_reference_3_7(
+            "client_tls::sockets_in_the_file_system_are_encrypted",
+            client_tls::sockets_in_the_file_system_are_encrypted,
+        ),
+        with_reference_3_7("client_tls::ringctl_is_secured_as_etcdctl", client_tls::ringctl_is_secured_as_etcdctl),
+        with_reference_3_7("client_tls::mirrors_are_secured", client_tls::mirrors_are_secured),
+        with_reference_3_7("client_tls::kubeadms_flags_are_served", client_tls::kubeadms_flags_are_served),
+        test("client_tls::files_are_replaced_under_load", client_tls::files_are_replaced_under_load),
+        test("client_tls::silent_connections_keep_nobody_out", client_tls::silent_connections_keep_nobody_out),
         test("client_crate::watches", client_crate::watches),
         test("client_crate::leases", client_crate::leases),
         test("client_crate::maintenance", client_crate::maintenance),

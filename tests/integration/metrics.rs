@@ -2,13 +2,16 @@
 //!
 //! Compared are names, types, help texts, label names and bucket bounds; of the numbers only that they change with the traffic.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{Read, Write},
+};
 
 use bytes::Bytes;
 use prost::Message;
 use ringd::proto::etcdserverpb::{
-    CompactionRequest, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest, PutRequest, RangeRequest,
-    WatchCreateRequest, WatchRequest, WatchResponse, watch_request::RequestUnion,
+    CompactionRequest, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest, PutRequest, PutResponse,
+    RangeRequest, WatchCreateRequest, WatchRequest, WatchResponse, watch_request::RequestUnion,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -17,6 +20,7 @@ use tokio::{
 
 use crate::harness::{
     self,
+    cluster::Cluster,
     grpc::Connection,
     server::{self, Program, Server},
 };
@@ -259,4 +263,58 @@ async fn http(server: &Server, path: &str) -> String {
     let (head, body) = text.split_once("\r\n\r\n").expect("an HTTP answer");
     assert!(head.contains(" 200 "), "{path}: {head}");
     body.to_owned()
+}
+
+/// What the alerts and dashboards of etcd's mixin ask for, and whether it is above zero on every member of a cluster with traffic.
+const OF_MIXIN: [(&str, bool); 21] = [
+    ("etcd_disk_backend_commit_duration_seconds_bucket", true),
+    ("etcd_disk_wal_fsync_duration_seconds_bucket", true),
+    ("etcd_mvcc_db_total_size_in_bytes", true),
+    ("etcd_mvcc_db_total_size_in_use_in_bytes", true),
+    ("etcd_network_client_grpc_received_bytes_total", true),
+    ("etcd_network_client_grpc_sent_bytes_total", true),
+    ("etcd_network_peer_received_bytes_total", true),
+    ("etcd_network_peer_round_trip_time_seconds_bucket", true),
+    ("etcd_network_peer_sent_bytes_total", true),
+    ("etcd_network_peer_sent_failures_total", false),
+    ("etcd_server_has_leader", true),
+    ("etcd_server_leader_changes_seen_total", true),
+    ("etcd_server_proposals_applied_total", true),
+    ("etcd_server_proposals_committed_total", true),
+    ("etcd_server_proposals_failed_total", false),
+    ("etcd_server_proposals_pending", false),
+    ("etcd_server_quota_backend_bytes", true),
+    ("grpc_server_handled_total", true),
+    ("grpc_server_handling_seconds_bucket", true),
+    ("grpc_server_started_total", true),
+    ("process_resident_memory_bytes", true),
+];
+
+/// Every series that the mixin asks for is there and true, on members of both programs.
+pub fn dashboards_are_served() {
+    let cluster = Cluster::start(&[Program::Ringd, Program::Etcd, Program::Ringd], &["--metrics=extensive"]);
+    for at in 0..3 {
+        let request = PutRequest { key: "k".into(), value: vec![b'v'; 1000].into(), ..PutRequest::default() };
+        let _: PutResponse = cluster.ask(at, "KV/Put", &request);
+        cluster.read(at, "k");
+    }
+    for at in 0..3 {
+        let page = || {
+            let mut stream = std::net::TcpStream::connect(("127.0.0.1", cluster.client_port(at))).unwrap();
+            stream.write_all(b"GET /metrics HTTP/1.0\r\nhost: localhost\r\n\r\n").unwrap();
+            let mut page = String::new();
+            stream.read_to_string(&mut page).unwrap();
+            page
+        };
+        for (name, moves) in OF_MIXIN {
+            let is_of = |line: &str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+            let is_there = |line: &str| {
+                let value = line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+                is_of(line) && value.is_some_and(|value| !moves || value > 0.0)
+            };
+            // A family with labels has no series before something goes wrong.
+            let may_be_absent = name == "etcd_network_peer_sent_failures_total";
+            cluster.until(name, || may_be_absent || page().lines().any(is_there));
+        }
+    }
 }

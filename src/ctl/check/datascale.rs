@@ -1,6 +1,8 @@
 //! `check datascale`: the memory that a server takes for a number of keys, by its own `/metrics`.
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::super::command::{Command, Flag, Kind};
@@ -9,7 +11,7 @@ use super::super::session::{Exit, Session};
 use super::cluster;
 use super::load::{self, Load};
 use crate::base::limits::CLIENT_METRICS_BYTES_MAX;
-use crate::client::Call;
+use crate::client::{Call, Tls, TlsFiles, tls::server_name};
 
 pub static COMMAND: Command = Command {
     name: "datascale",
@@ -78,7 +80,8 @@ fn run(session: &mut Session) -> Result<(), Exit> {
 
 /// The server's resident memory in bytes.
 fn memory(session: &mut Session, endpoint: &str, when: &str) -> Result<f64, Exit> {
-    let page = session.wait(metrics_page(endpoint));
+    let tls = session.tls().cloned();
+    let page = session.wait(metrics_page(endpoint, tls));
     let value = match &page {
         Ok(page) => resident_memory(page),
         Err(error) => {
@@ -97,9 +100,25 @@ fn memory(session: &mut Session, endpoint: &str, when: &str) -> Result<f64, Exit
 }
 
 /// `/metrics` by HTTP/1.0: the answer ends with the connection.
-async fn metrics_page(endpoint: &str) -> std::io::Result<String> {
-    let host = endpoint.strip_prefix("http://").unwrap_or(endpoint).trim_end_matches('/');
-    let mut stream = TcpStream::connect(host).await?;
+async fn metrics_page(endpoint: &str, tls: Option<Tls>) -> io::Result<String> {
+    let (is_secure, host) = match endpoint.strip_prefix("https://") {
+        Some(host) => (true, host),
+        None => (false, endpoint.strip_prefix("http://").unwrap_or(endpoint)),
+    };
+    let host = host.trim_end_matches('/');
+    let stream = TcpStream::connect(host).await?;
+    if !is_secure {
+        return read_metrics(stream, host).await;
+    }
+    let tls = match tls {
+        Some(tls) => tls,
+        None => Tls::load(&TlsFiles::default()).map_err(io::Error::other)?,
+    };
+    let name = server_name(host).map_err(io::Error::other)?;
+    read_metrics(tls.without_protocol().secure(stream, name).await?, host).await
+}
+
+async fn read_metrics(mut stream: impl AsyncRead + AsyncWrite + Unpin, host: &str) -> io::Result<String> {
     stream.write_all(format!("GET /metrics HTTP/1.0\r\nHost: {host}\r\n\r\n").as_bytes()).await?;
     let mut page = Vec::new();
     stream.take(CLIENT_METRICS_BYTES_MAX).read_to_end(&mut page).await?;

@@ -24,9 +24,9 @@ use http::{HeaderMap, Request, StatusCode};
 use tokio::net::TcpStream;
 
 use self::server::{METHODS, Seen, TestHandler, TestWeb};
-use super::{Front, Traffic};
+use super::{Door, Front, Traffic};
 use crate::{
-    os::net::{Address, Listener, bind},
+    os::net::{Address, Listener, Sharing, bind},
     rpc::{Drain, Server, Settings, Stage},
 };
 
@@ -41,15 +41,17 @@ fn with_server<F: Future<Output = ()>>(settings: Settings, client: impl FnOnce(S
     let server = thread::spawn(move || {
         let executor = LocalExecutorBuilder::default().make().unwrap();
         executor.run(async move {
-            let listener = bind(&Address::Tcp("127.0.0.1:0".parse().unwrap()), 1).unwrap().sockets.remove(0);
+            let listener =
+                bind(&Address::Tcp("127.0.0.1:0".parse().unwrap()), 1, Sharing::Alone).unwrap().sockets.remove(0);
             let Address::Tcp(address) = listener.local_address().unwrap() else { unreachable!() };
             address_sender.send(address).unwrap();
             let stop = Drain::new();
             let server = Server::new(METHODS, TestHandler(for_server.clone()), settings);
             *for_server.counters.lock().unwrap() = Some(server.counters());
             let traffic = Traffic::Both(Rc::new(TestWeb { stop: stop.clone(), seen: for_server }));
+            let door = Door { traffic, secrets: None, is_plain_too: false };
             let front = Front::new(server);
-            let running = glommio::spawn_local(front.clone().run(Listener::new(listener), traffic));
+            let running = glommio::spawn_local(front.clone().run(Listener::new(listener), door));
             stop.reached(Stage::Draining).await;
             let grace = if stop.stage() == Stage::Draining { PATIENCE } else { Duration::ZERO };
             front.stop(grace).await;

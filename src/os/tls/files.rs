@@ -3,20 +3,25 @@
 use std::{
     collections::BTreeSet,
     io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::{Duration, SystemTime},
 };
 
 use rustls::{
-    ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme, SupportedProtocolVersion,
+    CipherSuite, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
+    SupportedProtocolVersion,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
-    server::WebPkiClientVerifier,
+    server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier},
+    sign::{CertifiedKey, SingleCertAndKey},
     version::{TLS12, TLS13},
 };
 use x509_parser::{pem::parse_x509_pem, prelude::FromDer, revocation_list::CertificateRevocationList};
 
+use super::suites;
 use crate::os::offload::offload;
 
 /// What one kind of connections is secured with: the values of `--peer-...` or of `--...`.
@@ -37,6 +42,8 @@ pub struct TlsFiles {
     pub crl_file: Option<PathBuf>,
     /// A certificate need not name the address that it comes from.
     pub skip_client_san_verification: bool,
+    /// Of TLS 1.2; empty for all that there are.
+    pub cipher_suites: Vec<CipherSuite>,
     pub refuses_tls12: bool,
     pub refuses_tls13: bool,
     /// The certificate is self-signed, and the other side is not verified.
@@ -48,6 +55,22 @@ impl TlsFiles {
     #[must_use]
     pub fn has_certificate(&self) -> bool {
         !self.cert_file.as_os_str().is_empty()
+    }
+
+    /// Certificate and key that this side shows when it connects.
+    fn shown_as_client(&self) -> (&Path, &Path) {
+        match (&self.client_cert_file, &self.client_key_file) {
+            (Some(cert), Some(key)) => (cert, key),
+            _ => (&self.cert_file, &self.key_file),
+        }
+    }
+
+    /// Every file that is named.
+    fn all(&self) -> impl Iterator<Item = &Path> {
+        let (cert, key) = self.shown_as_client();
+        let named = [self.cert_file.as_path(), &self.key_file, cert, key];
+        let others = [&self.trusted_ca_file, &self.crl_file].into_iter().flatten().map(PathBuf::as_path);
+        named.into_iter().filter(|path| !path.as_os_str().is_empty()).chain(others)
     }
 }
 
@@ -90,44 +113,111 @@ impl TlsError {
     }
 }
 
-/// The files and the authorities, which are read once.
+/// The files, and what was made of them last.
 #[derive(Debug)]
 pub struct Secrets {
     files: TlsFiles,
-    authorities: Arc<RootCertStore>,
     provider: Arc<CryptoProvider>,
+    of_machine: OnceLock<Arc<RootCertStore>>,
+    server: Kept<ServerMaterial>,
+    client: Kept<ClientMaterial>,
+    /// The last certificates of this side that were whole, as it serves and as it connects.
+    whole: [Mutex<Option<Arc<CertifiedKey>>>; 2],
 }
 
-/// What one handshake is made with.
-pub(super) struct Material<C> {
-    pub(super) config: Arc<C>,
+/// What one handshake of the side that is connected to is made with.
+#[derive(Debug)]
+pub(super) struct ServerMaterial {
+    config: ServerConfig,
+    key: Arc<CertifiedKey>,
     pub(super) revoked: BTreeSet<Vec<u8>>,
 }
 
+/// What one handshake of the side that connects is made with.
+#[derive(Debug)]
+pub(super) struct ClientMaterial {
+    pub(super) config: Arc<ClientConfig>,
+    pub(super) revoked: BTreeSet<Vec<u8>>,
+}
+
+/// What was made of files that looked like this.
+type Kept<M> = Mutex<Option<(Vec<Option<Look>>, Arc<M>)>>;
+
+/// What a file system says of a file: another content has another look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Look {
+    inode: (u64, u64),
+    size_bytes: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+/// The name by which the other side has asked, noted while the certificate is chosen.
+#[derive(Debug)]
+pub(super) struct Asked {
+    key: Arc<CertifiedKey>,
+    name: OnceLock<String>,
+}
+
+impl ResolvesServerCert for Asked {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        if let Some(name) = hello.server_name() {
+            let _first = self.name.set(name.to_owned());
+        }
+        Some(Arc::clone(&self.key))
+    }
+}
+
+impl Asked {
+    /// Empty if by none.
+    pub(super) fn name(&self) -> String {
+        self.name.get().cloned().unwrap_or_default()
+    }
+}
+
+impl ServerMaterial {
+    /// The configuration of one handshake.
+    pub(super) fn config(&self, protocols: &[&[u8]]) -> (Arc<ServerConfig>, Arc<Asked>) {
+        let asked = Arc::new(Asked { key: Arc::clone(&self.key), name: OnceLock::new() });
+        let mut config = self.config.clone();
+        config.cert_resolver = Arc::clone(&asked) as Arc<dyn ResolvesServerCert>;
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        (Arc::new(config), asked)
+    }
+}
+
 impl Secrets {
-    /// Reads the authorities, and everything else once to see that it is there. Blocks; for use at start.
+    /// Reads everything once to see that it is there. Blocks; for use at start.
     ///
     /// # Errors
     /// A file is missing or not what it should be.
     pub fn load(files: TlsFiles) -> Result<Arc<Self>, TlsError> {
-        let mut authorities = RootCertStore::empty();
-        match &files.trusted_ca_file {
-            Some(path) => {
-                for certificate in certificates(path)? {
-                    authorities.add(certificate).map_err(|error| TlsError::file(path, error))?;
-                }
-            }
-            None if files.is_self_signed => {}
-            None => {
-                authorities.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            }
-        }
-        let provider = Arc::new(ring::default_provider());
-        let secrets = Self { files, authorities: Arc::new(authorities), provider };
+        let secrets = Self::load_to_serve(files)?;
+        secrets.make_client()?;
+        Ok(secrets)
+    }
+
+    /// [`Self::load`] for a side that never connects.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_to_serve(files: TlsFiles) -> Result<Arc<Self>, TlsError> {
+        let provider = Arc::new(suites::limit(ring::default_provider(), &files.cipher_suites));
+        let secrets = Self {
+            files,
+            provider,
+            of_machine: OnceLock::new(),
+            server: Mutex::default(),
+            client: Mutex::default(),
+            whole: Default::default(),
+        };
         if secrets.files.has_certificate() {
-            secrets.server()?;
+            secrets.make_server()?;
         }
-        secrets.client()?;
+        let (cert, key) = secrets.files.shown_as_client();
+        if !cert.as_os_str().is_empty() {
+            secrets.pair(cert, key)?;
+        }
         Ok(Arc::new(secrets))
     }
 
@@ -135,54 +225,122 @@ impl Secrets {
         &self.files
     }
 
-    /// Reads on a thread of its own.
-    pub(super) async fn read<C: Send + Sync + 'static>(
-        self: &Arc<Self>,
-        read: fn(&Self) -> Result<Material<C>, TlsError>,
-    ) -> Result<Material<C>, TlsError> {
+    /// For the side that is connected to. Reads on a thread of its own.
+    pub(super) async fn server(self: &Arc<Self>) -> Result<Arc<ServerMaterial>, TlsError> {
         let secrets = Arc::clone(self);
-        offload("certificates", move || read(&secrets)).await?
+        offload("certificates", move || secrets.current(&secrets.server, Self::make_server)).await?
     }
 
-    /// For the side that is connected to.
-    pub(super) fn server(&self) -> Result<Material<ServerConfig>, TlsError> {
-        let (chain, key) = pair(&self.files.cert_file, &self.files.key_file)?;
+    /// For the side that connects. Reads on a thread of its own.
+    pub(super) async fn client(self: &Arc<Self>) -> Result<Arc<ClientMaterial>, TlsError> {
+        let secrets = Arc::clone(self);
+        offload("certificates", move || secrets.current(&secrets.client, Self::make_client)).await?
+    }
+
+    /// What the files hold now: what was made of them last, if none has changed since.
+    fn current<M>(&self, kept: &Kept<M>, make: fn(&Self) -> Result<M, TlsError>) -> Result<Arc<M>, TlsError> {
+        let (now, looks) = (SystemTime::now(), self.files.all().map(Look::of).collect::<Vec<_>>());
+        if let Some((known, material)) = &*lock(kept)
+            && *known == looks
+        {
+            return Ok(Arc::clone(material));
+        }
+        let material = Arc::new(make(self)?);
+        // A file that has just changed may change again and look the same.
+        if looks.iter().flatten().all(|look| look.is_settled(now)) {
+            *lock(kept) = Some((looks, Arc::clone(&material)));
+        }
+        Ok(material)
+    }
+
+    fn make_server(&self) -> Result<ServerMaterial, TlsError> {
+        let key = self.last_whole(0, &self.files.cert_file, &self.files.key_file)?;
         let builder = ServerConfig::builder_with_provider(Arc::clone(&self.provider));
         let builder = builder.with_protocol_versions(&self.versions()).map_err(TlsError::session)?;
         let builder = if self.files.client_cert_auth || self.files.trusted_ca_file.is_some() {
-            let (authorities, provider) = (Arc::clone(&self.authorities), Arc::clone(&self.provider));
-            let verifier = WebPkiClientVerifier::builder_with_provider(authorities, provider).build();
-            builder.with_client_cert_verifier(verifier.map_err(TlsError::session)?)
+            let (authorities, provider) = (self.authorities()?, Arc::clone(&self.provider));
+            let verifier = WebPkiClientVerifier::builder_with_provider(authorities, provider);
+            let verifier = match self.files.trusted_ca_file {
+                Some(_) => verifier,
+                // All of a machine's are too many to be named to the other side.
+                None => verifier.clear_root_hint_subjects(),
+            };
+            builder.with_client_cert_verifier(verifier.build().map_err(TlsError::session)?)
         } else {
             builder.with_no_client_auth()
         };
-        let config = builder.with_single_cert(chain, key).map_err(TlsError::session)?;
-        Ok(Material { config: Arc::new(config), revoked: self.revoked()? })
+        let resolver = SingleCertAndKey::from(Arc::clone(&key));
+        let mut config = builder.with_cert_resolver(Arc::new(resolver));
+        // A session that is taken up again would not be verified again.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(ServerMaterial { config, key, revoked: self.revoked()? })
     }
 
-    /// For the side that connects.
-    pub(super) fn client(&self) -> Result<Material<ClientConfig>, TlsError> {
-        let files = &self.files;
-        let (cert, key) = match (&files.client_cert_file, &files.client_key_file) {
-            (Some(cert), Some(key)) => (cert, key),
-            _ => (&files.cert_file, &files.key_file),
-        };
+    fn make_client(&self) -> Result<ClientMaterial, TlsError> {
+        let (cert, key) = self.files.shown_as_client();
         let shown = match cert.as_os_str().is_empty() {
             true => None,
-            false => Some(pair(cert, key)?),
+            false => Some(self.last_whole(1, cert, key)?),
         };
         let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider));
         let builder = builder.with_protocol_versions(&self.versions()).map_err(TlsError::session)?;
-        let builder = if files.is_self_signed {
+        let builder = if self.files.is_self_signed {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody))
         } else {
-            builder.with_root_certificates(Arc::clone(&self.authorities))
+            builder.with_root_certificates(self.authorities()?)
         };
-        let config = match shown {
-            Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(TlsError::session)?,
+        let mut config = match shown {
+            Some(key) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key))),
             None => builder.with_no_client_auth(),
         };
-        Ok(Material { config: Arc::new(config), revoked: self.revoked()? })
+        config.resumption = rustls::client::Resumption::disabled();
+        Ok(ClientMaterial { config: Arc::new(config), revoked: self.revoked()? })
+    }
+
+    /// This side's certificate. While its files do not make one, because only one of them was replaced yet, it is the last one.
+    fn last_whole(&self, at: usize, cert: &Path, key: &Path) -> Result<Arc<CertifiedKey>, TlsError> {
+        let mut last = lock(&self.whole[at]);
+        match (self.pair(cert, key), &*last) {
+            (Ok(pair), _) => {
+                let pair = Arc::new(pair);
+                *last = Some(Arc::clone(&pair));
+                Ok(pair)
+            }
+            (Err(error), None) => Err(error),
+            (Err(error), Some(pair)) => {
+                tracing::warn!(
+                    cert_file = %cert.display(),
+                    key_file = %key.display(),
+                    %error,
+                    "cannot read the certificate anew; showing the one that was read before"
+                );
+                Ok(Arc::clone(pair))
+            }
+        }
+    }
+
+    fn pair(&self, cert: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
+        let chain = certificates(cert)?;
+        let der = PrivateKeyDer::from_pem_file(key).map_err(|error| TlsError::file(key, error))?;
+        CertifiedKey::from_der(chain, der, &self.provider).map_err(|error| TlsError::file(key, error))
+    }
+
+    /// Who may sign the other side's certificate.
+    fn authorities(&self) -> Result<Arc<RootCertStore>, TlsError> {
+        let Some(path) = &self.files.trusted_ca_file else {
+            let of_machine = self.of_machine.get_or_init(|| {
+                let mut store = RootCertStore::empty();
+                store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+                Arc::new(store)
+            });
+            return Ok(Arc::clone(of_machine));
+        };
+        let mut store = RootCertStore::empty();
+        for certificate in certificates(path)? {
+            store.add(certificate).map_err(|error| TlsError::file(path, error))?;
+        }
+        Ok(Arc::new(store))
     }
 
     fn versions(&self) -> Vec<&'static SupportedProtocolVersion> {
@@ -202,17 +360,36 @@ impl Secrets {
     }
 }
 
+impl Look {
+    /// `None` if there is no such file.
+    fn of(path: &Path) -> Option<Self> {
+        let data = std::fs::metadata(path).ok()?;
+        Some(Self {
+            inode: (data.dev(), data.ino()),
+            size_bytes: data.size(),
+            modified: (data.mtime(), data.mtime_nsec()),
+            changed: (data.ctime(), data.ctime_nsec()),
+        })
+    }
+
+    /// Whether the file has been as it is for longer than a file system's clock is coarse.
+    fn is_settled(self, now: SystemTime) -> bool {
+        const COARSE: Duration = Duration::from_secs(2);
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let last = self.modified.max(self.changed).0;
+        u64::try_from(last).is_ok_and(|seconds| Duration::from_secs(seconds) + COARSE < now)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is kept is replaced whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
     let certificates: Vec<_> = read.map_err(|error| TlsError::file(path, error))?;
     if certificates.is_empty() { Err(TlsError::file(path, "no certificate in it")) } else { Ok(certificates) }
-}
-
-type Pair = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
-
-fn pair(cert: &Path, key: &Path) -> Result<Pair, TlsError> {
-    let chain = certificates(cert)?;
-    Ok((chain, PrivateKeyDer::from_pem_file(key).map_err(|error| TlsError::file(key, error))?))
 }
 
 /// Takes any certificate: for members whose certificates are of their own making.

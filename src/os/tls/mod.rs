@@ -1,41 +1,48 @@
 //! TLS on the sockets of a core, by rustls, with etcd's rules.
 //!
 //! ```text
-//!   files ──▶ offload: read certificate, key and CRL anew ──▶ handshake (rustls) ──▶ checks: revoked? allowed? from where it says?
+//!   files ──▶ offload: what has changed is read anew ──▶ handshake (rustls) ──▶ checks: revoked? allowed? from where it says?
 //! ```
 //!
-//! | what | when it is read |
+//! | file | holds |
 //! |---|---|
-//! | certificate and key of this side | at every handshake |
-//! | certificates that may sign the other side's | once, at start |
-//! | revoked serial numbers | at every handshake |
+//! | `files` | certificate, key, authorities and revocation list, read at every handshake after one of them has changed |
+//! | `suites` | which cipher suites there are |
+//! | `session` | one side's state, without a socket |
+//! | `stream` | a socket with or without a session |
+//! | `checks`, `words` | what a certificate must be beyond signed, and Go's words for what is wrong |
+//! | `self_signed` | certificates of one's own making |
 //!
 //! Invariants
 //! 1. A handshake never blocks the core: files are read on a thread, the socket is polled.
 //! 2. A stream exists only after every check has passed.
+//! 3. No session is taken up again, so every connection's certificate is verified with the authorities and the list of its day.
 
 mod checks;
 mod files;
 mod self_signed;
+mod session;
 mod stream;
+mod suites;
 mod words;
+
+pub use rustls::CipherSuite;
 
 pub use self::{
     checks::Names,
     files::{Secrets, TlsError, TlsFiles},
     self_signed::self_signed,
     stream::Stream,
+    suites::{SuiteError, suite},
 };
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc};
 
-use rustls::{ClientConnection, Connection, ServerConnection, pki_types::ServerName};
+use bytes::Bytes;
+use rustls::{client::UnbufferedClientConnection, pki_types::ServerName, server::UnbufferedServerConnection};
 
-use self::{checks::Expectations, stream::SecureSocket};
-use super::{
-    net::{Peer, Socket},
-    timeout,
-};
+use self::{checks::Expectations, session::Session, stream::SecureSocket};
+use super::net::{Peer, Socket};
 
 /// A connection that is not let in, and what is known of the side that made it.
 #[derive(Debug)]
@@ -53,23 +60,58 @@ impl From<TlsError> for Rejected {
     }
 }
 
+impl Rejected {
+    /// Says so in etcd's words and fields, of the `peer` or the `client` endpoint. A connection that just ends is no news.
+    pub fn log(&self, endpoint: &str, remote: Peer) {
+        let Self { error, server_name, names } = self;
+        let Some(names) = names else {
+            match error.is_end() {
+                true => {
+                    tracing::debug!(remote_addr = %remote, server_name, %error, "rejected connection on {endpoint} endpoint")
+                }
+                false => {
+                    tracing::warn!(remote_addr = %remote, server_name, %error, "rejected connection on {endpoint} endpoint")
+                }
+            }
+            return;
+        };
+        let addresses: Vec<_> = names.addresses.iter().map(ToString::to_string).collect();
+        tracing::warn!(
+            remote_addr = %remote,
+            server_name,
+            ip_addresses = ?addresses,
+            dns_names = ?names.dns,
+            %error,
+            "rejected connection on {endpoint} endpoint"
+        );
+    }
+}
+
 impl Secrets {
-    /// Takes `socket` as the side that was connected to. The handshake is given up after `patience`.
+    /// Takes `socket`, from which `first` was read already, as the side that was connected to, for one of these protocols.
     ///
     /// # Errors
     /// The files, the handshake, or what the other side's certificate is not.
-    pub async fn accept(self: &Arc<Self>, socket: Socket, patience: Duration) -> Result<Stream, Rejected> {
-        let material = self.read(Secrets::server).await?;
-        let session = ServerConnection::new(material.config).map_err(TlsError::session)?;
+    pub async fn accept(
+        self: &Arc<Self>,
+        socket: Socket,
+        first: Bytes,
+        protocols: &[&[u8]],
+    ) -> Result<Stream, Rejected> {
+        let material = self.server().await?;
+        let (config, asked) = material.config(protocols);
+        let session = UnbufferedServerConnection::new(config).map_err(TlsError::session)?;
         let peer = socket.peer();
-        let mut stream = SecureSocket::new(socket, Connection::Server(session));
+        let mut stream = SecureSocket::new(socket, Session::Server(Box::new(session)), &first);
         let expectations = Expectations { files: self.files(), revoked: &material.revoked };
-        match self.welcome(&mut stream, &expectations, peer, patience).await {
-            Ok(()) => Ok(Stream::Secure(Box::new(stream))),
-            Err(error) => {
-                let names = stream.certificates().first().and_then(Names::of);
-                Err(Rejected { error, server_name: stream.server_name(), names })
+        let welcomed = self.welcome(&mut stream, &expectations, peer).await;
+        let names = stream.certificates().first().and_then(Names::of);
+        match welcomed {
+            Ok(()) => {
+                stream.set_common_name(names.and_then(|names| names.common));
+                Ok(Stream::Secure(Box::new(stream)))
             }
+            Err(error) => Err(Rejected { error, server_name: asked.name(), names }),
         }
     }
 
@@ -78,9 +120,8 @@ impl Secrets {
         stream: &mut SecureSocket,
         expectations: &Expectations<'_>,
         peer: Peer,
-        patience: Duration,
     ) -> Result<(), TlsError> {
-        timeout(patience, stream.handshake()).await.ok_or(TlsError::Late)??;
+        stream.handshake().await?;
         let certificates = stream.certificates();
         expectations.check(&certificates)?;
         match peer {
@@ -96,14 +137,15 @@ impl Secrets {
     /// # Errors
     /// As [`Secrets::accept`].
     pub async fn connect(self: &Arc<Self>, socket: Socket, host: &str) -> Result<Stream, TlsError> {
-        let material = self.read(Secrets::client).await?;
+        let material = self.client().await?;
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let name = match host.parse::<IpAddr>() {
             Ok(address) => ServerName::IpAddress(address.into()),
             Err(_) => ServerName::try_from(host.to_owned()).map_err(|_| TlsError::Host(host.to_owned()))?,
         };
-        let session = ClientConnection::new(material.config, name).map_err(TlsError::session)?;
-        let mut stream = SecureSocket::new(socket, Connection::Client(session));
+        let config = Arc::clone(&material.config);
+        let session = UnbufferedClientConnection::new(config, name).map_err(TlsError::session)?;
+        let mut stream = SecureSocket::new(socket, Session::Client(Box::new(session)), &Bytes::new());
         stream.handshake().await?;
         let expectations = Expectations { files: self.files(), revoked: &material.revoked };
         expectations.check(&stream.certificates())?;

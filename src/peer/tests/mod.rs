@@ -22,7 +22,7 @@ use crate::{
     meters::Meters,
     os::{
         executor::{self, Seat},
-        net::{Address, Listener, bind},
+        net::{Address, Listener, Sharing, bind},
         notify::Notify,
         tls::{Secrets, TlsFiles},
     },
@@ -69,7 +69,8 @@ impl Member {
     }
 
     fn new(id: u64, cluster_id: u64, tls: Option<Arc<Secrets>>) -> Self {
-        let listener = bind(&Address::Tcp("127.0.0.1:0".parse().unwrap()), 1).unwrap().sockets.remove(0);
+        let listener =
+            bind(&Address::Tcp("127.0.0.1:0".parse().unwrap()), 1, Sharing::Alone).unwrap().sockets.remove(0);
         let scheme = if tls.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{}", listener.local_address().unwrap());
         let directory = tempfile::tempdir().unwrap();

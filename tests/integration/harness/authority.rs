@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::TcpStream,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -54,10 +54,16 @@ impl Authority {
 
     /// Signs a certificate with this common name for these hosts and addresses.
     pub fn sign(&self, name: &str, hosts: &[&str], serial: u64) -> Pair {
+        self.sign_until(name, hosts, serial, 4096)
+    }
+
+    /// [`Self::sign`], good until the first day of a year.
+    pub fn sign_until(&self, name: &str, hosts: &[&str], serial: u64, year: i32) -> Pair {
         let hosts: Vec<String> = hosts.iter().map(|&host| host.to_owned()).collect();
         let mut params = CertificateParams::new(hosts).expect("names of hosts");
         params.distinguished_name.push(DnType::CommonName, name);
         params.serial_number = Some(SerialNumber::from(serial));
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("signed");
         let pair =
@@ -65,6 +71,23 @@ impl Authority {
         fs::write(&pair.cert, certificate.pem()).expect("written");
         fs::write(&pair.key, key.serialize_pem()).expect("written");
         pair
+    }
+
+    /// The flags of a server that shows clients this pair and asks them for certificates of this authority.
+    pub fn client_flags(&self, pair: &Pair) -> Vec<String> {
+        let files =
+            [("--cert-file", &pair.cert), ("--key-file", &pair.key), ("--trusted-ca-file", &self.path("ca.pem"))];
+        let flags = files.into_iter().flat_map(|(flag, path)| [flag.to_owned(), path.display().to_string()]);
+        flags.chain(["--client-cert-auth".to_owned()]).collect()
+    }
+
+    /// The flags of a command line client that trusts this authority and shows this pair, or none.
+    pub fn etcdctl_flags(&self, pair: Option<&Pair>) -> Vec<String> {
+        let mut flags = vec![format!("--cacert={}", self.path("ca.pem").display())];
+        if let Some(pair) = pair {
+            flags.extend([format!("--cert={}", pair.cert.display()), format!("--key={}", pair.key.display())]);
+        }
+        flags
     }
 
     /// The flags of a member that shows this pair and asks others for certificates of this authority.
@@ -100,13 +123,21 @@ impl Authority {
         path
     }
 
-    /// Asks a peer port for a page as the holder of this pair, and returns the certificate that the port shows.
+    /// Asks a port for a page as the holder of this pair, and returns the certificate that the port shows.
     ///
     /// # Errors
     /// There is no page.
     pub fn ask(&self, port: u16, pair: Option<&Pair>) -> Result<CertificateDer<'static>, String> {
+        self.ask_trusting(&self.path("ca.pem"), port, pair)
+    }
+
+    /// [`Self::ask`], if the port's certificate is of this authority.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub fn ask_trusting(&self, ca: &Path, port: u16, pair: Option<&Pair>) -> Result<CertificateDer<'static>, String> {
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(self.path("ca.pem")).expect("a certificate")).expect("an authority");
+        roots.add(CertificateDer::from_pem_file(ca).expect("a certificate")).expect("an authority");
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let builder =
             builder.with_safe_default_protocol_versions().expect("known versions").with_root_certificates(roots);

@@ -1,0 +1,152 @@
+//! TLS of a client, by rustls: whom it trusts, and what it shows.
+
+use std::{
+    fmt::Display,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustls::{
+    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::ring,
+    pki_types::{CertificateDer, InvalidDnsNameError, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+/// What connections of a client are secured with.
+#[derive(Clone, Debug)]
+pub struct Tls(Arc<ClientConfig>);
+
+/// Where it comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Certificate and key that the client shows, PEM.
+    pub shown: Option<(PathBuf, PathBuf)>,
+    /// Authorities that sign certificates of servers, PEM; else those of this machine.
+    pub cacert: Option<PathBuf>,
+    /// Takes any certificate of a server.
+    pub skips_verification: bool,
+}
+
+/// A file is not what it should be.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {why}")]
+pub struct TlsError {
+    path: PathBuf,
+    why: String,
+}
+
+impl TlsError {
+    fn new(path: &Path, why: impl Display) -> Self {
+        Self { path: path.to_owned(), why: why.to_string() }
+    }
+}
+
+impl Tls {
+    /// Reads the files. Blocks.
+    pub fn load(files: &TlsFiles) -> Result<Self, TlsError> {
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("the provider has both versions");
+        let builder = if files.skips_verification {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody))
+        } else {
+            builder.with_root_certificates(authorities(files.cacert.as_deref())?)
+        };
+        let mut config = match &files.shown {
+            None => builder.with_no_client_auth(),
+            Some((cert, key)) => {
+                let chain = certificates(cert)?;
+                let der = PrivateKeyDer::from_pem_file(key).map_err(|error| TlsError::new(key, error))?;
+                builder.with_client_auth_cert(chain, der).map_err(|error| TlsError::new(key, error))?
+            }
+        };
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(Self(Arc::new(config)))
+    }
+
+    /// For another protocol than gRPC.
+    pub fn without_protocol(&self) -> Self {
+        let mut config = ClientConfig::clone(&self.0);
+        config.alpn_protocols.clear();
+        Self(Arc::new(config))
+    }
+
+    /// The client's side of a handshake.
+    pub async fn secure<S>(&self, stream: S, name: ServerName<'static>) -> io::Result<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        TlsConnector::from(Arc::clone(&self.0)).connect(name, stream).await
+    }
+}
+
+/// The name that the certificate of `host:port` has to have.
+pub fn server_name(host_port: &str) -> Result<ServerName<'static>, InvalidDnsNameError> {
+    let host = host_port.rsplit_once(':').map_or(host_port, |(host, _)| host);
+    ServerName::try_from(host.trim_start_matches('[').trim_end_matches(']').to_owned())
+}
+
+fn authorities(cacert: Option<&Path>) -> Result<RootCertStore, TlsError> {
+    let mut store = RootCertStore::empty();
+    match cacert {
+        None => drop(store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
+        Some(path) => {
+            for certificate in certificates(path)? {
+                store.add(certificate).map_err(|error| TlsError::new(path, error))?;
+            }
+        }
+    }
+    Ok(store)
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
+    let certificates: Vec<_> = read.map_err(|error| TlsError::new(path, error))?;
+    if certificates.is_empty() { Err(TlsError::new(path, "no certificate in it")) } else { Ok(certificates) }
+}
+
+/// `--insecure-skip-tls-verify`: any certificate and any signature under it.
+#[derive(Debug)]
+struct Anybody;
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        // Also of the curve that etcd's own certificates have and ring does not know: nothing is verified.
+        let mut schemes = ring::default_provider().signature_verification_algorithms.supported_schemes();
+        schemes.push(SignatureScheme::ECDSA_NISTP521_SHA512);
+        schemes
+    }
+}
