@@ -21,7 +21,7 @@ use crate::{
     backend::{Backend, Bucket, ReadView},
     base::log_entry::ConfState,
     cluster::membership::{Downgrade, Member, Membership},
-    pagefile::Corrupt,
+    pagefile::{Corrupt, ReadTxn},
     proto::leasepb::Lease,
 };
 
@@ -119,6 +119,23 @@ pub fn restore(records: &ReadView) -> Result<Restored, StateError> {
         Ok(())
     })?;
     Ok(restored)
+}
+
+/// Index and term of the last entry that a page file covers, and the members of consensus then.
+///
+/// # Errors
+/// Damage, or an invalid value; a file without members of consensus is none of a member.
+pub fn mark(pages: &ReadTxn) -> Result<(u64, u64, ConfState), StateError> {
+    let (mut index, mut term, mut conf_state) = (0, 0, None);
+    if let Some(root) = pages.bucket(Bucket::Meta.name())? {
+        let of = |key| pages.get(&root, key);
+        of(CONSISTENT_INDEX)?.map_or(Ok(()), |value| set(&mut index, CONSISTENT_INDEX, value))?;
+        of(TERM)?.map_or(Ok(()), |value| set(&mut term, TERM, value))?;
+        let stored = of(CONF_STATE)?.map(|value| parse_json::<StoredConfState>("meta", CONF_STATE, value));
+        conf_state = stored.transpose()?.map(ConfState::from);
+    }
+    let conf_state = conf_state.ok_or_else(|| bad("meta", CONF_STATE, "it is missing"))?;
+    Ok((index, term, conf_state))
 }
 
 type Visitor<'v> = &'v mut dyn FnMut(&[u8], &[u8]) -> Result<(), StateError>;

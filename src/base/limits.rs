@@ -320,6 +320,17 @@ pub const PEER_REMOTES_MAX: usize = 64;
 pub const PEER_SNAPSHOT_SLICE_BYTES: usize = 128 * 1024;
 /// A state that goes no further for this long is given up; ringd's own bound.
 pub const PEER_SNAPSHOT_STALL_MS_MAX: u64 = 120_000;
+/// What leaves a member of whole states in a second, all of them together; ringd's own bound.
+pub const PEER_SNAPSHOT_BYTES_PER_SECOND: u64 = 100 << 20;
+/// A state that another member fetches is kept for this long after the last byte, so that it can go on after a broken connection.
+pub const PEER_IMAGE_KEPT_MS: u64 = 30_000;
+/// States kept for other members.
+pub const PEER_IMAGES_MAX: usize = 16;
+/// A member that is asked for a state which it has not reached yet tries for this long.
+pub const PEER_IMAGE_WAIT_MS_MAX: u64 = 5_000;
+/// Fetching a state goes on after this many broken connections in a row without a byte, and this long after each.
+pub const PEER_FETCH_ATTEMPTS_MAX: usize = 10;
+pub const PEER_FETCH_PAUSE_MS: u64 = 500;
 /// Connections of the peer port; ringd's own bound.
 pub const PEER_CONNECTIONS_MAX: usize = 1024;
 /// An answer of a member to a request; ringd's own bound.
@@ -385,6 +396,9 @@ pub const SIGNAL_POLL_MS: u64 = 50;
 pub const SHUTDOWN_GRACE_MS: u64 = 7_000;
 /// A member that founds a cluster waits this long for each other member to say that the cluster exists already.
 pub const BOOTSTRAP_ASK_MS_MAX: u64 = 1_000;
+/// A member that is healed asks the others for this long, and this long passes between two attempts.
+pub const HEAL_ASK_MS_MAX: u64 = 60_000;
+pub const HEAL_PAUSE_MS: u64 = 500;
 /// A member that joins a cluster waits this long for each other member to say who the members are.
 pub const JOIN_ASK_MS_MAX: u64 = 10_000;
 /// After its start a member looks so long, and so often, for others to be connected before it shortens its first election timeout.

@@ -200,6 +200,8 @@ pub(super) const FLAGS: &[Flag] = &[
     // ringd's own.
     served("read-mode", Choice(&["index", "lease", "log"]), "index", "How linearizable reads are confirmed: by a quorum round, by the \
          leader's lease (clocks must run at the same speed within a tenth, on every member), or by an entry of the log"),
+    served("heal-from-peers", Boolean, "false", "When the data of this member is damaged or gone, move it aside and get the state from \
+         the other members, under the old id"),
     served("wal-buffered", Boolean, "false", "Write the log through the page cache with fdatasync, for file systems without O_DIRECT"),
     served("cores", Text, "", "Number of executors, or a list of CPUs like 0,2,3 [default: by the machine]"),
     // Of early releases.

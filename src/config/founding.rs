@@ -27,6 +27,14 @@ pub enum FirstStart {
 }
 
 impl Founding {
+    /// Whether the flags name other members.
+    #[must_use]
+    pub fn names_others(&self) -> bool {
+        let names = self.cluster.iter().flat_map(|cluster| cluster.split(','));
+        let names: std::collections::BTreeSet<&str> = names.filter_map(|item| Some(item.split_once('=')?.0)).collect();
+        names.len() > 1
+    }
+
     /// How the member begins.
     ///
     /// # Errors

@@ -79,6 +79,8 @@ pub struct Config {
     pub founding: Founding,
     /// Leave all other members behind at this start.
     pub force_new_cluster: bool,
+    /// Get the state from the other members if the data here is damaged.
+    pub heal_from_peers: bool,
     /// Stand for election soon after a start instead of after a whole timeout.
     pub advance_ticks: bool,
     pub heartbeat: Duration,

@@ -49,6 +49,7 @@ impl Values {
                 joins: self.text("initial-cluster-state") == "existing",
             },
             force_new_cluster: self.boolean("force-new-cluster")?,
+            heal_from_peers: self.boolean("heal-from-peers")?,
             advance_ticks: self.boolean("initial-election-tick-advance")?,
             name,
             data_dir,

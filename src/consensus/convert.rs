@@ -5,10 +5,11 @@
 //! | message types | 0 to 18 | the same numbers |
 //! | entry data | `Data` | `data`; of a conf change `context`, so that the crate's parser never meets it |
 //! | conf change kinds | Add 0, Remove 1, Update 2, AddLearner 3 | Add 0, Remove 1, AddLearner 2 |
-//! | only here | `vote`, `responses` (unused between members) | `commit_term`, `priority`, `request_snapshot` (left zero) |
+//! | only here | `vote`, `responses` (unused between members) | `priority`, `request_snapshot` (left zero) |
 //!
-//! Votes go out without a commit index: the crate would use it only together with its term, which etcd's message
-//! has no field for.
+//! Votes and their answers carry a commit index and its term, so that a member which has an entry learns in an election that the
+//! entry is committed (etcd issue 12359). etcd's message has no field for the term: the links drop both on the way to an etcd, and the
+//! crate takes neither without the other.
 
 use bytes::Bytes;
 use protobuf::ProtobufEnum as _;
@@ -29,6 +30,7 @@ pub(super) fn message_to_crate(message: raftpb::Message) -> eraftpb::Message {
     result.log_term = message.log_term.unwrap_or_default();
     result.index = message.index.unwrap_or_default();
     result.commit = message.commit.unwrap_or_default();
+    result.commit_term = message.commit_term.unwrap_or_default();
     result.reject = message.reject.unwrap_or_default();
     result.reject_hint = message.reject_hint.unwrap_or_default();
     result.context = message.context.unwrap_or_default();
@@ -45,7 +47,7 @@ pub(super) fn message_from_crate(mut message: eraftpb::Message) -> raftpb::Messa
     use eraftpb::MessageType::{MsgRequestPreVote, MsgRequestPreVoteResponse};
     use eraftpb::MessageType::{MsgRequestVote, MsgRequestVoteResponse};
 
-    let carries_commit = !matches!(
+    let is_vote = matches!(
         message.msg_type,
         MsgRequestVote | MsgRequestVoteResponse | MsgRequestPreVote | MsgRequestPreVoteResponse
     );
@@ -69,13 +71,14 @@ pub(super) fn message_from_crate(mut message: eraftpb::Message) -> raftpb::Messa
         log_term: Some(message.log_term),
         index: Some(message.index),
         entries: entries.into_iter().map(entry_to_wire).collect(),
-        commit: Some(if carries_commit { message.commit } else { 0 }),
+        commit: Some(if is_vote && message.commit_term == 0 { 0 } else { message.commit }),
         snapshot,
         reject: Some(message.reject),
         reject_hint: Some(message.reject_hint),
         context: Some(message.context).filter(|context| !context.is_empty()),
         vote: None,
         responses: Vec::new(),
+        commit_term: Some(message.commit_term).filter(|term| is_vote && *term > 0),
     }
 }
 
@@ -283,10 +286,25 @@ mod tests {
             context: Some(Bytes::from_static(b"context")),
             vote: None,
             responses: Vec::new(),
+            commit_term: None,
         };
         let there = message_to_crate(message.clone());
         assert!(there.entries[1].data.is_empty(), "the crate's parser gets nothing");
         assert_eq!(message_from_crate(there), message);
+    }
+
+    #[test]
+    fn a_vote_carries_the_term_of_what_is_committed() {
+        let vote = raftpb::Message {
+            r#type: Some(raftpb::MessageType::MsgPreVote as i32),
+            commit: Some(8),
+            commit_term: Some(2),
+            ..raftpb::Message::default()
+        };
+        let there = message_to_crate(vote);
+        assert_eq!((there.commit, there.commit_term), (8, 2));
+        let back = message_from_crate(there);
+        assert_eq!((back.commit, back.commit_term), (Some(8), Some(2)));
     }
 
     #[test]

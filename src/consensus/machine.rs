@@ -67,6 +67,10 @@ pub struct Follower {
     pub is_active: bool,
     /// It is being sent a snapshot.
     pub needs_snapshot: bool,
+    /// Entries are sent to it as they come, without waiting for its answers.
+    pub is_replicating: bool,
+    /// The next entry to be sent.
+    pub next: u64,
 }
 
 /// Why a conf change has no effect; the same on every member.
@@ -206,6 +210,11 @@ impl Consensus {
         self.raw.raft.term
     }
 
+    /// Whom this member has voted for in the present term, or 0.
+    pub fn vote(&self) -> u64 {
+        self.raw.raft.vote
+    }
+
     /// Commit index. Some committed entries may not be in a `Commit` yet.
     pub fn commit(&self) -> u64 {
         self.raw.raft.raft_log.committed
@@ -249,6 +258,8 @@ impl Consensus {
                 is_learner: self.raw.store().conf_state().learners.contains(id),
                 is_active: *id == own || progress.recent_active,
                 needs_snapshot: progress.state == raft::ProgressState::Snapshot,
+                is_replicating: progress.state == raft::ProgressState::Replicate,
+                next: progress.next_idx,
             })
             .collect();
         followers.sort_unstable_by_key(|follower| follower.id);

@@ -579,3 +579,28 @@ fn nonsense(random: &mut StdRng, machine: &Consensus) -> raftpb::Message {
     message.context = Some(Bytes::from_static(b"context"));
     message
 }
+
+/// A member that has an entry and does not know that it is committed learns so from the one that refuses its vote (etcd issue 12359:
+/// the change of members that decides who votes may be that entry).
+#[test]
+fn a_refused_vote_tells_what_is_committed() {
+    let of_leader = |commit_term| {
+        let mut machine = settled(1, &[1, 2, 3], &[]);
+        let mut append = wire(MessageType::MsgApp, 2, 2);
+        (append.index, append.log_term, append.commit) = (Some(5), Some(1), Some(5));
+        let data = Some(Bytes::from_static(b"value"));
+        append.entries = vec![raftpb::Entry { r#type: Some(0), term: Some(2), index: Some(6), data }];
+        let effects = step_and_turn(&mut machine, Input::Message(append));
+        let append = append_in(&effects).number;
+        step_and_turn(&mut machine, Input::Persisted { append });
+        let effects = step_and_turn(&mut machine, Input::Campaign);
+        assert_eq!(sent_in(&effects).iter().filter(|sent| sent.0 == MessageType::MsgPreVote).count(), 2);
+        let mut refused = wire(MessageType::MsgPreVoteResp, 3, 2);
+        (refused.reject, refused.commit, refused.commit_term) = (Some(true), Some(6), commit_term);
+        let effects = step_and_turn(&mut machine, Input::Message(refused));
+        (machine.commit(), committed_in(&effects).len())
+    };
+    assert_eq!(of_leader(Some(2)), (6, 1));
+    assert_eq!(of_leader(None), (5, 0), "as an etcd answers");
+    assert_eq!(of_leader(Some(1)), (5, 0), "another entry at this place");
+}

@@ -122,7 +122,14 @@ fn check_envelope(message: &raftpb::Message, kind: MessageType, local: &Local) -
     if termless != (message.term() == 0) {
         return Err(Refusal::Term);
     }
-    let numbers = [message.term(), message.log_term(), message.index(), message.commit(), message.reject_hint()];
+    let numbers = [
+        message.term(),
+        message.log_term(),
+        message.index(),
+        message.commit(),
+        message.commit_term(),
+        message.reject_hint(),
+    ];
     if numbers.iter().any(|number| *number >= NUMBER_MAX) {
         return Err(Refusal::Number);
     }

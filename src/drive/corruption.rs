@@ -14,14 +14,30 @@ use crate::{
     services::Services,
 };
 
+/// Other members contradict this one.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub struct Contradiction {
+    text: String,
+    /// A majority of all members has the same other data.
+    pub by_majority: bool,
+}
+
+impl Contradiction {
+    fn alone(text: String) -> Self {
+        Self { text, by_majority: false }
+    }
+}
+
 /// Compares a member with the others before it serves, by what it has on its disk. Members that do not answer are left out.
 ///
 /// # Errors
 /// Another member has other data at the same place.
-pub async fn check_at_start(front: &Services) -> Result<(), String> {
+pub async fn check_at_start(front: &Services) -> Result<(), Contradiction> {
     let local_id = format!("{:x}", front.shared().view.load().membership.local_id);
     tracing::info!(local_member_id = local_id, "starting initial corruption check");
-    let own = front.own_hash().await.map_err(|refusal| format!("{local_id} failed to fetch hash ({refusal})"))?;
+    let failed = |refusal| Contradiction::alone(format!("{local_id} failed to fetch hash ({refusal})"));
+    let own = front.own_hash().await.map_err(failed)?;
     let answers = front.hashes_of_others(own.revision).await;
     for answer in &answers {
         if let Some(other) = answer.found.filter(|other| other.hash != own.hash) {
@@ -37,7 +53,8 @@ pub async fn check_at_start(front: &Services) -> Result<(), String> {
         }
     }
     if corruption::mismatches(&own, &answers) > 0 {
-        return Err(format!("{local_id} found data inconsistency with peers"));
+        let by_majority = corruption::is_outvoted(&own, &answers);
+        return Err(Contradiction { text: format!("{local_id} found data inconsistency with peers"), by_majority });
     }
     tracing::info!(local_member_id = local_id, "initial corruption checking passed; no corruption");
     Ok(())

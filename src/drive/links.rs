@@ -27,9 +27,9 @@ impl Links {
         }
     }
 
-    pub fn send_snapshot(&self, message: raftpb::Message, image: ReadTxn) {
+    pub fn send_snapshot(&self, message: raftpb::Message, image: ReadTxn, caught_up: &[u64]) {
         if let Some(peers) = self.peers.get() {
-            peers.send_snapshot(message, image);
+            peers.send_snapshot(message, image, caught_up);
         }
     }
 

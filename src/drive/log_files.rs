@@ -180,6 +180,12 @@ pub fn found(directory: &Path) -> Result<Found, FileError> {
     Ok(found)
 }
 
+/// Whether a file of this name belongs to a log.
+#[must_use]
+pub fn is_of_log(name: &str) -> bool {
+    crate::wal::FileName::parse(name).is_some()
+}
+
 /// Removes every file of a log that never had content.
 ///
 /// # Errors
@@ -188,7 +194,7 @@ pub fn clear(directory: &Path) -> Result<(), FileError> {
     let failed = |source| FileError { operation: "remove in", path: directory.to_owned(), source };
     for entry in fs::read_dir(directory).map_err(failed)? {
         let entry = entry.map_err(failed)?;
-        if entry.file_name().to_str().and_then(crate::wal::FileName::parse).is_some() {
+        if entry.file_name().to_str().is_some_and(is_of_log) {
             fs::remove_file(entry.path()).map_err(failed)?;
         }
     }

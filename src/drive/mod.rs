@@ -201,7 +201,9 @@ impl Driver {
             Effect::Stopped => self.stopped.notify(),
             Effect::Removed => self.on_removed(),
             Effect::Send(message) => self.links.send(message),
-            Effect::SendSnapshot { message, image } => self.links.send_snapshot(message, image),
+            Effect::SendSnapshot { message, image, caught_up } => {
+                self.links.send_snapshot(message, image, &caught_up);
+            }
             Effect::InstallSnapshot { index } => self.install_snapshot(index),
             Effect::DiscardSnapshot { index } => self.discard_snapshot(index),
         }

@@ -27,6 +27,16 @@ pub(super) fn log(note: Note, shared: &Shared, path: &Path) {
             transferee_member_id = format!("{to:x}"),
             "the disk of the log is stalled; this member stops leading"
         ),
+        Note::HeartbeatLate { to, expected_ms, exceeded_ms } => {
+            tracing::warn!(
+                to = format!("{to:x}"),
+                heartbeat_interval = ?Duration::from_millis(expected_ms / 2),
+                expected_duration = ?Duration::from_millis(expected_ms),
+                exceeded_duration = ?Duration::from_millis(exceeded_ms),
+                "leader failed to send out heartbeat on time; took too long, leader is overloaded likely from slow disk"
+            );
+            shared.meters.engine.sheet.add(Name::ServerHeartbeatSendFailuresTotal, 1);
+        }
         Note::MessageRefused { from, refusal } => tracing::warn!(from, %refusal, "refused a raft message"),
         Note::ConfChangeRefused { index, reason } => {
             tracing::warn!(index, reason, "refused a change of the membership");
@@ -64,9 +74,11 @@ pub(super) fn log(note: Note, shared: &Shared, path: &Path) {
         }
         Note::SnapshotInstalling { index, applied } => {
             tracing::info!(snapshot_index = index, applied_index = applied, "applying snapshot");
+            shared.meters.engine.sheet.set(Name::ServerSnapshotApplyInProgressTotal, 1);
         }
         Note::SnapshotRestored { index, revision } => {
             tracing::info!(snapshot_index = index, revision, "applied snapshot");
+            shared.meters.engine.sheet.set(Name::ServerSnapshotApplyInProgressTotal, 0);
         }
     }
 }

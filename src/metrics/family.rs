@@ -158,10 +158,13 @@ families! {
     ServerHealthSuccess, "etcd_server_health_success", COUNTER, [], "The total number of successful health checks";
     ServerHealthcheck, "etcd_server_healthcheck", GAUGE, ["name", "type"], "The result of each kind of healthcheck.";
     ServerHealthchecksTotal, "etcd_server_healthchecks_total", COUNTER, ["name", "status", "type"], "The total number of each kind of healthcheck.";
+    ServerHeartbeatSendFailuresTotal, "etcd_server_heartbeat_send_failures_total", COUNTER, [], "The total number of leader heartbeat send failures (likely overloaded from slow disk).";
     ServerId, "etcd_server_id", GAUGE, ["server_id"], "Server or member ID in hexadecimal format. 1 for 'server_id' label with current ID.";
     ServerIsLeader, "etcd_server_is_leader", GAUGE, [], "Whether or not this member is a leader. 1 if is, 0 otherwise.";
     ServerIsLearner, "etcd_server_is_learner", GAUGE, [], "Whether or not this member is a learner. 1 if is, 0 otherwise.";
     ServerLeaderChangesSeenTotal, "etcd_server_leader_changes_seen_total", COUNTER, [], "The number of leader changes seen.";
+    ServerLearnerPromoteFailures, "etcd_server_learner_promote_failures", COUNTER, ["Reason"], "The total number of failed learner promotions (likely learner not ready) while this member is leader.";
+    ServerLearnerPromoteSuccesses, "etcd_server_learner_promote_successes", COUNTER, [], "The total number of successful learner promotions while this member is leader.";
     ServerProposalsAppliedTotal, "etcd_server_proposals_applied_total", GAUGE, [], "The total number of consensus proposals applied.";
     ServerProposalsCommittedTotal, "etcd_server_proposals_committed_total", GAUGE, [], "The total number of consensus proposals committed.";
     ServerProposalsFailedTotal, "etcd_server_proposals_failed_total", COUNTER, [], "The total number of failed proposals seen.";
@@ -172,6 +175,7 @@ families! {
     ServerRequestDurationSeconds, "etcd_server_request_duration_seconds", doubling(0.001, 14), ["success", "type"], "Response latency distribution in seconds for each type.";
     ServerSlowApplyTotal, "etcd_server_slow_apply_total", COUNTER, [], "The total number of slow apply requests (likely overloaded from slow disk).";
     ServerSlowReadIndexesTotal, "etcd_server_slow_read_indexes_total", COUNTER, [], "The total number of pending read indexes not in sync with leader's or timed out read index requests.";
+    ServerSnapshotApplyInProgressTotal, "etcd_server_snapshot_apply_in_progress_total", GAUGE, [], "1 if the server is applying the incoming snapshot. 0 if none.";
     ServerVersion, "etcd_server_version", GAUGE, ["server_version"], "Which version is running. 1 for 'server_version' label with current version.";
     SnapDbFsyncDurationSeconds, "etcd_snap_db_fsync_duration_seconds", doubling(0.001, 14), [], "The latency distributions of fsyncing .snap.db file";
     SnapDbSaveTotalDurationSeconds, "etcd_snap_db_save_total_duration_seconds", doubling(0.1, 10), [], "The total latency distributions of v3 snapshot save";

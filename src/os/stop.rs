@@ -1,6 +1,21 @@
-//! The ways in which a member ends: after a failure, or by a signal.
+//! The ways in which a member ends: after a failure, by a signal, or because it was removed.
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::os::signal;
+
+static BEGUN: AtomicBool = AtomicBool::new(false);
+
+/// The member begins to end, for whatever reason. Every core sees that.
+pub fn begin() {
+    BEGUN.store(true, Ordering::Relaxed);
+}
+
+/// Whether the member has begun to end.
+#[must_use]
+pub fn has_begun() -> bool {
+    BEGUN.load(Ordering::Relaxed)
+}
 
 /// Logs the reason and ends the process with exit code 1. Everything acknowledged is durable, so nothing is lost. To continue after
 /// a failed write or a damaged page could lose data.

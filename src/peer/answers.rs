@@ -16,6 +16,8 @@ use hyper::body::{Body, Frame, SizeHint};
 use super::{
     bodies::WholeBody,
     headers::{self, CLUSTER_ID, FROM, Misfit, PEER_URLS, SERVER_VERSION, id_text},
+    image_body::ImageBody,
+    images::Reading,
     outgoing::StreamBody,
     table::Table,
 };
@@ -31,7 +33,13 @@ pub(super) type Answer = Response<AnswerBody>;
 /// The body of an answer.
 pub(super) enum AnswerBody {
     Whole(WholeBody),
-    /// A stream uses its connection for as long as it lasts.
+    /// A whole state, which uses its connection for as long as it lasts.
+    Image {
+        body: ImageBody,
+        _reading: Reading,
+        connection_use: Option<Running>,
+    },
+    /// Uses its connection for as long as it lasts.
     Stream {
         body: StreamBody,
         connection_use: Option<Running>,
@@ -45,6 +53,7 @@ impl Body for AnswerBody {
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match self.get_mut() {
             Self::Whole(body) => Pin::new(body).poll_frame(context),
+            Self::Image { body, .. } => Pin::new(body).poll_frame(context),
             Self::Stream { body, .. } => Pin::new(body).poll_frame(context),
         }
     }
@@ -52,6 +61,7 @@ impl Body for AnswerBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(body) => body.is_end_stream(),
+            Self::Image { body, .. } => body.is_end_stream(),
             Self::Stream { body, .. } => body.is_end_stream(),
         }
     }
@@ -59,6 +69,7 @@ impl Body for AnswerBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(body) => body.size_hint(),
+            Self::Image { body, .. } => body.size_hint(),
             Self::Stream { body, .. } => body.size_hint(),
         }
     }

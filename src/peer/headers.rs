@@ -11,6 +11,47 @@ pub(super) const CLUSTER_ID: HeaderName = HeaderName::from_static("x-etcd-cluste
 pub(super) const TO: HeaderName = HeaderName::from_static("x-raft-to");
 pub(super) const PEER_URLS: HeaderName = HeaderName::from_static("x-peerurls");
 
+/// Where whole states are fetched. Only ringd has this.
+pub(super) const IMAGE_PATH: &str = "/ringd/image";
+/// The number under which a state is kept.
+pub(super) const IMAGE_NUMBER: HeaderName = HeaderName::from_static("x-ringd-image");
+/// The last entry of a state and the members then: `raftpb.SnapshotMetadata`, in base 64.
+pub(super) const IMAGE_MARK: HeaderName = HeaderName::from_static("x-ringd-image-mark");
+
+/// Who has the state that is offered; see `snapshot_offer`.
+pub(super) const SOURCES: HeaderName = HeaderName::from_static("x-ringd-sources");
+/// What a ringd can do that an etcd cannot: words with commas. Nobody sends more than the others have said they understand.
+pub(super) const EXTENSIONS: HeaderName = HeaderName::from_static("x-ringd-extensions");
+
+/// What a member has said of itself in [`EXTENSIONS`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Extensions {
+    /// It fetches states that are offered to it.
+    pub(super) states: bool,
+    /// It reads the term of the commit index in votes.
+    pub(super) commit_term: bool,
+    /// It confirms linearizable reads by leases; unknown of an etcd.
+    pub(super) leases: Option<bool>,
+}
+
+impl Extensions {
+    /// What this member says of itself.
+    pub(super) fn own(reads_by_leases: bool) -> String {
+        let reads = if reads_by_leases { "lease" } else { "quorum" };
+        format!("states,commit-term,reads={reads}")
+    }
+
+    pub(super) fn read(headers: &HeaderMap) -> Self {
+        let words = || text(headers, &EXTENSIONS).split(',');
+        let has = |wanted| words().any(|word| word == wanted);
+        Self {
+            states: has("states"),
+            commit_term: has("commit-term"),
+            leases: has("reads=lease").then_some(true).or(has("reads=quorum").then_some(false)),
+        }
+    }
+}
+
 /// The version of a sender that does not say: before etcd 2.1.
 const VERSION_UNSAID: (u64, u64) = (2, 0);
 /// Both kinds of streams are there since.
@@ -37,6 +78,7 @@ pub(super) struct Introduction {
     pub(super) cluster_id: u64,
     pub(super) member_id: u64,
     pub(super) peer_urls: String,
+    pub(super) reads_by_leases: bool,
 }
 
 impl Introduction {
@@ -48,6 +90,7 @@ impl Introduction {
             (CLUSTER_VERSION_MIN, version::CLUSTER_MIN.to_owned()),
             (CLUSTER_ID, id_text(self.cluster_id)),
             (PEER_URLS, self.peer_urls.clone()),
+            (EXTENSIONS, Extensions::own(self.reads_by_leases)),
         ];
         for (name, text) in fields {
             // Peer URLs that no header can hold are no reason not to ask.
@@ -132,7 +175,12 @@ mod tests {
 
     fn headers(changes: &[(HeaderName, Option<&'static str>)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        let introduction = Introduction { cluster_id: 0xc1, member_id: 0xa, peer_urls: "http://h:1,http://h:2".into() };
+        let introduction = Introduction {
+            cluster_id: 0xc1,
+            member_id: 0xa,
+            peer_urls: "http://h:1,http://h:2".into(),
+            reads_by_leases: false,
+        };
         introduction.put(&mut headers);
         for (name, value) in changes {
             headers.remove(name);
@@ -164,6 +212,17 @@ mod tests {
         for version in ["3.0.0", "3.4.31", "3.7.0-alpha.1", "4.0.0"] {
             assert_eq!(check(&headers(&[(SERVER_VERSION, Some(version))]), 0xc1), Ok(()), "{version}");
         }
+    }
+
+    #[test]
+    fn extensions_are_what_a_ringd_says() {
+        assert_eq!(
+            Extensions::read(&headers(&[])),
+            Extensions { states: true, commit_term: true, leases: Some(false) }
+        );
+        assert_eq!(Extensions::read(&headers(&[(EXTENSIONS, None)])), Extensions::default());
+        let some = Extensions { states: true, commit_term: false, leases: None };
+        assert_eq!(Extensions::read(&headers(&[(EXTENSIONS, Some("later,states"))])), some);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    path::Path,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -65,7 +66,14 @@ pub(super) struct Dialing {
 pub(super) async fn connect(url: &Uri, dialing: &Dialing, patience: Duration) -> io::Result<PeerIo> {
     let authority =
         url.authority().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a URL without a host"))?;
+    let is_path = matches!(url.scheme_str(), Some("unix" | "unixs"));
     let connecting = async {
+        if is_path {
+            // As in etcd, the host and the port of such a URL are the name of the socket.
+            let failed =
+                |error: io::Error| io::Error::new(error.kind(), format!("dial unix {authority}: connect: {error}"));
+            return Socket::connect_path(Path::new(authority.as_str())).map_err(failed);
+        }
         let mut last = io::Error::new(io::ErrorKind::NotFound, format!("lookup {authority}: no address"));
         for address in offload::addresses(authority.as_str()).await? {
             match Socket::connect(address).await {
@@ -79,7 +87,7 @@ pub(super) async fn connect(url: &Uri, dialing: &Dialing, patience: Duration) ->
     let secured = async {
         let socket = connecting.await?;
         socket.keep_alive()?;
-        let is_secure = url.scheme_str() == Some("https");
+        let is_secure = matches!(url.scheme_str(), Some("https" | "unixs"));
         match (is_secure, &dialing.secrets) {
             (false, _) => Ok(Stream::from(socket)),
             (true, Some(secrets)) => {

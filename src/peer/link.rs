@@ -11,7 +11,7 @@ use futures_lite::future;
 
 use super::{
     activity::Activity,
-    headers::{Introduction, id_text},
+    headers::{Extensions, Introduction, id_text},
     http_io::Dialing,
     picker::Picker,
     reports::Reports,
@@ -36,6 +36,7 @@ pub(super) struct Link {
     pub(super) meter: LinkMeter,
     activity: Arc<Activity>,
     is_active: Cell<bool>,
+    extensions: Cell<Extensions>,
     end: Rc<Drain>,
 }
 
@@ -74,6 +75,7 @@ impl Link {
             cluster_id: settings.cluster_id,
             member_id: settings.member_id,
             peer_urls: settings.advertised.join(","),
+            reads_by_leases: settings.reads_by_leases,
         };
         let name = id_text(id);
         Rc::new(Self {
@@ -87,6 +89,7 @@ impl Link {
             activity,
             name,
             is_active: Cell::new(false),
+            extensions: Cell::default(),
             end: Drain::new(),
         })
     }
@@ -115,6 +118,27 @@ impl Link {
             self.meter.disconnected.add(1);
         } else {
             tracing::debug!(peer_id = self.name, error, "peer deactivated again");
+        }
+    }
+
+    /// What the member can do beside etcd's protocol, as it has said last.
+    pub(super) fn extensions(&self) -> Extensions {
+        self.extensions.get()
+    }
+
+    pub(super) fn set_extensions(&self, extensions: Extensions) {
+        let before = self.extensions.replace(extensions);
+        let local = self.settings.reads_by_leases;
+        // An etcd reads by quorums, and says nothing of it.
+        let (was, is) = (before.leases.unwrap_or(local), extensions.leases.unwrap_or(false));
+        if is != local && was == local {
+            tracing::warn!(
+                remote_peer_id = self.name,
+                local_reads_by_leases = local,
+                remote_reads_by_leases = is,
+                "the members confirm linearizable reads in different ways, and a leader's lease does not hold against members that \
+                 know nothing of it: set the same --read-mode on all of them"
+            );
         }
     }
 

@@ -16,7 +16,8 @@
 //! | `peers`, `table` | what the member calls; who there is to talk to |
 //! | `link` | what all ways to one member share: its URLs, whether it is connected, its end |
 //! | `outgoing`, `incoming`, `pipeline` | the ways of messages |
-//! | `snapshot_sender`, `snapshot_receiver` | the ways of whole states |
+//! | `snapshot_sender`, `snapshot_receiver`, `received_file` | the ways of whole states |
+//! | `images`, `image_body`, `image_server`, `image_client` | whole states that a ringd fetches from another one |
 //! | `prober` | round trips and clocks |
 //! | `server`, `answers` | the peer port and its checks |
 //! | `codec`, `headers`, `picker`, `wall` | framings, headers and their checks, which URL, times as text; sans I/O |
@@ -32,8 +33,7 @@
 //!
 //! Cost of a message: one encoding into the stream's buffer, and one send for all messages of a turn.
 //!
-//! Deliberately absent: what messages mean (`consensus`), pages of the peer port that are not of Raft (`web`), UNIX sockets as
-//! peer URLs to dial.
+//! Deliberately absent: what messages mean (`consensus`), pages of the peer port that are not of Raft (`web`).
 //!
 //! On the write path: between the log and its quorum.
 
@@ -44,6 +44,10 @@ pub mod client;
 mod codec;
 mod headers;
 mod http_io;
+mod image_body;
+mod image_client;
+mod image_server;
+mod images;
 mod incoming;
 mod link;
 mod outgoing;
@@ -51,9 +55,11 @@ mod peers;
 mod picker;
 mod pipeline;
 mod prober;
+mod received_file;
 mod reports;
 mod server;
 mod settings;
+mod snapshot_offer;
 mod snapshot_receiver;
 mod snapshot_sender;
 mod table;
@@ -61,6 +67,8 @@ mod wall;
 
 pub use self::{
     activity::Activity,
+    image_client::{Asking, FetchError, fetch},
+    images::{Image, ImageFuture, ImageSource},
     peers::{NoSecrets, Peers},
     settings::{Event, Settings, Sink},
 };

@@ -60,9 +60,9 @@ impl Peers {
         }
     }
 
-    /// Sends `message` with the whole state it speaks of; reports the outcome later.
-    pub fn send_snapshot(self: &Rc<Self>, message: raftpb::Message, image: ReadTxn) {
-        self.table.send_snapshot(message, image);
+    /// Sends `message` with the whole state it speaks of, which these members have as well; reports the outcome later.
+    pub fn send_snapshot(self: &Rc<Self>, message: raftpb::Message, image: ReadTxn, caught_up: &[u64]) {
+        self.table.send_snapshot(message, image, caught_up);
     }
 
     /// Serves the peer port: the paths of Raft here, everything else by `pages`. May be called for several listeners.

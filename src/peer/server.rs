@@ -5,6 +5,7 @@
 //! | `/raft` | POST | method, versions, cluster, body, sender, receiver | 204 |
 //! | `/raft/stream/<kind>/<id>` | GET | method, versions, cluster, path, removed, known, receiver | 200 and an endless body |
 //! | `/raft/snapshot` | POST | as `/raft` | 204 once the database is whole and durable |
+//! | `/ringd/image...` | GET | method, versions, cluster, a member | a whole state; see `image_server` |
 //! | `/raft/probing` | any | | the time |
 //! | others | | | the pages' |
 //!
@@ -22,8 +23,9 @@ use super::{
     answers::{Answer, AnswerBody, TEXT, Use, add_remote, answer, check, forbid, own_fields, refuse, wrong_method},
     bodies::Pieces,
     codec::Framing,
-    headers::{self, FROM, SERVER_VERSION, TO, id_text, parse_id},
+    headers::{self, Extensions, FROM, IMAGE_PATH, SERVER_VERSION, TO, id_text, parse_id},
     http_io::PeerIo,
+    image_server,
     settings::Event,
     snapshot_receiver,
     table::Table,
@@ -104,8 +106,11 @@ async fn serve<W: WebHandler>(table: Rc<Table>, stream: Stream, pages: Rc<W>, me
         let (table, pages, running) = (Rc::clone(&table), Rc::clone(&pages), use_of.begin());
         async move {
             let mut answer = route(&table, remote, request, &*pages).await;
-            if let AnswerBody::Stream { connection_use, .. } = answer.body_mut() {
-                *connection_use = Some(running);
+            match answer.body_mut() {
+                AnswerBody::Stream { connection_use, .. } | AnswerBody::Image { connection_use, .. } => {
+                    *connection_use = Some(running);
+                }
+                AnswerBody::Whole(_) => {}
             }
             Ok::<_, Infallible>(answer)
         }
@@ -126,6 +131,7 @@ async fn route<W: WebHandler>(table: &Rc<Table>, remote: Address, request: Reque
         "/raft" => post(table, remote, &parts, body).await,
         "/raft/probing" => probing(),
         "/raft/snapshot" => snapshot_receiver::receive(table, remote, &parts, body).await,
+        path if path.starts_with(IMAGE_PATH) => image_server::serve(table, &parts).await,
         path if path.starts_with("/raft/stream/") => stream(table, &parts),
         path if path.starts_with("/raft/") => refuse(StatusCode::NOT_FOUND, "404 page not found", HeaderMap::new()),
         _ => page(parts, body, pages).await,
@@ -215,6 +221,7 @@ fn stream(table: &Table, parts: &Parts) -> Answer {
         );
         return refuse(StatusCode::PRECONDITION_FAILED, "to field mismatch", fields);
     }
+    peer.link.set_extensions(Extensions::read(&parts.headers));
     let mut answer = Response::new(AnswerBody::Stream { body: peer.outgoing(framing).attach(), connection_use: None });
     *answer.headers_mut() = fields;
     answer

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, rc::Rc, sync::Arc, time::Duration};
 
+use super::images::ImageSource;
 use crate::{meters::Meters, os::tls::Secrets, proto::raftpb};
 
 /// What does not change while the member runs.
@@ -19,6 +20,10 @@ pub struct Settings {
     pub meters: Arc<Meters>,
     /// What `https` peer URLs are served and dialed with.
     pub tls: Option<Arc<Secrets>>,
+    /// Whether linearizable reads are confirmed by leases here.
+    pub reads_by_leases: bool,
+    /// The states that other members fetch from this one.
+    pub images: ImageSource,
 }
 
 impl Settings {

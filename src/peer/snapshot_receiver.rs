@@ -5,16 +5,10 @@
 //! | the message is none, or not of a state | 400 | nothing |
 //! | the same member is sending one already | 500 | the other one |
 //! | the connection breaks, the body is short, the disk is full, the file is no sound database | 500, if anybody listens | nothing |
-//!
-//! The file has its name only when it is whole and durable; until then `.part` follows it.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    rc::Rc,
-};
+use std::rc::Rc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, request::Parts};
 use hyper::body::Incoming;
 use prost::Message as _;
@@ -24,27 +18,18 @@ use super::{
     bodies::{BodyError, Pieces},
     codec::{BadFrame, Decoder},
     headers::{self, FROM, id_text, parse_id},
+    image_client::{Asking, FetchError, fetch},
+    received_file::{KeepError, ReceivedFile},
     settings::Event,
+    snapshot_offer::{self, Source},
     snapshot_sender::{Inflight, index_of},
     table::{Receiving, Table},
 };
 use crate::{
-    base::{
-        human_size::human_size,
-        limits::{PEER_SNAPSHOT_MESSAGE_BYTES_MAX, PEER_SNAPSHOT_SLICE_BYTES},
-        received_state::received_name,
-    },
+    base::{human_size::human_size, limits::PEER_SNAPSHOT_MESSAGE_BYTES_MAX},
     metrics::Name,
-    os::{
-        self, clock,
-        file::{self, FileError, PagedFile},
-        mapping::Mapping,
-        net::Peer as Address,
-        offload::offload,
-        random,
-    },
-    pagefile::PageFile,
-    proto::raftpb::{Message, MessageType},
+    os::{clock, net::Peer as Address},
+    proto::raftpb::{Message, MessageType, SnapshotMetadata},
 };
 
 /// The sender of a request that was not read far enough to know it.
@@ -69,11 +54,11 @@ enum SaveError {
     #[error("{0}")]
     Body(#[from] BodyError),
     #[error("{0}")]
-    File(#[from] FileError),
+    Keep(#[from] KeepError),
+    #[error("nobody has it")]
+    NoSource,
     #[error("{0}")]
-    Io(#[from] io::Error),
-    #[error("it is no sound database: {0}")]
-    Unsound(String),
+    Fetch(FetchError),
 }
 
 /// `POST /raft/snapshot`.
@@ -114,7 +99,19 @@ pub(super) async fn receive(table: &Rc<Table>, remote: Address, parts: &Parts, b
     if let Err(refused) = table.reports.check(&message) {
         return forbid(&refused.to_string(), fields);
     }
-    database(table, message, rest, pieces, fields).await
+    let way = match snapshot_offer::read(&parts.headers) {
+        Some(sources) => Way::Fetched(sources),
+        None => Way::Body(rest, pieces),
+    };
+    database(table, message, way, fields).await
+}
+
+/// How a database comes.
+enum Way {
+    /// After the message.
+    Body(Bytes, Pieces),
+    /// This member fetches it from one of these.
+    Fetched(Vec<Source>),
 }
 
 fn count(table: &Table, name: Name, label: &str) {
@@ -137,7 +134,7 @@ async fn head(pieces: &mut Pieces) -> Result<(Message, Bytes), HeadError> {
 }
 
 /// Saves the database and tells the member.
-async fn database(table: &Rc<Table>, message: Message, rest: Bytes, pieces: Pieces, fields: HeaderMap) -> Answer {
+async fn database(table: &Rc<Table>, mut message: Message, way: Way, fields: HeaderMap) -> Answer {
     let started = clock::now();
     let (from, index, message_bytes) = (id_text(message.from()), index_of(&message), message.encoded_len() as u64);
     let series = |name| table.settings.meters.engine.sheet.series(name, &[&from]);
@@ -151,7 +148,7 @@ async fn database(table: &Rc<Table>, message: Message, rest: Bytes, pieces: Piec
     );
     let _inflight = Inflight::new(series(Name::NetworkSnapshotReceiveInflightsTotal));
     let saved = match Table::begin_receiving(table, message.from()) {
-        Some(receiving) => save(table, index, &from, rest, pieces, receiving).await,
+        Some(receiving) => save(table, &mut message, &from, way, receiving).await,
         None => Err(SaveError::Busy),
     };
     let bytes = match saved {
@@ -185,87 +182,68 @@ async fn database(table: &Rc<Table>, message: Message, rest: Bytes, pieces: Piec
     answer(StatusCode::NO_CONTENT, "", fields)
 }
 
-/// A file that is removed unless it gets its name.
-struct Part {
-    path: PathBuf,
-    is_kept: bool,
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        if self.is_kept {
-            return;
-        }
-        let path = self.path.clone();
-        os::spawn_local(async move {
-            // A start removes what this leaves.
-            let _removed = offload("remover", move || std::fs::remove_file(path)).await;
-        });
-    }
-}
-
-/// Writes the database; durable under its name when this returns its length.
+/// Writes the database; durable under its name when this returns its length. A fetched one may go further than the message said.
 async fn save(
     table: &Table,
-    index: u64,
+    message: &mut Message,
     from: &str,
-    rest: Bytes,
-    pieces: Pieces,
+    way: Way,
     receiving: Receiving,
 ) -> Result<u64, SaveError> {
     let (directory, sheet) = (&table.settings.snap_dir, &table.settings.meters.engine.sheet);
     let started = clock::now();
-    let name = directory.join(received_name(index));
-    // Another attempt may begin before this one is removed, so each has a name of its own.
-    let attempt = random::number();
-    let part_name = format!("{}.{from}.{attempt:x}.part", received_name(index));
-    let mut part = Part { path: directory.join(part_name), is_kept: false };
-    let file = PagedFile::create(&part.path).await?;
-    let length = write(&file, rest, pieces).await?;
-    let written_at = clock::now();
-    file.sync().await?;
-    sheet.observe(Name::SnapDbFsyncDurationSeconds, written_at.elapsed().as_secs_f64());
-    drop(file);
-    let (written, directory) = (part.path.clone(), directory.to_owned());
-    offload("snapshot", move || settle(&written, &name, &directory, length)).await??;
-    part.is_kept = true;
+    let length = match way {
+        Way::Body(rest, pieces) => {
+            let mut file = ReceivedFile::create(directory, index_of(message), from).await?;
+            write(&mut file, rest, pieces).await?;
+            let written_at = clock::now();
+            let length = file.sync().await?;
+            sheet.observe(Name::SnapDbFsyncDurationSeconds, written_at.elapsed().as_secs_f64());
+            file.keep().await?;
+            length
+        }
+        Way::Fetched(sources) => {
+            let (mark, length) = fetch_from(table, &sources, index_of(message)).await?;
+            message.snapshot.get_or_insert_default().metadata = Some(mark);
+            length
+        }
+    };
     sheet.observe(Name::SnapDbSaveTotalDurationSeconds, started.elapsed().as_secs_f64());
     drop(receiving);
     Ok(length)
 }
 
-/// Writes what comes, in slices, and returns how much that was.
-async fn write(file: &PagedFile, rest: Bytes, mut pieces: Pieces) -> Result<u64, SaveError> {
-    let (mut slice, mut written) = (BytesMut::from(&rest[..]), 0);
-    loop {
-        let piece = pieces.next().await?;
-        let is_end = piece.is_none();
-        slice.extend_from_slice(&piece.unwrap_or_default());
-        if slice.len() >= PEER_SNAPSHOT_SLICE_BYTES || (is_end && !slice.is_empty()) {
-            let bytes = slice.to_vec();
-            slice.clear();
-            let length = bytes.len() as u64;
-            file.write(bytes, written).await?;
-            written += length;
-        }
-        if is_end {
-            return Ok(written);
+/// Fetches a database from the first of these that gives it.
+async fn fetch_from(table: &Table, sources: &[Source], index_min: u64) -> Result<(SnapshotMetadata, u64), SaveError> {
+    let asking = Asking {
+        cluster_id: table.settings.cluster_id,
+        member_id: table.settings.member_id,
+        advertised: table.settings.advertised.clone(),
+        secrets: table.settings.tls.clone(),
+        dial_timeout: table.settings.dial_timeout(),
+    };
+    let mut last = SaveError::NoSource;
+    for source in sources {
+        let remote_peer_id = id_text(source.id);
+        match fetch(&asking, &source.urls, index_min, &table.settings.snap_dir).await {
+            Ok((mark, length)) => {
+                tracing::info!(remote_peer_id, snapshot_index = mark.index(), "fetched database snapshot");
+                return Ok((mark, length));
+            }
+            Err(error) => {
+                tracing::warn!(remote_peer_id, %error, "failed to fetch database snapshot");
+                last = SaveError::Fetch(error);
+            }
         }
     }
+    Err(last)
 }
 
-/// Checks every page and gives the file its name. One of that name that is there already is as good. Blocks.
-fn settle(part: &Path, name: &Path, directory: &Path, length: u64) -> Result<(), SaveError> {
-    let reserved = usize::try_from(length).unwrap_or(usize::MAX);
-    if reserved == 0 {
-        return Err(SaveError::Unsound("it is empty".to_owned()));
+/// Writes what comes.
+async fn write(file: &mut ReceivedFile, rest: Bytes, mut pieces: Pieces) -> Result<(), SaveError> {
+    file.take(&rest).await?;
+    while let Some(piece) = pieces.next().await? {
+        file.take(&piece).await?;
     }
-    let mapping = Mapping::reserve(part, reserved)?;
-    PageFile::open(mapping.page_map(), length).map_err(|error| SaveError::Unsound(error.to_string()))?;
-    if name.exists() {
-        std::fs::remove_file(part)?;
-    } else {
-        std::fs::rename(part, name)?;
-    }
-    Ok(file::sync_directory(directory)?)
+    Ok(())
 }

@@ -1,35 +1,27 @@
-//! A whole state on its way to a member that lags: 8 bytes length, the message, the database.
-//!
-//! The database is read from the mapped file in slices, and after each slice the other tasks of the core run. While it is sent
-//! its pages are not reused.
+//! A whole state on its way to a member that lags: 8 bytes length, the message, the database. A ringd is only told of it, and fetches it
+//! itself (`snapshot_offer`).
 
-use std::{
-    cell::Cell,
-    convert::Infallible,
-    pin::Pin,
-    rc::Rc,
-    task::{Context, Poll, ready},
-    time::{Duration, Instant},
-};
+use std::{rc::Rc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use futures_lite::future;
 use http::Method;
-use hyper::body::{Body, Frame, SizeHint};
 use prost::Message as _;
 
 use super::{
     client,
     codec::put_message,
     headers,
+    image_body::{ImageBody, Throttle},
     link::Link,
     pipeline::{PostError, check_answer},
     settings::Event,
+    snapshot_offer::{self, Source},
 };
 use crate::{
     base::{
         human_size::human_size,
-        limits::{PEER_ANSWER_BYTES_MAX, PEER_SNAPSHOT_SLICE_BYTES, PEER_SNAPSHOT_STALL_MS_MAX},
+        limits::{PEER_ANSWER_BYTES_MAX, PEER_SNAPSHOT_STALL_MS_MAX},
     },
     metrics::{Name, Series},
     os::{self, clock},
@@ -38,52 +30,6 @@ use crate::{
 };
 
 const PATH: &str = "/raft/snapshot";
-
-/// The body of the request.
-struct ImageBody {
-    head: Option<Bytes>,
-    image: ReadTxn,
-    sent: u64,
-    pause: Option<Pin<Box<dyn Future<Output = ()>>>>,
-    /// When the connection last took a slice.
-    progress: Rc<Cell<Instant>>,
-}
-
-impl Body for ImageBody {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if let Some(pause) = &mut self.pause {
-            ready!(pause.as_mut().poll(context));
-            self.pause = None;
-        }
-        self.progress.set(clock::now());
-        if let Some(head) = self.head.take() {
-            return Poll::Ready(Some(Ok(Frame::data(head))));
-        }
-        if self.sent >= self.image.size_bytes() {
-            return Poll::Ready(None);
-        }
-        let mut slice = Vec::with_capacity(PEER_SNAPSHOT_SLICE_BYTES);
-        self.image.copy_image(self.sent, PEER_SNAPSHOT_SLICE_BYTES, &mut slice);
-        self.sent += slice.len() as u64;
-        self.pause = Some(Box::pin(os::yield_now()));
-        Poll::Ready(Some(Ok(Frame::data(slice.into()))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.head.is_none() && self.sent >= self.image.size_bytes()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        let head = self.head.as_ref().map_or(0, |head| head.len() as u64);
-        SizeHint::with_exact(head + self.image.size_bytes() - self.sent)
-    }
-}
 
 /// One more of something, while it lasts.
 pub(super) struct Inflight(Series);
@@ -101,16 +47,32 @@ impl Drop for Inflight {
     }
 }
 
-/// Sends `message` and its database, and tells the member how that went.
-pub(super) async fn send(link: Rc<Link>, message: Message, image: ReadTxn) {
+/// Where the database comes from.
+pub(super) enum State {
+    /// It follows the message.
+    Here { image: ReadTxn, throttle: Rc<Throttle> },
+    /// The member fetches it.
+    Elsewhere { bytes: u64, sources: Vec<Source> },
+}
+
+/// Sends or offers `message` and its database, and tells the member how that went.
+pub(super) async fn send(link: Rc<Link>, message: Message, state: State) {
     let started = clock::now();
     let series = |name| link.settings.meters.engine.sheet.series(name, &[&link.name]);
-    let bytes = message.encoded_len() as u64 + image.size_bytes();
+    let message_bytes = message.encoded_len() as u64;
+    // What leaves by this link, and what the member gets.
+    let (sent_bytes, bytes) = match &state {
+        State::Here { image, .. } => (message_bytes + image.size_bytes(), message_bytes + image.size_bytes()),
+        State::Elsewhere { bytes, .. } => (message_bytes, message_bytes + bytes),
+    };
     let index = index_of(&message);
     let size = human_size(bytes);
     tracing::info!(snapshot_index = index, remote_peer_id = link.name, bytes, size, "sending database snapshot");
     let inflight = Inflight::new(series(Name::NetworkSnapshotSendInflightsTotal));
-    let posted = post(&link, &message, image).await;
+    let posted = match state {
+        State::Here { image, throttle } => post(&link, &message, image, throttle).await,
+        State::Elsewhere { bytes, sources } => snapshot_offer::post(&link, &message, bytes, &sources).await,
+    };
     drop(inflight);
     if let Err(error) = &posted {
         tracing::warn!(
@@ -127,7 +89,7 @@ pub(super) async fn send(link: Rc<Link>, message: Message, image: ReadTxn) {
     } else {
         tracing::info!(snapshot_index = index, remote_peer_id = link.name, bytes, size, "sent database snapshot");
         link.activate();
-        link.meter.sent_bytes.add(bytes);
+        link.meter.sent_bytes.add(sent_bytes);
         series(Name::NetworkSnapshotSendSuccess).add(1);
         series(Name::NetworkSnapshotSendTotalDurationSeconds).observe(started.elapsed().as_secs_f64());
     }
@@ -139,20 +101,26 @@ pub(super) fn index_of(message: &Message) -> u64 {
     message.snapshot.as_ref().and_then(|snapshot| snapshot.metadata.as_ref()).map_or(0, |metadata| metadata.index())
 }
 
-async fn post(link: &Link, message: &Message, image: ReadTxn) -> Result<(), PostError> {
+async fn post(link: &Link, message: &Message, image: ReadTxn, throttle: Rc<Throttle>) -> Result<(), PostError> {
     let url = link.picker.pick().ok_or(PostError::NoUrl)?;
-    let posted = post_to(link, &url, message, image).await;
+    let posted = post_to(link, &url, message, image, throttle).await;
     if posted.is_err() {
         link.picker.unreachable(&url);
     }
     posted
 }
 
-async fn post_to(link: &Link, url: &http::Uri, message: &Message, image: ReadTxn) -> Result<(), PostError> {
+async fn post_to(
+    link: &Link,
+    url: &http::Uri,
+    message: &Message,
+    image: ReadTxn,
+    throttle: Rc<Throttle>,
+) -> Result<(), PostError> {
     let mut head = BytesMut::new();
     put_message(message, &mut head);
-    let progress = Rc::new(Cell::new(clock::now()));
-    let body = ImageBody { head: Some(head.freeze()), image, sent: 0, pause: None, progress: Rc::clone(&progress) };
+    let body = ImageBody::after(head.freeze(), image, throttle);
+    let progress = body.progress();
     let fields = headers::of_post(&link.introduction, "application/octet-stream");
     let request = client::prepare(url, Method::POST, PATH, fields, body).ok_or(PostError::NoUrl)?;
     let patience = Duration::from_millis(PEER_SNAPSHOT_STALL_MS_MAX);

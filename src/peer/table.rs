@@ -17,6 +17,8 @@ use super::{
     activity::Activity,
     codec::Framing,
     headers::id_text,
+    image_body::Throttle,
+    images::Images,
     incoming,
     link::Link,
     outgoing::{NotSent, Outgoing},
@@ -24,7 +26,8 @@ use super::{
     prober,
     reports::Reports,
     settings::{Event, Settings},
-    snapshot_sender,
+    snapshot_offer::Source,
+    snapshot_sender::{self, State},
 };
 use crate::{
     base::limits::PEER_REMOTES_MAX,
@@ -93,6 +96,10 @@ impl Peer {
 
     /// Sends on the way that etcd takes: appends on their stream, the rest on the other one, and posts where there is none.
     fn send(&self, message: Message) {
+        let message = match self.link.extensions().commit_term {
+            true => message,
+            false => without_commit_term(message),
+        };
         let (kind, is_snapshot) = (message.r#type(), message.r#type() == MessageType::MsgSnap);
         let (message, way) = match self.send_on_stream(&message, kind) {
             Err((NotSent::Closed, _)) => match self.pipeline.send(message) {
@@ -164,6 +171,9 @@ pub(super) struct Table {
     remotes: RefCell<BTreeMap<u64, Remote>>,
     /// Members that are sending a state here.
     receiving: RefCell<BTreeSet<u64>>,
+    /// States that others fetch from here.
+    pub(super) images: Rc<Images>,
+    pub(super) throttle: Rc<Throttle>,
 }
 
 /// A state is being received of a member, until this is dropped.
@@ -187,6 +197,8 @@ impl Table {
             peers: RefCell::default(),
             remotes: RefCell::default(),
             receiving: RefCell::default(),
+            images: Rc::default(),
+            throttle: Rc::default(),
         })
     }
 
@@ -254,13 +266,27 @@ impl Table {
         is_new.then(|| Receiving { table: Rc::clone(table), from })
     }
 
-    /// Sends a whole state to a peer.
-    pub(super) fn send_snapshot(&self, message: Message, image: ReadTxn) {
+    /// Sends a whole state to a peer, or offers it where that is understood. `caught_up` are members that have it as well.
+    pub(super) fn send_snapshot(&self, message: Message, image: ReadTxn, caught_up: &[u64]) {
         let to = message.to();
-        match self.peer(to) {
-            Some(peer) => peer.link.spawn(snapshot_sender::send(Rc::clone(&peer.link), message, image)),
-            None => self.reports.say_later(Event::SnapshotSent { to, arrived: false }),
-        }
+        let Some(peer) = self.peer(to) else {
+            return self.reports.say_later(Event::SnapshotSent { to, arrived: false });
+        };
+        let state = match peer.link.extensions().states {
+            true => State::Elsewhere { bytes: image.size_bytes(), sources: self.sources(caught_up) },
+            false => State::Here { image, throttle: Rc::clone(&self.throttle) },
+        };
+        peer.link.spawn(snapshot_sender::send(Rc::clone(&peer.link), message, state));
+    }
+
+    /// Who has a state: ringds among these, and this member.
+    fn sources(&self, caught_up: &[u64]) -> Vec<Source> {
+        let peers = caught_up.iter().filter_map(|id| self.peer(*id));
+        let ringds = peers.filter(|peer| peer.link.is_active() && peer.link.extensions().states);
+        let mut sources: Vec<Source> =
+            ringds.map(|peer| Source { id: peer.link.id, urls: peer.urls.borrow().clone() }).collect();
+        sources.push(Source { id: self.settings.member_id, urls: self.settings.advertised.clone() });
+        sources
     }
 
     fn show_known(&self, remote: &str, known: i64) {
@@ -284,7 +310,7 @@ impl Table {
             );
             return;
         };
-        if remote.pipeline.send(message).is_err() {
+        if remote.pipeline.send(without_commit_term(message)).is_err() {
             tracing::warn!(
                 local_member_id = remote.link.local(),
                 remote_peer_id = remote.link.name,
@@ -305,4 +331,12 @@ impl Table {
             link.ended().await;
         }
     }
+}
+
+/// A vote as etcd sends it.
+fn without_commit_term(mut message: Message) -> Message {
+    if message.commit_term.take().is_some() {
+        message.commit = Some(0);
+    }
+    message
 }

@@ -19,6 +19,10 @@ impl Replica {
     pub(super) fn on_chore(&mut self, core: CoreId, id: u64, chore: Chore) {
         match chore {
             Chore::Flush => self.flush(FlushPurpose::Chore { core, id }),
+            Chore::Image => {
+                self.commits.is_forced = true;
+                self.flush(FlushPurpose::Chore { core, id });
+            }
             Chore::Defragment => self.commits.defragment.asked.push((core, id)),
         }
     }

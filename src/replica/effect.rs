@@ -39,8 +39,8 @@ pub enum Effect {
     CutPages { length: u64 },
     /// A message to another member. It may be lost; `PeerUnreachable` if that is known.
     Send(raftpb::Message),
-    /// A message to another member with a whole state; `SnapshotSent` at the end.
-    SendSnapshot { message: raftpb::Message, image: ReadTxn },
+    /// A message to another member with a whole state, which other members have as well; `SnapshotSent` at the end.
+    SendSnapshot { message: raftpb::Message, image: ReadTxn, caught_up: Vec<u64> },
     /// The received state of this index takes the place of the page file: rename, sync, map; then `SnapshotInstalled`.
     InstallSnapshot { index: u64 },
     /// The received state of this index is not needed.
@@ -79,6 +79,12 @@ pub enum Note {
         local: u64,
         waits_ms: u64,
         to: u64,
+    },
+    /// This leader's heartbeat to a member comes later than expected.
+    HeartbeatLate {
+        to: u64,
+        expected_ms: u64,
+        exceeded_ms: u64,
     },
     MessageRefused {
         from: u64,

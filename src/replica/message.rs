@@ -7,7 +7,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::lease_questions::{LeaseAnswer, LeaseQuestion};
-use crate::{base::refusal::Refusal, consensus::Follower, proto::raftpb, watch::Batch};
+use crate::{
+    base::refusal::Refusal,
+    consensus::{Follower, Role},
+    proto::raftpb,
+    watch::Batch,
+};
 
 /// The number of a core that serves connections, to which answers are sent.
 pub type CoreId = u16;
@@ -39,8 +44,27 @@ pub enum Request {
 pub enum Chore {
     /// Everything applied before goes into the page file.
     Flush,
+    /// The same, and the page file names the last applied entry, also if that one changed nothing.
+    Image,
     /// The page file is shrunk.
     Defragment,
+}
+
+/// Where a member stands in consensus.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    pub term: u64,
+    /// Whom it has voted for in this term, or 0.
+    pub vote: u64,
+    pub role: Role,
+    /// 0 if none is known.
+    pub leader: u64,
+    /// The member that leadership is being handed to, or 0.
+    pub transferee: u64,
+    /// The last entry of its log, durable or not.
+    pub last_index: u64,
+    /// The members as their leader sees them; none on another member.
+    pub followers: Vec<Follower>,
 }
 
 /// From the replica to the services of a core.
@@ -56,8 +80,8 @@ pub enum Answer {
     Changes(Arc<Batch>),
     /// Changes are in the view published last that were not sent, because too many are on their way.
     ChangesLost,
-    /// Everything that was committed is applied: the members as their leader sees them, none on another member.
-    Settled { id: u64, outcome: Result<Vec<Follower>, Refusal> },
+    /// Everything that was committed is applied.
+    Settled { id: u64, outcome: Result<Standing, Refusal> },
     /// The chore is done.
     ChoreDone { id: u64 },
     /// In the order of the questions.

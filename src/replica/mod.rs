@@ -20,6 +20,7 @@
 //! | `read_modes` | quorum rounds, leases, reads through the log |
 //! | `proposals`, `reads` | requests that wait for consensus, and their time-outs |
 //! | `members` | changes of membership and leadership |
+//! | `heartbeats` | whether a leader's heartbeats leave it in time |
 //! | `stall` | a leader whose disk stalls stops leading |
 //! | `settling` | waits until what is committed is applied |
 //! | `commits` | commits of the page file, flushes, defragmentation |
@@ -48,6 +49,7 @@ mod commits;
 mod compaction;
 mod effect;
 mod expiry;
+mod heartbeats;
 mod input;
 pub mod lease_questions;
 mod log;
@@ -70,18 +72,19 @@ use std::{collections::VecDeque, sync::Arc};
 pub use self::{
     effect::{AppliedEntry, Count, Effect, Effects, Note, Sizes, SlowApply},
     input::{Input, Timer},
-    message::{Answer, Chore, CoreId, Request, SELF},
+    message::{Answer, Chore, CoreId, Request, SELF, Standing},
     opening::{Identity, Opened, Opening, OpeningError},
     progress::ReadMode,
 };
 use self::{
+    heartbeats::Heartbeats,
     log::Log,
     progress::{Compaction, Expiry, Lease, PageCommits, Settling, Snapshots, Stall, Transfer, Unsent},
     proposals::Proposals,
     reads::ReadRounds,
     retained::Retained,
 };
-pub use crate::consensus::Follower;
+pub use crate::consensus::{Follower, Role};
 use crate::{
     apply::{Applier, ApplyFailure, RaftStatus, View},
     base::{limits, log_entry::LogEntry},
@@ -111,6 +114,7 @@ pub struct Replica {
     started_ms: Option<u64>,
     transfers: Vec<Transfer>,
     stall: Stall,
+    heartbeats: Heartbeats,
     settling: Vec<Settling>,
     /// Committed and not applied yet.
     committed: VecDeque<LogEntry>,
@@ -289,6 +293,7 @@ impl Replica {
             started_ms: None,
             transfers: Vec::new(),
             stall: Stall::default(),
+            heartbeats: Heartbeats::default(),
             settling: Vec::new(),
             committed: VecDeque::new(),
             unfinished: None,
@@ -334,7 +339,7 @@ impl Replica {
                     self.consensus.step(consensus::Input::Message(message), &mut self.raft_effects);
                 }
             }
-            Input::Unsent(message) => self.unsent.push(message),
+            Input::Unsent(message) => self.on_unsent(message, effects),
             Input::SnapshotInstalled(file) => self.on_snapshot_installed(file)?,
             Input::PeerUnreachable { to } => {
                 self.consensus.step(consensus::Input::ReportUnreachable { to }, &mut self.raft_effects);

@@ -246,11 +246,13 @@ pub(super) struct Unsent {
 }
 
 impl Unsent {
-    /// Keeps one, unless there are too many already.
-    pub fn push(&mut self, message: raftpb::Message) {
-        if self.waiting.len() < limits::PROPOSALS_HELD_MAX {
-            self.waiting.push(message);
+    /// Keeps one, or gives it back when there are too many already.
+    pub fn push(&mut self, message: raftpb::Message) -> Result<(), raftpb::Message> {
+        if self.waiting.len() >= limits::PROPOSALS_HELD_MAX {
+            return Err(message);
         }
+        self.waiting.push(message);
+        Ok(())
     }
 
     pub fn take(&mut self) -> Vec<raftpb::Message> {

@@ -3,7 +3,7 @@
 //! A lease that is not there, or how far a learner has come, means something only once nothing committed is missing. As in etcd a
 //! wait lasts a second at most.
 
-use super::{Answer, CoreId, Effect, Effects, Replica, progress::Settling};
+use super::{Answer, CoreId, Effect, Effects, Replica, Standing, progress::Settling};
 use crate::base::{limits, refusal::Refusal};
 
 impl Replica {
@@ -24,9 +24,18 @@ impl Replica {
         }
         let (applied, now_ms) = (self.applier.index(), self.now_ms);
         let consensus = &self.consensus;
+        let standing = || Standing {
+            term: consensus.term(),
+            vote: consensus.vote(),
+            role: consensus.role(),
+            leader: consensus.leader(),
+            transferee: consensus.transferee().unwrap_or(0),
+            last_index: consensus.last_index(),
+            followers: consensus.followers(),
+        };
         self.settling.retain(|waiter| {
             let outcome = match applied >= waiter.index {
-                true => Ok(consensus.followers()),
+                true => Ok(standing()),
                 false if now_ms.saturating_sub(waiter.since_ms) >= limits::SETTLING_MS_MAX => {
                     Err(Refusal::TimeoutWaitAppliedIndex)
                 }

@@ -58,8 +58,20 @@ impl Replica {
             let (to, index, bytes) = (message.to(), mark.index, image.size_bytes());
             self.snapshots.sent.insert(to, index);
             effects.push(Effect::Note(Note::SnapshotSending { to, index, bytes }));
-            effects.push(Effect::SendSnapshot { message, image });
+            let caught_up = self.caught_up(index, to);
+            effects.push(Effect::SendSnapshot { message, image, caught_up });
         }
+    }
+
+    /// Members that have everything up to an entry, but for one.
+    fn caught_up(&self, index: u64, but: u64) -> Vec<u64> {
+        let local = self.settings.identity.member_id;
+        let followers = self.consensus.followers().into_iter();
+        let others = followers.filter(|follower| follower.id != but && follower.id != local && follower.is_active);
+        others
+            .filter(|follower| !follower.needs_snapshot && follower.matched >= index)
+            .map(|follower| follower.id)
+            .collect()
     }
 
     pub(super) fn on_snapshot_sent(&mut self, to: u64, arrived: bool, effects: &mut Effects) {

@@ -173,7 +173,10 @@ impl Replica {
                     self.commit_index = entries.last().map_or(self.commit_index, |entry| entry.index);
                     self.committed.extend(entries);
                 }
-                consensus::Effect::Send { after, message } => self.log.send(after, message, effects),
+                consensus::Effect::Send { after, message } => {
+                    self.time_heartbeat(&message, effects);
+                    self.log.send(after, message, effects);
+                }
                 // The image is of a later commit of the page file, which follows every append before it.
                 consensus::Effect::SendSnapshot { after: _, message } => self.want_snapshot(message),
                 consensus::Effect::SnapshotIgnored { index } => effects.push(Effect::DiscardSnapshot { index }),
@@ -213,6 +216,7 @@ impl Replica {
         }
         self.leader = leader;
         self.term = term;
+        self.heartbeats.clear();
         if !self.is_leader() {
             self.applier.lessor().demote();
         }

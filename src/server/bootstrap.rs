@@ -6,12 +6,13 @@
 //! ```
 //!
 //! The page file comes first and the log last, so a log is the sign that a member exists. A page file with content and no log is
-//! somebody else's and refused.
+//! somebody else's and refused. Damage ends the start, unless `--heal-from-peers` mends it (`healing`).
 
 use std::{
     fs, io,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    rc::Rc,
     time::Duration,
 };
 
@@ -23,7 +24,7 @@ use crate::{
     apply::state::Restored,
     base::{
         limits,
-        log_entry::{ConfState, EntryKind, LogEntry},
+        log_entry::{ConfState, EntryKind, HardState, LogEntry},
     },
     cluster::membership::Member as ClusterMember,
     config::{Config, FirstStart},
@@ -43,7 +44,7 @@ use crate::{
     pagefile::PageFile,
     proto::raftpb,
     replica::{self, Identity, Opening, OpeningError},
-    wal::{self, Action, IssuedBatch, Metadata, Replay, ReplayError, Wal},
+    wal::{self, Action, IssuedBatch, Metadata, Replay, ReplayError, SnapshotMarker, Wal},
 };
 
 /// Why a member cannot start.
@@ -81,6 +82,36 @@ pub enum BootError {
     Founding(String),
     #[error(transparent)]
     NotWelcome(#[from] joining::NotWelcome),
+    #[error("membership: too many learner members in cluster")]
+    TooManyLearners,
+}
+
+/// What of a member's data is damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Database,
+    /// The log, and perhaps more.
+    Log,
+}
+
+impl BootError {
+    /// What is damaged, if that is why the member cannot start.
+    pub(super) fn damage(&self) -> Option<Part> {
+        match self {
+            Self::DatabaseMissing { .. } | Self::Opening(_) | Self::PageFile(PageFileError::Open { .. }) => {
+                Some(Part::Database)
+            }
+            Self::Replay(ReplayError::NewerFormat { .. } | ReplayError::BlockBytes { .. })
+            | Self::Raft(StartError::Settings(_)) => None,
+            Self::Replay(_) | Self::Raft(_) | Self::LogBehindDatabase { .. } | Self::DatabaseWithoutLog { .. } => {
+                Some(Part::Log)
+            }
+            // A place on the disk that cannot be read.
+            Self::Io { operation: "read", source, .. } if source.raw_os_error() == Some(libc::EIO) => Some(Part::Log),
+            Self::NotWelcome(why) if why.has_forgotten => Some(Part::Log),
+            _ => None,
+        }
+    }
 }
 
 /// A member that is ready to be driven.
@@ -99,7 +130,7 @@ pub struct Booted {
     /// Where received states are kept.
     pub snap: PathBuf,
     /// Held as long as the member runs.
-    pub lock: DataDir,
+    pub lock: Rc<DataDir>,
 }
 
 /// The page file's side of a member.
@@ -109,7 +140,7 @@ struct Database {
 }
 
 /// A log that was read.
-struct Replayed {
+pub(super) struct Replayed {
     recovered: wal::Recovered,
     files: LogFiles,
 }
@@ -123,12 +154,11 @@ struct Log {
     initial: consensus::Initial,
 }
 
-/// Opens or founds the member of this configuration.
+/// Opens or founds the member of this configuration in its directory.
 ///
 /// # Errors
 /// The data directory cannot be used, or what is in it is damaged.
-pub async fn boot(config: &Config) -> Result<Booted, BootError> {
-    let dir = DataDir::open(&config.data_dir, config.wal_dir.as_deref())?;
+pub(super) async fn begin(config: &Config, dir: Rc<DataDir>) -> Result<Booted, BootError> {
     let found = log_files::found(dir.wal())?;
     let has_log = !found.segments.is_empty();
     if wal_mode(config) == WalMode::Direct {
@@ -166,7 +196,7 @@ struct Start {
 /// Continues with a replayed log: the state that was being installed takes its place first.
 async fn resume(
     config: &Config,
-    dir: DataDir,
+    dir: Rc<DataDir>,
     mut database: Database,
     replayed: Replayed,
 ) -> Result<Booted, BootError> {
@@ -183,7 +213,7 @@ async fn resume(
 
 async fn assemble(
     config: &Config,
-    dir: DataDir,
+    dir: Rc<DataDir>,
     mut database: Database,
     log: Log,
     start: Start,
@@ -200,6 +230,7 @@ async fn assemble(
         os::yield_now().await;
     }
     let opened = database.opening.finish(&identity)?;
+    check_learners(config, opened.applier.membership().members())?;
     if opened.dangling > 0 {
         tracing::error!(keys = opened.dangling, "failed to attach keys to their leases: no such leases");
     }
@@ -224,6 +255,14 @@ async fn assemble(
         snap: dir.snap().to_owned(),
         lock: dir,
     })
+}
+
+/// Refuses to start where there are more learners than `--max-learners` allows.
+fn check_learners<'m>(config: &Config, members: impl Iterator<Item = &'m ClusterMember>) -> Result<(), BootError> {
+    match members.filter(|member| member.is_learner).count() > config.learners_max {
+        true => Err(BootError::TooManyLearners),
+        false => Ok(()),
+    }
 }
 
 /// The bound on anything that waits for consensus: etcd's, for a disk and two elections.
@@ -303,17 +342,14 @@ async fn found_log(config: &Config, files: LogFiles) -> Result<(Log, Vec<Cluster
         }
         FirstStart::Join(cluster) => {
             let cluster = joining::join(cluster, request_timeout(config)).await?;
+            check_learners(config, cluster.members.iter())?;
             let remotes = cluster.members.clone();
             (cluster, consensus::Initial::default(), remotes)
         }
     };
     let metadata = Metadata { cluster_id: cluster.cluster_id, member_id: cluster.local_id };
     let (mut wal, actions) = Wal::create(wal::Config::new(salt()), metadata);
-    for action in &actions {
-        if let Some(segment) = files.carry_out(action).await? {
-            wal.on_prepared(segment);
-        }
-    }
+    prepare(&files, &mut wal, &actions).await?;
     let append = wal.append(Some(initial.hard_state), &initial.entries)?;
     write_all(&files, &mut wal, append.writes).await?;
     Ok((Log { wal, files, actions: append.actions, metadata, initial }, remotes))
@@ -334,8 +370,12 @@ async fn replay(
     files: LogFiles,
     state: &Restored,
 ) -> Result<Replayed, BootError> {
-    sync_directory(files.directory())?;
     let keep_after = state.index.saturating_sub(config.snapshot_catchup_entries.saturating_add(1));
+    read_log(found, files, keep_after).await
+}
+
+async fn read_log(found: &log_files::Found, files: LogFiles, keep_after: u64) -> Result<Replayed, BootError> {
+    sync_directory(files.directory())?;
     let mut replay = Replay::new(found.segments.clone(), keep_after)?;
     while let Some(read) = replay.next_read() {
         let path = files.directory().join(read.segment.file_name());
@@ -358,6 +398,100 @@ async fn replay(
         files.sync(*segment).await?;
     }
     Ok(Replayed { recovered, files })
+}
+
+/// Reads the log once more, to see what it holds after an entry.
+pub(super) async fn replay_again(config: &Config, dir: &DataDir, keep_after: u64) -> Result<Replayed, BootError> {
+    let found = log_files::found(dir.wal())?;
+    read_log(&found, LogFiles::new(dir.wal(), wal_mode(config)), keep_after).await
+}
+
+/// Where the end of a state is in a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The log has the state's last entry, and goes on from there.
+    Inside,
+    /// The log begins later.
+    Before,
+    /// The log ends earlier, or has another entry there.
+    Beyond,
+}
+
+impl Replayed {
+    pub(super) fn metadata(&self) -> Metadata {
+        self.recovered.contents.metadata
+    }
+
+    /// Where entry `index` of this term is in a log that was read from the entry before on.
+    pub(super) fn place_of(&self, index: u64, term: u64) -> Place {
+        let contents = &self.recovered.contents;
+        let restart = contents.snapshot.as_ref().filter(|marker| marker.restarts_log);
+        let is_marked = restart.is_some_and(|marker| (marker.index, marker.term) == (index, term));
+        let begins = contents.entries.first().map_or(contents.last_index + 1, |first| first.index);
+        match contents.entries.first() {
+            _ if is_marked && begins == index + 1 => Place::Inside,
+            _ if begins > index + 1 || restart.is_some_and(|marker| marker.index > index) => Place::Before,
+            Some(first) if (first.index, first.term) == (index, term) => Place::Inside,
+            Some(first) if first.index > index => Place::Before,
+            _ => Place::Beyond,
+        }
+    }
+
+    /// Makes the log begin anew after a state, durably. It keeps term and vote.
+    pub(super) async fn restart_after(self, marker: SnapshotMarker) -> Result<(), BootError> {
+        let Self { recovered, files } = self;
+        let mut repair = recovered.repair;
+        for write in std::mem::take(&mut repair.writes) {
+            files.write(write).await?;
+        }
+        let (mut wal, actions) = repair.done();
+        let append = wal.save_snapshot_marker(marker, None)?;
+        write_in_order(&files, &mut wal, actions, append).await
+    }
+}
+
+/// A new log that begins after a state, durable when this returns.
+pub(super) async fn new_log(
+    config: &Config,
+    dir: &DataDir,
+    metadata: Metadata,
+    marker: SnapshotMarker,
+    hard_state: HardState,
+) -> Result<(), BootError> {
+    let files = LogFiles::new(dir.wal(), wal_mode(config));
+    let (mut wal, actions) = Wal::create(wal::Config::new(salt()), metadata);
+    prepare(&files, &mut wal, &actions).await?;
+    let append = wal.save_snapshot_marker(marker, Some(hard_state))?;
+    write_in_order(&files, &mut wal, Vec::new(), append).await
+}
+
+/// Writes an append, after the segments that it needs are prepared.
+async fn write_in_order(
+    files: &LogFiles,
+    wal: &mut Wal,
+    mut actions: Vec<Action>,
+    append: wal::Append,
+) -> Result<(), BootError> {
+    actions.extend(append.actions);
+    prepare(files, wal, &actions).await?;
+    write_all(files, wal, append.writes).await
+}
+
+async fn prepare(files: &LogFiles, wal: &mut Wal, actions: &[Action]) -> Result<(), BootError> {
+    for action in actions {
+        if let Some(segment) = files.carry_out(action).await? {
+            wal.on_prepared(segment);
+        }
+    }
+    Ok(())
+}
+
+/// The members that the page file names, if it can be read.
+pub(super) async fn members_on_disk(dir: &DataDir) -> Vec<ClusterMember> {
+    match open_database(dir, true).await {
+        Ok(database) => database.opening.state().members.clone(),
+        Err(_) => Vec::new(),
+    }
 }
 
 /// Repairs the log's torn end, and continues from the page file's state.

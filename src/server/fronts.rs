@@ -13,7 +13,7 @@ use crate::{
         channel::{ReceiverSeat, SenderSeat, channel},
         executor::{self, Seat},
         notify::Notify,
-        signal,
+        signal, stop,
     },
     replica::{Answer, CoreId, Request},
     rpc::{Server, Settings},
@@ -93,7 +93,7 @@ impl FarFront {
         os::spawn_local(send_requests(Rc::clone(&front), outgoing, self.to_engine));
         os::spawn_local(receive_answers(Rc::clone(&front), self.from_engine));
         let served = start_front(&config, Rc::clone(&front), self.doors);
-        while signal::received().is_none() {
+        while signal::received().is_none() && !stop::has_begun() {
             os::sleep(Duration::from_millis(limits::SIGNAL_POLL_MS)).await;
         }
         front.stop_streams();

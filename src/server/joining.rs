@@ -25,8 +25,22 @@ const CLUSTER_HEADER: &str = "x-etcd-cluster-id";
 
 /// Why a member must not begin as its flags say, in etcd's words.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct NotWelcome(String);
+#[error("{text}")]
+pub struct NotWelcome {
+    text: String,
+    /// It has been a member before, and its data is gone.
+    pub(super) has_forgotten: bool,
+}
+
+impl NotWelcome {
+    fn because(text: String) -> Self {
+        Self { text, has_forgotten: false }
+    }
+
+    fn forgotten(text: String) -> Self {
+        Self { text, has_forgotten: true }
+    }
+}
 
 /// What a member says of a running cluster.
 struct Running {
@@ -53,7 +67,7 @@ pub async fn check_not_bootstrapped(cluster: &InitialCluster) -> Result<(), NotW
     let id = cluster.local_id;
     let own = running.members.iter().find(|member| member.id == id);
     match own.is_some_and(|member| !member.client_urls.is_empty()) {
-        true => Err(NotWelcome(format!("member {id:x} has already been bootstrapped"))),
+        true => Err(NotWelcome::forgotten(format!("member {id:x} has already been bootstrapped"))),
         false => Ok(()),
     }
 }
@@ -64,20 +78,22 @@ pub async fn check_not_bootstrapped(cluster: &InitialCluster) -> Result<(), NotW
 /// It is not there, or this member does not fit in.
 pub async fn join(cluster: InitialCluster, timeout: Duration) -> Result<InitialCluster, NotWelcome> {
     let asked = ask_members(&cluster.remote_urls(), Duration::from_millis(limits::JOIN_ASK_MS_MAX), true).await;
-    let running = asked.map_err(|why| NotWelcome(format!("cannot fetch cluster info from peer urls: {why}")))?;
+    let running =
+        asked.map_err(|why| NotWelcome::because(format!("cannot fetch cluster info from peer urls: {why}")))?;
     let known: Vec<String> = running.members.iter().map(|member| format!("{:x}", member.id)).collect();
     let joined = cluster.join(running.cluster_id, &running.members, resolve);
-    let joined = joined.map_err(|why| NotWelcome(format!("error validating peerURLs {}: {why}", known.join(","))))?;
+    let joined =
+        joined.map_err(|why| NotWelcome::because(format!("error validating peerURLs {}: {why}", known.join(","))))?;
     if joined.members.iter().any(|member| member.id == joined.local_id && !member.client_urls.is_empty()) {
         let id = joined.local_id;
-        return Err(NotWelcome(format!(
+        return Err(NotWelcome::forgotten(format!(
             "member {id:x} has been in this cluster before, and its data is gone: it has forgotten its votes and could vote twice; \
              remove it (etcdctl member remove {id:x}) and add it anew, or give its data directory back"
         )));
     }
     match is_compatible(&joined, timeout).await {
         true => Ok(joined),
-        false => Err(NotWelcome("incompatible with current running cluster".to_owned())),
+        false => Err(NotWelcome::because("incompatible with current running cluster".to_owned())),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
     config::{Config, ReadMode},
     drive::Driver,
     os::{self, clock, tls::Secrets},
-    peer::{self, Peers},
+    peer::{self, ImageFuture, Peers},
     services::Services,
     web::PeerPages,
 };
@@ -31,6 +31,14 @@ pub(super) fn start(
         snap_dir: booted.snap.clone(),
         meters: Arc::clone(&services.shared().meters),
         tls,
+        reads_by_leases: config.read_mode == ReadMode::Lease,
+        images: {
+            let services = Rc::clone(services);
+            Rc::new(move |index_min| -> ImageFuture {
+                let services = Rc::clone(&services);
+                Box::pin(async move { services.image(index_min).await })
+            })
+        },
     };
     let sink = {
         let driver = Rc::clone(driver);

@@ -12,6 +12,7 @@
 //! | `datadir` | layout and lock of the data directory |
 //! | `bootstrap` | from a data directory to a machine |
 //! | `lone_start` | `--force-new-cluster` |
+//! | `healing` | `--heal-from-peers` |
 //! | `joining` | what a new member asks the others first |
 //! | `links` | the links to the other members |
 //! | `secrets` | certificates, read or made at start |
@@ -25,6 +26,7 @@ pub mod bootstrap;
 pub mod cores;
 pub mod datadir;
 mod fronts;
+mod healing;
 mod joining;
 mod links;
 mod listening;
@@ -41,7 +43,7 @@ use arc_swap::ArcSwap;
 use crate::{
     base::{limits, version},
     config::{self, Config},
-    drive::{self, CoreLink, Driver, End},
+    drive::{self, CoreLink, Driver, End, corruption::Contradiction},
     meters::Meters,
     os::{
         self, clock,
@@ -52,7 +54,6 @@ use crate::{
     peer::Activity,
     replica::{self, Identity, OwnIds, ReadMode, Replica, Stopwatch},
     server::{
-        bootstrap::boot,
         cores::Layout,
         listening::{Doors, PeerDoors},
     },
@@ -64,8 +65,6 @@ use crate::{
 pub enum ServeError {
     #[error(transparent)]
     Missing(#[from] probe::Missing),
-    #[error(transparent)]
-    Boot(#[from] bootstrap::BootError),
     #[error("{0}")]
     Bind(#[from] listening::BindError),
     #[error("{0}")]
@@ -75,7 +74,14 @@ pub enum ServeError {
     #[error("cannot start an executor: {0}")]
     Executor(io::Error),
     #[error("checkInitialHashKV failed: {0}")]
-    Inconsistent(String),
+    Inconsistent(Contradiction),
+    #[error("checkInitialHashKV failed: {0}; {hint}", hint = healing::HINT)]
+    Outvoted(Contradiction),
+    #[error(transparent)]
+    Boot(#[from] healing::HealError),
+    /// The page file was moved aside, and the start begins again.
+    #[error("the database was moved aside")]
+    SetAside,
 }
 
 /// Serves until a signal, which then ends the process.
@@ -86,12 +92,22 @@ pub fn serve(config: Config) -> Result<Infallible, ServeError> {
     probe::io_uring()?;
     signal::install().map_err(ServeError::Executor)?;
     os::process::allow_files();
+    let config = Arc::new(config);
+    loop {
+        match serve_once(&config) {
+            Err(ServeError::SetAside) => {}
+            ended => return ended,
+        }
+    }
+}
+
+fn serve_once(config: &Arc<Config>) -> Result<Infallible, ServeError> {
     let (layout, _claim) = Layout::choose(&config.cores).map_err(ServeError::Layout)?;
-    let secrets = secrets::of_clients(&config)?;
-    let doors = Doors::open(&config, layout.serving_count(), &secrets)?;
-    let peer_doors = PeerDoors::open(&config)?;
+    let secrets = secrets::of_clients(config)?;
+    let doors = Doors::open(config, layout.serving_count(), &secrets)?;
+    let peer_doors = PeerDoors::open(config)?;
     let seat = Seat { name: "ringd-0".to_owned(), cpu: Some(layout.engine), spin: Duration::ZERO };
-    let served = serve_on(Arc::new(config), layout, doors, peer_doors);
+    let served = serve_on(Arc::clone(config), layout, doors, peer_doors);
     executor::run(&seat, served).map_err(ServeError::Executor)?
 }
 
@@ -108,7 +124,7 @@ async fn serve_on(
     let meters = Meters::new(cores, &services::methods::MEASURED, config.extensive_metrics, config.warning_apply);
     meters.show_gates(config.gates.iter().map(|(name, (stage, open))| (*name, *stage, *open)));
     let secrets = secrets::of_peers(&config)?;
-    let mut booted = boot(&config).await?;
+    let mut booted = healing::boot(&config, secrets.clone()).await?;
     let identity = booted.identity;
     let text = if booted.is_new { "starting local member" } else { "restarting local member" };
     tracing::info!(
@@ -139,7 +155,7 @@ async fn serve_on(
     driver.connect(CoreLink::Here(Rc::clone(&own)));
     os::spawn_local(drive::expire_calls(Rc::clone(&own), config.heartbeat));
     if !booted.is_new && is_open(&config, "InitialCorruptCheck") {
-        drive::corruption::check_at_start(&own).await.map_err(ServeError::Inconsistent)?;
+        check_data(&config, &booted, &own).await?;
     }
     let peers = links::start(&config, &booted, &driver, &own, peer_doors, secrets);
     driver.start(effects);
@@ -162,18 +178,13 @@ async fn serve_on(
     if let End::Signal(signal) = end {
         tracing::info!(signal = signal::name(signal), "received signal; shutting down");
     }
-    if clients.is_some() && matches!(end, End::Signal(_)) {
-        hand_over(&own).await;
-    }
-    if let Some((server, threads)) = clients {
-        own.stop_streams();
-        if let Some(server) = server {
-            server.stop(Duration::from_millis(limits::SHUTDOWN_GRACE_MS)).await;
+    os::stop::begin();
+    let handing_over = async {
+        if clients.is_some() && matches!(end, End::Signal(_)) {
+            hand_over(&own).await;
         }
-        while threads.iter().any(|thread| !thread.is_finished()) {
-            os::sleep(Duration::from_millis(limits::SIGNAL_POLL_MS)).await;
-        }
-    }
+    };
+    futures_lite::future::zip(handing_over, drain(&own, &clients)).await;
     driver.finish().await;
     peers.stop().await;
     tracing::info!(name = config.name, data_dir = %config.data_dir.display(), "closed etcd server");
@@ -185,6 +196,20 @@ async fn serve_on(
     }
 }
 
+/// Compares this member's data with that of the others. With `--heal-from-peers` a majority that agrees on other data is believed.
+async fn check_data(config: &Config, booted: &bootstrap::Booted, services: &Services) -> Result<(), ServeError> {
+    let Err(contradiction) = drive::corruption::check_at_start(services).await else { return Ok(()) };
+    match (contradiction.by_majority, config.heal_from_peers) {
+        (false, _) => Err(ServeError::Inconsistent(contradiction)),
+        (true, false) => Err(ServeError::Outvoted(contradiction)),
+        (true, true) => {
+            tracing::error!(error = %contradiction, "healing this member from the others");
+            healing::set_aside_database(&booted.lock.database())?;
+            Err(ServeError::SetAside)
+        }
+    }
+}
+
 /// What the leader does for the cluster; every member is ready for it.
 fn watch_over_cluster(config: &Config, services: &Rc<Services>) {
     let services = || Rc::clone(services);
@@ -193,6 +218,18 @@ fn watch_over_cluster(config: &Config, services: &Rc<Services>) {
     os::spawn_local(drive::corruption::check_periodically(services(), config.corrupt_check));
     if is_open(config, "CompactHashCheck") {
         os::spawn_local(drive::corruption::check_compactions(services(), config.compact_hash_check));
+    }
+}
+
+/// Ends what clients have open on this core, and waits for the others, which drain since the signal.
+async fn drain(services: &Services, clients: &Option<Clients>) {
+    let Some((server, threads)) = clients else { return };
+    services.stop_streams();
+    if let Some(server) = server {
+        server.stop(Duration::from_millis(limits::SHUTDOWN_GRACE_MS)).await;
+    }
+    while threads.iter().any(|thread| !thread.is_finished()) {
+        os::sleep(Duration::from_millis(limits::SIGNAL_POLL_MS)).await;
     }
 }
 

@@ -46,6 +46,18 @@ pub fn mismatches(own: &Hash, answers: &[Answer]) -> usize {
     found.filter(|other| other.compact_revision == own.compact_revision && other.hash != own.hash).count()
 }
 
+/// Whether a majority of all members agrees on another hash than this one.
+#[must_use]
+pub fn is_outvoted(own: &Hash, answers: &[Answer]) -> bool {
+    let mut votes: BTreeMap<u32, usize> = BTreeMap::new();
+    let found = answers.iter().filter_map(|answer| answer.found);
+    for other in found.filter(|other| other.compact_revision == own.compact_revision && other.hash != own.hash) {
+        *votes.entry(other.hash).or_default() += 1;
+    }
+    let members = answers.len() + 1;
+    votes.values().any(|votes| *votes > members / 2)
+}
+
 /// The first member that the leader finds corrupt, itself among them: `first` was taken before the others were asked at its
 /// revision, `second` after a confirmed read that followed their answers.
 #[must_use]
@@ -113,6 +125,16 @@ mod tests {
         assert_eq!(of(&[Some(hash(1, 5, 12)), None]), 0);
         assert_eq!(of(&[Some(hash(2, 6, 12))]), 0, "another compact revision");
         assert_eq!(of(&[Some(hash(2, 5, 12)), Some(hash(3, 5, 12))]), 2);
+    }
+
+    #[test]
+    fn a_majority_outvotes_a_member() {
+        let own = hash(1, 5, 10);
+        let of = |found: &[Option<Hash>]| is_outvoted(&own, &answers(found));
+        let (same, other, another) = (Some(own), Some(hash(2, 5, 12)), Some(hash(3, 5, 10)));
+        assert!(of(&[other, other]));
+        assert!(!of(&[other, another]) && !of(&[other, same]) && !of(&[other, None]) && !of(&[other]));
+        assert!(of(&[other, other, other, None]) && !of(&[other, other, same, None]));
     }
 
     /// The cases of etcd's tests for `PeriodicCheck`.

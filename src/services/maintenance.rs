@@ -152,7 +152,7 @@ impl Services {
     ///
     /// # Errors
     /// Too many are under way.
-    async fn chore(&self, chore: Chore) -> Result<(), Refusal> {
+    pub(super) async fn chore(&self, chore: Chore) -> Result<(), Refusal> {
         let (id, ticket) = (self.take_id(), Rc::new(Ticket::default()));
         {
             let waiting = &mut *self.maintenance.waiting.borrow_mut();

@@ -17,13 +17,14 @@ use crate::{
     apply::View,
     base::{limits, refusal::Refusal},
     cluster::{change::Change, membership::Member},
+    metrics::Name,
     os::{self, clock, notify::Ticket},
     peer::client::Response,
     proto::etcdserverpb::{
         self, MemberAddRequest, MemberAddResponse, MemberListRequest, MemberPromoteRequest, MemberPromoteResponse,
         MemberRemoveRequest, MemberRemoveResponse, MemberUpdateRequest, MemberUpdateResponse,
     },
-    replica::{Follower, Request},
+    replica::{Request, Standing},
     rpc::{Call, Reply, Responder},
     service::{
         members::{self, Links},
@@ -104,15 +105,31 @@ impl Services {
     /// # Errors
     /// It is no learner, it has not caught up, or the change is refused.
     pub async fn promote(&self, id: u64) -> Result<Vec<Member>, Refusal> {
-        match self.promote_here(id).await {
+        let promoted = self.promote_here(id).await;
+        self.count_promotion(promoted);
+        match promoted {
             Ok(()) => Ok(self.shared.view.load().membership.members().cloned().collect()),
             Err(Refusal::NotLeader) => self.promote_at_leader(id).await,
             Err(refusal) => Err(refusal),
         }
     }
 
+    /// Counts what this member decides as the leader.
+    fn count_promotion(&self, promoted: Result<(), Refusal>) {
+        let sheet = &self.meter().sheet;
+        match promoted {
+            Ok(()) => sheet.add(Name::ServerLearnerPromoteSuccesses, 1),
+            Err(Refusal::NotLeader) => {}
+            Err(refusal) => {
+                let known = PROMOTE_REFUSALS.iter().find(|known| known.0 == refusal);
+                let reason = known.map_or(refusal.text(), |known| known.2);
+                sheet.series(Name::ServerLearnerPromoteFailures, &[reason]).add(1);
+            }
+        }
+    }
+
     async fn promote_here(&self, id: u64) -> Result<(), Refusal> {
-        let followers = self.settled().await?;
+        let followers = self.settled().await?.followers;
         let local_id = self.shared.view.load().membership.local_id;
         let matched = |id| followers.iter().find(|follower| follower.id == id).map(|follower| follower.matched);
         let leader_matched = matched(local_id).ok_or(Refusal::NotLeader)?;
@@ -205,19 +222,18 @@ impl Services {
         ticket.is_some()
     }
 
-    /// Waits until everything is applied here that this member knows to be committed: then the members as their leader sees
-    /// them, none elsewhere.
+    /// Waits until everything is applied here that this member knows to be committed: then where it stands.
     ///
     /// # Errors
     /// It took more than a second.
-    pub async fn settled(&self) -> Result<Vec<Follower>, Refusal> {
+    pub async fn settled(&self) -> Result<Standing, Refusal> {
         let (id, ticket) = (self.take_id(), Rc::new(Ticket::default()));
         self.members.settling.borrow_mut().insert(id, Rc::clone(&ticket));
         self.tell_engine(Request::Settle { id });
         ticket.outcome().await
     }
 
-    pub(super) fn on_settled(&self, id: u64, outcome: Result<Vec<Follower>, Refusal>) {
+    pub(super) fn on_settled(&self, id: u64, outcome: Result<Standing, Refusal>) {
         let ticket = self.members.settling.borrow_mut().remove(&id);
         if let Some(ticket) = ticket {
             ticket.end(outcome);

@@ -19,6 +19,7 @@
 //! | `health` | the gRPC health service |
 //! | `hashes`, `versions` | what other members say of their data and programs |
 //! | `peers` | what this member asks of others over HTTP |
+//! | `standing` | what a member that has lost its data asks of the others |
 //! | `lease_forward` | leases between members: what followers ask the leader |
 //! | `kv`, `lease`, `members`, `maintenance`, `downgrade` | the services |
 //! | `waiting` | the state of all of these between two calls |
@@ -45,6 +46,7 @@ mod proposals;
 pub mod quota;
 mod reads;
 pub mod request_log;
+pub mod standing;
 mod store;
 mod versions;
 mod waiting;
@@ -70,6 +72,8 @@ pub use self::{
     watch::{Subscription, SubscriptionEnd},
     watch_gate::{Admission, Gate, WatchShared},
 };
+/// What [`Services::settled`] tells.
+pub use crate::replica::{Follower, Role, Standing};
 use crate::{
     apply::View,
     base::refusal::Refusal,

@@ -22,7 +22,7 @@ use crate::{
     },
     proto::etcdserverpb::{RangeRequest, TxnRequest},
     replica::{
-        CoreId, Follower,
+        CoreId, Standing,
         lease_questions::{LeaseAnswer, LeaseQuestion},
     },
     rpc::Responder,
@@ -93,7 +93,7 @@ pub(super) type Outcome<T> = Ticket<Result<T, Refusal>>;
 pub(super) struct MemberRequests {
     /// Changes of the members and hand-overs of leadership.
     pub(super) changing: RefCell<HashMap<u64, Rc<Outcome<Bytes>>>>,
-    pub(super) settling: RefCell<HashMap<u64, Rc<Outcome<Vec<Follower>>>>>,
+    pub(super) settling: RefCell<HashMap<u64, Rc<Outcome<Standing>>>>,
 }
 
 /// Chores of this core that are under way.

@@ -341,7 +341,7 @@ impl World {
             }
             Effect::Answer { core, answer } => self.on_answer(id, core, answer)?,
             Effect::Send(message) => self.send(id, message, None),
-            Effect::SendSnapshot { message, image } => {
+            Effect::SendSnapshot { message, image, .. } => {
                 let mut bytes = Vec::new();
                 image.copy_image(0, image.size_bytes() as usize, &mut bytes);
                 self.send(id, message, Some(bytes));

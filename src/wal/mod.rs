@@ -108,7 +108,7 @@ pub use held::HeldBatches;
 pub use record::SnapshotMarker;
 pub use repair::{Contents, Cut, Recovered, Repair};
 pub use replay::{Read, Replay, ReplayError};
-pub use segment::{FileName, Metadata, SegmentFile, SegmentId};
+pub use segment::{FileName, Metadata, SegmentFile, SegmentId, metadata_of};
 
 use crate::base::{aligned::AlignedBuffer, limits};
 

@@ -94,6 +94,12 @@ pub struct SegmentFile {
     pub size_bytes: u64,
 }
 
+/// Whose log it is, by the first block of a segment; `None` if that is not sound.
+#[must_use]
+pub fn metadata_of(block: &[u8]) -> Option<Metadata> {
+    SegmentHeader::decode(block).ok().map(|header| header.metadata)
+}
+
 /// Distinguishes the uses of one file (invariant 5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Life(pub u64);

@@ -33,7 +33,7 @@ use crate::{
     frontend::{WebFuture, WebHandler, WebRequest, WebResponse},
     metrics::text::CONTENT_TYPE,
     os::process,
-    services::Services,
+    services::{Follower, Role, Services, Standing},
 };
 
 const JSON: &str = "application/json";
@@ -149,8 +149,10 @@ async fn answer(front: &Services, access: &Access, request: &WebRequest) -> WebR
     }
     match request.path.as_str() {
         "/version" => get(request).unwrap_or_else(|| version_page(front)),
-        "/debug/vars" => get(request)
-            .unwrap_or_else(|| WebResponse::new(StatusCode::OK, JSON_UTF8, variables(&front.shared().view.load()))),
+        "/debug/vars" => match get(request) {
+            Some(refused) => refused,
+            None => WebResponse::new(StatusCode::OK, JSON_UTF8, variables(front).await),
+        },
         _ => health_page(front, request).await,
     }
 }
@@ -222,34 +224,51 @@ fn version_page(front: &Services) -> WebResponse {
     WebResponse::new(StatusCode::OK, JSON, body)
 }
 
-/// What etcd publishes of itself, but for the memory of a Go program.
-fn variables(view: &View) -> String {
+/// What etcd publishes of itself, but for the memory of a Go program. A member that does not catch up shows no status of Raft.
+async fn variables(front: &Services) -> String {
     let command_line: Vec<String> = std::env::args().collect();
+    let standing = front.settled().await;
+    let status = match &standing {
+        Ok(standing) => raft_status(&front.shared().view.load(), standing),
+        Err(_) => "null".to_owned(),
+    };
     format!(
-        "{{\n\"cmdline\": {},\n\"file_descriptor_limit\": {},\n\"raft.status\": {}\n}}\n",
+        "{{\n\"cmdline\": {},\n\"file_descriptor_limit\": {},\n\"raft.status\": {status}\n}}\n",
         serde_json::Value::from(command_line),
         process::read().max_fds,
-        raft_status(view)
     )
 }
 
-fn raft_status(view: &View) -> String {
-    let (id, raft) = (view.membership.local_id, view.raft);
-    let leads = raft.leader == id;
-    let committed = raft.committed.max(view.applied);
-    let progress = match leads {
-        true => format!(r#""{id:x}":{{"match":{committed},"next":{},"state":"StateReplicate"}}"#, committed + 1),
-        false => String::new(),
-    };
+fn raft_status(view: &View, standing: &Standing) -> String {
+    let progress: Vec<String> = standing.followers.iter().map(progress_of).collect();
     format!(
-        "{{\"id\":\"{id:x}\",\"term\":{},\"vote\":\"{:x}\",\"commit\":{committed},\"lead\":\"{:x}\",\"raftState\":\"{}\",\
-         \"applied\":{},\"progress\":{{{progress}}},\"leadtransferee\":\"0\"}}",
-        raft.term,
-        raft.leader,
-        raft.leader,
-        if leads { "StateLeader" } else { "StateFollower" },
+        "{{\"id\":\"{:x}\",\"term\":{},\"vote\":\"{:x}\",\"commit\":{},\"lead\":\"{:x}\",\"raftState\":\"{}\",\
+         \"applied\":{},\"progress\":{{{}}},\"leadtransferee\":\"{:x}\"}}",
+        view.membership.local_id,
+        standing.term,
+        standing.vote,
+        view.raft.committed.max(view.applied),
+        standing.leader,
+        match standing.role {
+            Role::Follower => "StateFollower",
+            Role::PreCandidate => "StatePreCandidate",
+            Role::Candidate => "StateCandidate",
+            Role::Leader => "StateLeader",
+        },
         view.applied,
+        progress.join(","),
+        standing.transferee,
     )
+}
+
+/// The leader's record of a member, in etcd's JSON.
+fn progress_of(follower: &Follower) -> String {
+    let state = match (follower.needs_snapshot, follower.is_replicating) {
+        (true, _) => "StateSnapshot",
+        (false, true) => "StateReplicate",
+        (false, false) => "StateProbe",
+    };
+    format!(r#""{:x}":{{"match":{},"next":{},"state":"{state}"}}"#, follower.id, follower.matched, follower.next)
 }
 
 #[cfg(test)]

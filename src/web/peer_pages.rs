@@ -8,6 +8,7 @@
 //! | `/leases`, `/leases/internal` | POST | a renewal, what is left of a lease |
 //! | `/downgrade/enabled` | GET | whether a downgrade is under way, after a confirmed read |
 //! | `/version` | GET | versions as JSON |
+//! | `/ringd/standing` | GET | only ringd: term, leader, last entry and members as JSON, after a confirmed read |
 //!
 //! The paths of Raft are served by the links themselves.
 
@@ -37,6 +38,7 @@ use crate::{
         hashes::{HASH_PATH, HashAnswer, HashRequest},
         lease_forward,
         members::PROMOTE_REFUSALS,
+        standing::STANDING_PATH,
     },
 };
 
@@ -72,6 +74,7 @@ async fn answer(front: &Services, request: &WebRequest) -> WebResponse {
         HASH_PATH => hash_kv(front, request).await,
         "/downgrade/enabled" => downgrade_enabled(front, request).await,
         "/version" => allow(request, &Method::GET).unwrap_or_else(|| version_page(front)),
+        STANDING_PATH => standing(front, request).await,
         lease_forward::RENEWALS_PATH => renewal(front, request).await,
         lease_forward::INTERNAL_PATH => time_to_live(front, request).await,
         path => match path.strip_prefix(PROMOTE) {
@@ -204,6 +207,17 @@ async fn downgrade_enabled(front: &Services, request: &WebRequest) -> WebRespons
             WebResponse::new(StatusCode::OK, "text/plain", enabled.to_string())
         }
         Err(refusal) => error(StatusCode::INTERNAL_SERVER_ERROR, &format!("failed linearized read: {refusal}")),
+    };
+    with_cluster_id(front, response)
+}
+
+async fn standing(front: &Services, request: &WebRequest) -> WebResponse {
+    if let Some(refused) = allow(request, &Method::GET) {
+        return refused;
+    }
+    let response = match front.standing().await {
+        Ok(standing) => WebResponse::new(StatusCode::OK, JSON, line_of_json(&standing)),
+        Err(refusal) => error(StatusCode::SERVICE_UNAVAILABLE, refusal.text()),
     };
     with_cluster_id(front, response)
 }

@@ -20,6 +20,7 @@
 //!   cluster_services  what a service asks of other members: leases, hand-overs, learners, lost leaders
 //!   peer_tls          certificates between members: who is let in, and clusters on such links
 //!   client_tls    the same for clients, and files that change under load
+//!   healing       members with damaged data, and how they come back
 //!   stalled_disk  a leader whose disk hangs
 //!   lone_start    one of three goes on alone with `--force-new-cluster`, as etcd does
 //!   cluster_clients   our client library and ringctl on three members
@@ -48,6 +49,7 @@ mod differential;
 mod disks;
 mod fuzz;
 mod harness;
+mod healing;
 mod health;
 mod history;
 mod kubernetes;
@@ -298,6 +300,14 @@ fn main() {
         with_reference_3_7("cluster::emptied_member_is_refused", cluster::emptied_member_is_refused),
         with_reference_3_7("cluster::lagging_member_gets_a_snapshot", cluster::lagging_member_gets_a_snapshot),
         with_reference_3_7("cluster::members_move_to_another_program", cluster::members_move_to_another_program),
+        test("healing::damaged_database_is_healed", healing::damaged_database_is_healed),
+        test("healing::database_behind_the_others_is_healed", healing::database_behind_the_others_is_healed),
+        test("healing::damaged_log_is_healed", healing::damaged_log_is_healed),
+        test("healing::lost_log_waits_for_all_others", healing::lost_log_waits_for_all_others),
+        test("healing::emptied_member_is_healed", healing::emptied_member_is_healed),
+        test("healing::history_survives_healing", healing::history_survives_healing),
+        with_reference_3_7("healing::other_value_is_found_at_start", healing::other_value_is_found_at_start),
+        with_reference_3_7("healing::other_value_is_found_in_time", healing::other_value_is_found_in_time),
         with_mounts("stalled_disk::leader_hands_over", stalled_disk::leader_hands_over),
         test("lone_start::ringd_goes_on_alone", lone_start::ringd_goes_on_alone),
         with_reference_3_7("lone_start::etcd_goes_on_alone", lone_start::etcd_goes_on_alone),

@@ -1,5 +1,6 @@
 //! Members on one executor and their links over loopback.
 
+mod images;
 mod links;
 mod port;
 mod secure;
@@ -16,7 +17,7 @@ use std::{
 use bytes::Bytes;
 use http::StatusCode;
 
-use super::{Activity, Event, Peers, Settings};
+use super::{Activity, Event, ImageFuture, ImageSource, Peers, Settings};
 use crate::{
     frontend::{WebFuture, WebHandler, WebRequest, WebResponse},
     meters::Meters,
@@ -57,18 +58,23 @@ struct News {
 
 impl Member {
     fn start(id: u64) -> Self {
-        Self::new(id, CLUSTER, None)
+        Self::new(id, CLUSTER, None, no_images())
     }
 
     fn start_secure(id: u64, files: TlsFiles) -> Self {
-        Self::new(id, CLUSTER, Some(Secrets::load(files).unwrap()))
+        Self::new(id, CLUSTER, Some(Secrets::load(files).unwrap()), no_images())
     }
 
     fn of_cluster(id: u64, cluster_id: u64) -> Self {
-        Self::new(id, cluster_id, None)
+        Self::new(id, cluster_id, None, no_images())
     }
 
-    fn new(id: u64, cluster_id: u64, tls: Option<Arc<Secrets>>) -> Self {
+    /// One that has states to be fetched.
+    fn with_images(id: u64, images: ImageSource) -> Self {
+        Self::new(id, CLUSTER, None, images)
+    }
+
+    fn new(id: u64, cluster_id: u64, tls: Option<Arc<Secrets>>, images: ImageSource) -> Self {
         let listener =
             bind(&Address::Tcp("127.0.0.1:0".parse().unwrap()), 1, Sharing::Alone).unwrap().sockets.remove(0);
         let scheme = if tls.is_some() { "https" } else { "http" };
@@ -83,6 +89,8 @@ impl Member {
             snap_dir: directory.path().to_owned(),
             meters: Meters::new(0, &[], false, Duration::ZERO),
             tls: tls.clone(),
+            reads_by_leases: false,
+            images,
         };
         let (activity, news) = (Arc::new(Activity::default()), Rc::new(News::default()));
         let heard = Rc::clone(&news);
@@ -140,6 +148,10 @@ impl Member {
             event => panic!("{event:?}"),
         }
     }
+}
+
+fn no_images() -> ImageSource {
+    Rc::new(|_| -> ImageFuture { Box::pin(async { Err("no state".to_owned()) }) })
 }
 
 struct Pages;

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// A database of some size.
-fn database() -> (MemoryImage, ReadTxn) {
+pub(super) fn database() -> (MemoryImage, ReadTxn) {
     let content = PageFile::image_of_new_file(4096);
     let mut image = MemoryImage::new(&content, 64 << 20);
     let mut file = PageFile::open(image.map(), content.len() as u64).unwrap();
@@ -37,7 +37,7 @@ fn database() -> (MemoryImage, ReadTxn) {
     (image, pages)
 }
 
-fn snapshot(from: u64, to: u64, index: u64) -> Message {
+pub(super) fn snapshot(from: u64, to: u64, index: u64) -> Message {
     let metadata = SnapshotMetadata { index: Some(index), term: Some(3), ..SnapshotMetadata::default() };
     Message {
         r#type: Some(MessageType::MsgSnap as i32),
@@ -61,7 +61,7 @@ fn a_state_arrives_whole_and_durable() {
         let (one, two) = (Member::start(1), Member::start(2));
         one.knows(&[&two]);
         let (_image, pages) = database();
-        one.inside(|peers| peers.send_snapshot(snapshot(1, 2, 77), pages.clone()));
+        one.inside(|peers| peers.send_snapshot(snapshot(1, 2, 77), pages.clone(), &[]));
         match two.event().await {
             Event::SnapshotReceived(message) => assert_eq!(message, snapshot(1, 2, 77)),
             event => panic!("{event:?}"),
@@ -80,7 +80,8 @@ fn a_state_arrives_whole_and_durable() {
 fn what_is_no_sound_state_leaves_nothing_behind() {
     on_executor(async {
         let one = Member::start(1);
-        let introduction = Introduction { cluster_id: CLUSTER, member_id: 2, peer_urls: String::new() };
+        let introduction =
+            Introduction { cluster_id: CLUSTER, member_id: 2, peer_urls: String::new(), reads_by_leases: false };
         let mut headers = HeaderMap::new();
         introduction.put(&mut headers);
         let framed = |message: &Message, rest: &[u8]| {
@@ -121,10 +122,10 @@ fn a_state_that_cannot_be_sent_is_reported() {
     on_executor(async {
         let one = Member::start(1);
         let (_image, pages) = database();
-        one.inside(|peers| peers.send_snapshot(snapshot(1, 5, 7), pages.clone()));
+        one.inside(|peers| peers.send_snapshot(snapshot(1, 5, 7), pages.clone(), &[]));
         assert!(matches!(one.event().await, Event::SnapshotSent { to: 5, arrived: false }));
         one.inside(|peers| peers.set_members(&[(2, vec!["http://127.0.0.1:1".into()])], &[]));
-        one.inside(|peers| peers.send_snapshot(snapshot(1, 2, 7), pages.clone()));
+        one.inside(|peers| peers.send_snapshot(snapshot(1, 2, 7), pages.clone(), &[]));
         assert!(matches!(one.event().await, Event::SnapshotSent { to: 2, arrived: false }));
         one.peers.stop().await;
     });

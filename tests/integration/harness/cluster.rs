@@ -10,7 +10,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -281,6 +281,11 @@ impl Cluster {
     /// Whether a running member has written this.
     pub fn has_logged(&self, at: usize, text: &str) -> bool {
         self.members[at].process.as_ref().is_some_and(|process| process.has_logged(text))
+    }
+
+    /// The data directory of a member.
+    pub fn data(&self, at: usize) -> &Path {
+        &self.members[at].data
     }
 
     /// From now on a stopped member has its data elsewhere.
