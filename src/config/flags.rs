@@ -161,10 +161,9 @@ pub(super) const FLAGS: &[Flag] = &[
     Flag { name: "host-whitelist", kind: Text, default: "*", rule: Rule::Fixed(&[""]),
         text: "this version of ringd does not look at the Host of a request" },
     // Auth.
-    Flag { name: "auth-token", kind: Text, default: "simple", rule: Rule::Fixed(&[""]),
-        text: "this version of ringd does not serve such tokens" },
-    without_effect("bcrypt-cost", Natural, "10"),
-    without_effect("auth-token-ttl", Natural, "300"),
+    served("auth-token", Text, "simple", "What clients get for a password: simple, or jwt,sign-method=...,pub-key=...,priv-key=...,ttl=..."),
+    served("bcrypt-cost", Natural, "10", "What a password costs to hash, 4 to 31"),
+    served("auth-token-ttl", Natural, "300", "Seconds for which a simple token may be unused"),
     // Profiling and monitoring.
     fixed("enable-pprof", Boolean, "false", "there are no profiles of a Go program; use perf, which sees ringd's symbols"),
     Flag { name: "metrics", kind: Choice(&["basic", "extensive", ""]), default: "basic", rule: Rule::Served, text: "basic or extensive" },
@@ -201,6 +200,7 @@ pub(super) const FLAGS: &[Flag] = &[
     // ringd's own.
     served("read-mode", Choice(&["index", "lease", "log"]), "index", "How linearizable reads are confirmed: by a quorum round, by the \
          leader's lease (clocks must run at the same speed within a tenth, on every member), or by an entry of the log"),
+    served("auth-recheck-watches", Boolean, "false", "Cancel a watch when the right to read what it watches is taken away"),
     served("wal-buffered", Boolean, "false", "Write the log through the page cache with fdatasync, for file systems without O_DIRECT"),
     served("cores", Text, "", "Number of executors, or a list of CPUs like 0,2,3 [default: by the machine]"),
     // Of early releases.

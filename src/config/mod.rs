@@ -25,6 +25,7 @@
 //! | `notice` | what a start says about its configuration |
 //! | `refused` | why a start is refused |
 
+mod auth;
 mod command_line;
 mod file;
 mod flags;
@@ -40,8 +41,8 @@ mod well_formed;
 
 use std::{path::PathBuf, time::Duration};
 
-use self::{command_line::Typed, values::Values};
 pub use self::{
+    auth::{AuthSettings, AuthToken},
     founding::{FirstStart, Founding},
     gates::Gates,
     listening::{Listen, Traffic},
@@ -49,6 +50,7 @@ pub use self::{
     peer_tls::PeerTls,
     refused::Refused,
 };
+use self::{command_line::Typed, values::Values};
 use crate::service::retention::Policy;
 
 /// Everything a member is started with.
@@ -109,6 +111,7 @@ pub struct Config {
     pub fsync: bool,
     pub wal_buffered: bool,
     pub cores: Cores,
+    pub auth: AuthSettings,
     pub gates: Gates,
     /// What is to be said about the configuration once there is a log.
     pub notices: Vec<Notice>,

@@ -31,6 +31,7 @@ impl Values {
         let (listen_peers, peer_tls) = (self.peer_listeners()?, self.peer_tls()?);
         self.check_peer_tls(&listen_peers, peer_tls.as_ref())?;
         Ok(Config {
+            auth: self.auth()?,
             listen: self.listeners()?,
             listen_peers,
             peer_tls,

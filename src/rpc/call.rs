@@ -9,10 +9,12 @@ use super::{head::Head, method::MethodId, status::Code};
 use crate::os::net::Peer;
 
 /// One call: its method, peer and deadline.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Call {
     pub method: MethodId,
     pub peer: Peer,
+    /// Common name of the client's certificate, which an authority of `--trusted-ca-file` has signed. `None` without one.
+    pub common_name: Option<Rc<str>>,
     /// When its head was read.
     pub started: Instant,
     pub deadline: Option<Instant>,
@@ -28,7 +30,7 @@ impl Call {
         head: Rc<Head>,
     ) -> Call {
         let deadline = timeout.and_then(|timeout| started.checked_add(timeout));
-        Call { method, peer, started, deadline, head }
+        Call { method, peer, common_name: None, started, deadline, head }
     }
 
     /// First value of an ASCII metadata key (lower case).

@@ -9,6 +9,7 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `auth` | the keys of tokens |
 //! | `datadir` | layout and lock of the data directory |
 //! | `bootstrap` | from a data directory to a machine |
 //! | `lone_start` | `--force-new-cluster` |
@@ -20,6 +21,7 @@
 //! | `listening` | which listener serves what |
 //! | `log` | log lines |
 
+mod auth;
 pub mod bootstrap;
 pub mod cores;
 pub mod datadir;
@@ -53,7 +55,10 @@ use crate::{
         cores::Layout,
         listening::{Doors, PeerDoors},
     },
-    services::{self, ClusterRules, Health, Services, Shared, WatchShared},
+    services::{
+        self, ClusterRules, Health, Services, Shared, WatchShared,
+        tokens::{JwtError, Tokens},
+    },
 };
 
 /// Why a server does not come up.
@@ -67,6 +72,8 @@ pub enum ServeError {
     Bind(#[from] listening::BindError),
     #[error("{0}")]
     PeerTls(#[from] TlsError),
+    #[error("--auth-token: {0}")]
+    Tokens(#[from] JwtError),
     #[error("{0}")]
     Layout(io::Error),
     #[error("cannot start an executor: {0}")]
@@ -103,6 +110,7 @@ async fn serve_on(
     let meters = Meters::new(cores, &services::methods::MEASURED, config.extensive_metrics, config.warning_apply);
     meters.show_gates(config.gates.iter().map(|(name, (stage, open))| (*name, *stage, *open)));
     let secrets = links::secrets(&config)?;
+    let tokens = auth::tokens(&config.auth)?;
     let mut booted = boot(&config).await?;
     let identity = booted.identity;
     let text = if booted.is_new { "starting local member" } else { "restarting local member" };
@@ -127,6 +135,8 @@ async fn serve_on(
         health: health(&config),
         activity: Arc::new(Activity::default()),
         cluster: cluster_rules(&config),
+        tokens: Tokens::new(tokens),
+        auth: auth::rules(&config.auth),
     });
     let (files, page_file) = booted.disk.take().expect("just booted");
     let driver = Driver::new(replica, files, page_file, Arc::clone(&shared));
