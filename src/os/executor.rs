@@ -85,7 +85,7 @@ fn builder(seat: &Seat) -> LocalExecutorBuilder {
 static STARTED_ON: OnceLock<libc::cpu_set_t> = OnceLock::new();
 
 /// Less than what threads have at their start, so that they yield to the cores that serve.
-const HELPER_NICENESS: libc::c_int = 10;
+const HELPER_NICENESS: libc::c_int = 3;
 
 /// Lets this thread run on any CPU of the process instead of its parent's, with a lower priority. Without the permission for it the
 /// thread stays where it is.
