@@ -9,6 +9,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use prost::Message;
 use ringd::{
     apply::request::{self, Kind, RaftRequest},
+    auth::Requester,
     proto::etcdserverpb::{PutRequest, PutResponse, RangeRequest, ResponseHeader},
     service::check,
 };
@@ -25,9 +26,9 @@ fn codec(criterion: &mut Criterion) {
         bencher.iter(|| check::put(&PutRequest::decode(black_box(message.clone())).expect("a put")));
     });
     group.bench_function("put: wrap into an entry", |bencher| {
-        bencher.iter(|| request::wrap(black_box(7), Kind::Put, black_box(&message)));
+        bencher.iter(|| request::wrap(black_box(7), Kind::Put, black_box(&message), Requester::NOBODY));
     });
-    let entry = request::wrap(7, Kind::Put, &message);
+    let entry = request::wrap(7, Kind::Put, &message, Requester::NOBODY);
     group.bench_function("put: take an entry apart", |bencher| {
         bencher.iter(|| RaftRequest::parse(black_box(entry.clone())).expect("an entry"));
     });

@@ -23,6 +23,7 @@
 //! nistic)    apply/     one committed entry becomes a change of state
 //!            watch/     changes find their watchers
 //!            lease/     keys that are deleted unless a client renews their lease
+//!            auth/      users, roles, and who may do what
 //!            cluster/   ids, the first members, what each change of members means and when it is allowed
 //!            mvcc/      revisions, key index, tree index, range, write, compact, hash, restore
 //!            snapshot/  a whole state as a stream of chunks
@@ -38,27 +39,28 @@
 //! All of it, from the top down (`tests/integration/layers` fails on any other import, and on circles between files of one module):
 //!
 //! ```text
-//! sim       | replica consensus apply lease cluster mvcc pagefile wal proto base
+//! sim       | replica consensus apply lease auth cluster mvcc pagefile wal proto base
 //! bin       | utl ctl server config
 //! utl       | ctl server os consensus apply lease cluster mvcc snapshot backend pagefile wal proto base
 //! ctl       | client service proto base
 //! client    | service proto base
 //! server    | drive web services peer meters config frontend rpc os replica consensus apply lease cluster pagefile wal proto base
-//! drive     | services peer meters os replica service apply watch cluster mvcc pagefile wal proto metrics base
+//! drive     | services peer meters os replica service apply watch auth cluster mvcc pagefile wal proto metrics base
 //! web       | services frontend os service apply cluster proto metrics base
-//! services  | peer meters rpc os replica service apply watch lease cluster mvcc backend pagefile proto metrics base
+//! services  | peer meters rpc os replica service apply watch lease auth cluster mvcc backend pagefile proto metrics base
 //! peer      | meters frontend rpc os pagefile proto metrics base
 //! meters    | rpc apply metrics base
 //! config    | os service cluster base
 //! frontend  | rpc os base
 //! rpc       | os base
 //! os        | pagefile base
-//! replica   | consensus apply watch lease mvcc backend pagefile wal proto base
-//! service   | apply cluster mvcc backend pagefile proto base
+//! replica   | consensus apply watch lease auth mvcc backend pagefile wal proto base
+//! service   | apply auth cluster mvcc backend pagefile proto base
 //! consensus | proto base
-//! apply     | lease cluster mvcc backend pagefile proto base
+//! apply     | lease auth cluster mvcc backend pagefile proto base
 //! watch     | mvcc proto base
 //! lease     | mvcc proto base
+//! auth      | backend pagefile proto base
 //! cluster   | proto base
 //! mvcc      | backend pagefile proto base
 //! snapshot  | pagefile base
@@ -131,6 +133,7 @@
 //! | refusal, failure, bug | caused by the client (typed, gRPC), by disk or network (the member logs it and stops), by our code (assertion) |
 
 pub mod apply;
+pub mod auth;
 pub mod backend;
 pub mod base;
 pub mod client;

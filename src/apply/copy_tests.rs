@@ -3,7 +3,7 @@
 use prost::Message;
 
 use super::{request::Kind, *};
-use crate::{lease::Terms, mvcc::Revision, pagefile::MemoryImage, pagefile::PageFile};
+use crate::{auth::Requester, lease::Terms, mvcc::Revision, pagefile::MemoryImage, pagefile::PageFile};
 
 fn lies_within(part: &[u8], whole: &[u8]) -> bool {
     let (part, whole) = (part.as_ptr_range(), whole.as_ptr_range());
@@ -27,7 +27,7 @@ fn a_value_is_copied_into_the_entry_and_into_the_record() {
     assert!(lies_within(&decoded.key, &message) && lies_within(&decoded.value, &message));
 
     // The first copy: an entry has memory of its own, so that it does not keep a receive buffer alive.
-    let data = request::wrap(1, Kind::Put, &message);
+    let data = request::wrap(1, Kind::Put, &message, Requester::NOBODY);
     assert!(!lies_within(&data, &message));
     let parsed = RaftRequest::parse(data.clone()).expect("a request");
     let Operation::Put(applied) = parsed.operation else { panic!("a put") };

@@ -8,6 +8,7 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 use super::{request::Kind, *};
 use crate::mvcc;
 use crate::{
+    auth::Requester,
     base::limits,
     lease::{Lessor, Terms},
     mvcc::{ChangeKind, EventReader, RangeOptions, Restore},
@@ -80,7 +81,7 @@ impl Member {
 
     fn propose(&mut self, kind: Kind, message: &impl Message) -> LogEntry {
         let index = self.log.len() as u64 + 1;
-        let data = request::wrap(index, kind, &message.encode_to_vec());
+        let data = request::wrap(index, kind, &message.encode_to_vec(), Requester::NOBODY);
         let entry = LogEntry { index, term: 2, kind: EntryKind::Normal, data };
         self.log.push(entry.clone());
         entry

@@ -3,6 +3,7 @@
 //! ```text
 //!   LogEntry ─▶ request (taken apart) ─▶ txn | put | delete | compact | alarm ─▶ mvcc ─▶ backend
 //!                                     ├▶ lease ─▶ lessor, mvcc              ─▶ backend
+//!                                     ├▶ users, roles ─▶ auth                 ─▶ backend
 //!                                     └▶ membership, cluster version          ─▶ backend
 //!                                                                              └▶ encoded response, if a caller of this member waits
 //! ```
@@ -28,6 +29,7 @@ mod lease_tests;
 #[cfg(test)]
 mod member_tests;
 mod outcome;
+pub mod permission;
 pub mod request;
 mod revocation;
 #[cfg(test)]
@@ -54,6 +56,7 @@ use self::{
     revocation::Revocation,
 };
 use crate::{
+    auth::{Auth, AuthRequest, TokenChange},
     backend::Backend,
     base::{
         log_entry::{ConfState, EntryKind, LogEntry},
@@ -67,7 +70,8 @@ use crate::{
     mvcc::{Change, Committed, CompactStep, Store},
     proto::{
         etcdserverpb::{
-            CompactionRequest, CompactionResponse, DeleteRangeRequest, PutRequest, ResponseHeader, TxnRequest,
+            AuthEnableResponse, AuthenticateResponse, CompactionRequest, CompactionResponse, DeleteRangeRequest,
+            PutRequest, ResponseHeader, TxnRequest,
         },
         membershippb::DowngradeInfoSetRequest,
         raftpb,
@@ -80,6 +84,7 @@ pub struct Applier {
     backend: Backend,
     membership: Arc<Membership>,
     alarms: Arc<Alarms>,
+    auth: Arc<Auth>,
     lessor: Lessor,
     revocation: Option<Revocation>,
     index: u64,
@@ -89,6 +94,8 @@ pub struct Applier {
     compactions: Vec<(u64, i64)>,
     /// Changes since the last [`Applier::take_changes`].
     changes: Vec<Change>,
+    /// The same of tokens.
+    token_changes: Vec<TokenChange>,
     tally: Tally,
     /// Negative: none.
     quota_bytes: i64,
@@ -97,12 +104,20 @@ pub struct Applier {
 impl Applier {
     /// Continues from what a page file holds.
     #[must_use]
-    pub fn new(store: Store, backend: Backend, state: state::Restored, membership: Membership, lessor: Lessor) -> Self {
+    pub fn new(
+        store: Store,
+        mut backend: Backend,
+        mut state: state::Restored,
+        membership: Membership,
+        lessor: Lessor,
+    ) -> Self {
+        state.auth.found(&mut backend);
         Self {
             store,
             backend,
             membership: Arc::new(membership),
             alarms: Arc::new(state.alarms),
+            auth: Arc::new(state.auth),
             lessor,
             revocation: None,
             index: state.index,
@@ -110,6 +125,7 @@ impl Applier {
             storage_version: state.storage_version,
             compactions: Vec::new(),
             changes: Vec::new(),
+            token_changes: Vec::new(),
             tally: Tally::default(),
             quota_bytes: -1,
         }
@@ -144,6 +160,12 @@ impl Applier {
         &self.membership
     }
 
+    /// Users and roles.
+    #[must_use]
+    pub fn auth(&self) -> &Auth {
+        &self.auth
+    }
+
     #[must_use]
     pub fn backend(&mut self) -> &mut Backend {
         &mut self.backend
@@ -164,6 +186,7 @@ impl Applier {
             raft,
             membership: Arc::clone(&self.membership),
             alarms: Arc::clone(&self.alarms),
+            auth: Arc::clone(&self.auth),
             storage_version: self.storage_version.clone(),
             tally: self.tally,
         }
@@ -236,6 +259,9 @@ impl Applier {
 
     fn run(&mut self, request: &RaftRequest) -> Result<Done, Stop> {
         self.check_alarms(&request.operation)?;
+        if self.auth.is_enabled() {
+            self.check_permission(request)?;
+        }
         match &request.operation {
             Operation::Put(put) => self.put(put),
             Operation::DeleteRange(delete) => self.delete_range(delete),
@@ -262,8 +288,27 @@ impl Applier {
             Operation::LeaseGrant(grant) => self.lease_grant(grant),
             Operation::LeaseRevoke(revoke) => self.lease_revoke(request.id, revoke),
             Operation::LeaseCheckpoint(checkpoint) => Ok(self.lease_checkpoint(checkpoint)),
+            Operation::Auth(request) => self.change_auth(request),
             Operation::Unknown(field) => Err(self.unknown(*field)),
         }
+    }
+
+    fn change_auth(&mut self, request: &AuthRequest) -> Result<Done, Stop> {
+        let index = self.index;
+        let changed = Arc::make_mut(&mut self.auth).apply(&mut self.backend, request, index)?;
+        let response = match &changed {
+            Some(TokenChange::Assigned { token, .. }) => {
+                Response::Authenticate(AuthenticateResponse { token: token.clone(), ..AuthenticateResponse::default() })
+            }
+            _ => Response::AuthChanged(AuthEnableResponse::default()),
+        };
+        self.token_changes.extend(changed);
+        Ok(Done::Now(response))
+    }
+
+    /// What has become of tokens since the last call, in order.
+    pub fn take_token_changes(&mut self) -> Vec<TokenChange> {
+        std::mem::take(&mut self.token_changes)
     }
 
     fn unknown(&self, field: u32) -> Stop {

@@ -10,8 +10,8 @@ use crate::{
     pagefile::CommitError,
     proto::{
         etcdserverpb::{
-            AlarmResponse, CompactionResponse, DeleteRangeResponse, LeaseCheckpointResponse, LeaseGrantResponse,
-            LeaseRevokeResponse, PutResponse, ResponseHeader, TxnResponse,
+            AlarmResponse, AuthEnableResponse, AuthenticateResponse, CompactionResponse, DeleteRangeResponse,
+            LeaseCheckpointResponse, LeaseGrantResponse, LeaseRevokeResponse, PutResponse, ResponseHeader, TxnResponse,
         },
         raftpb,
     },
@@ -100,6 +100,9 @@ pub(super) enum Response {
     LeaseGrant(LeaseGrantResponse),
     LeaseRevoke(LeaseRevokeResponse),
     LeaseCheckpoint(LeaseCheckpointResponse),
+    Authenticate(AuthenticateResponse),
+    /// Every change of users and roles: the responses are a header each.
+    AuthChanged(AuthEnableResponse),
     Empty,
 }
 
@@ -114,6 +117,8 @@ impl Response {
             Self::LeaseGrant(response) => Some(&mut response.header),
             Self::LeaseRevoke(response) => Some(&mut response.header),
             Self::LeaseCheckpoint(response) => Some(&mut response.header),
+            Self::Authenticate(response) => Some(&mut response.header),
+            Self::AuthChanged(response) => Some(&mut response.header),
             Self::Empty => None,
         }
     }
@@ -128,6 +133,8 @@ impl Response {
             Self::LeaseGrant(response) => encoded(response),
             Self::LeaseRevoke(response) => encoded(response),
             Self::LeaseCheckpoint(response) => encoded(response),
+            Self::Authenticate(response) => encoded(response),
+            Self::AuthChanged(response) => encoded(response),
             Self::Empty => Bytes::new(),
         }
     }

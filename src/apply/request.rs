@@ -4,7 +4,7 @@
 //! wrapped without encoding it again, so making an entry is one copy of its bytes.
 //!
 //! ```text
-//!   field n (the request, as the client sent it) | field 100 { 1: id }
+//!   field n (the request, as the client sent it) | field 100 { 1: id, 2: user, 3: auth revision }
 //! ```
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -13,12 +13,15 @@ use prost::{
     encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint, encoded_len_varint, key_len},
 };
 
-use crate::proto::{
-    etcdserverpb::{
-        AlarmRequest, CompactionRequest, DeleteRangeRequest, LeaseCheckpointRequest, LeaseGrantRequest,
-        LeaseRevokeRequest, PutRequest, RequestHeader, TxnRequest,
+use crate::{
+    auth::{AuthRequest, Requester},
+    proto::{
+        etcdserverpb::{
+            AlarmRequest, CompactionRequest, DeleteRangeRequest, LeaseCheckpointRequest, LeaseGrantRequest,
+            LeaseRevokeRequest, PutRequest, RequestHeader, TxnRequest,
+        },
+        membershippb::{ClusterMemberAttrSetRequest, ClusterVersionSetRequest, DowngradeInfoSetRequest},
     },
-    membershippb::{ClusterMemberAttrSetRequest, ClusterVersionSetRequest, DowngradeInfoSetRequest},
 };
 
 const HEADER: u32 = 100;
@@ -35,6 +38,18 @@ pub enum Kind {
     LeaseRevoke = 9,
     Alarm = 10,
     LeaseCheckpoint = 11,
+    AuthEnable = 1000,
+    AuthDisable = 1011,
+    Authenticate = 1012,
+    AuthUserAdd = 1100,
+    AuthUserDelete = 1101,
+    AuthUserChangePassword = 1103,
+    AuthUserGrantRole = 1104,
+    AuthUserRevokeRole = 1105,
+    AuthRoleAdd = 1200,
+    AuthRoleDelete = 1201,
+    AuthRoleGrantPermission = 1203,
+    AuthRoleRevokePermission = 1204,
     ClusterVersionSet = 1300,
     ClusterMemberAttrSet = 1301,
     DowngradeInfoSet = 1302,
@@ -45,6 +60,10 @@ pub enum Kind {
 pub struct RaftRequest {
     /// Id of the proposal, by which its member answers; 0 for none.
     pub id: u64,
+    /// Who asked, in UTF-8; empty for nobody.
+    pub user: Bytes,
+    /// Revision of users and roles at which it was identified; 0 for nobody.
+    pub auth_revision: u64,
     pub operation: Operation,
 }
 
@@ -59,6 +78,7 @@ pub enum Operation {
     LeaseRevoke(LeaseRevokeRequest),
     Alarm(AlarmRequest),
     LeaseCheckpoint(LeaseCheckpointRequest),
+    Auth(AuthRequest),
     ClusterVersionSet(ClusterVersionSetRequest),
     ClusterMemberAttrSet(ClusterMemberAttrSetRequest),
     DowngradeInfoSet(DowngradeInfoSetRequest),
@@ -70,9 +90,11 @@ pub enum Operation {
 
 /// Wraps an encoded request for the log.
 #[must_use]
-pub fn wrap(id: u64, kind: Kind, message: &[u8]) -> Bytes {
-    let header = RequestHeader { id, ..RequestHeader::default() };
-    let header_len = header.encoded_len();
+pub fn wrap(id: u64, kind: Kind, message: &[u8], who: Requester<'_>) -> Bytes {
+    let varint_len = |number: u64| if number == 0 { 0 } else { 1 + encoded_len_varint(number) };
+    let user = who.user.as_bytes();
+    let user_len = if user.is_empty() { 0 } else { 1 + encoded_len_varint(user.len() as u64) + user.len() };
+    let header_len = varint_len(id) + user_len + varint_len(who.revision);
     let length = key_len(kind as u32)
         + encoded_len_varint(message.len() as u64)
         + message.len()
@@ -85,9 +107,23 @@ pub fn wrap(id: u64, kind: Kind, message: &[u8]) -> Bytes {
     out.put_slice(message);
     encode_key(HEADER, WireType::LengthDelimited, &mut out);
     encode_varint(header_len as u64, &mut out);
-    header.encode_raw(&mut out);
+    put_varint(1, id, &mut out);
+    if !user.is_empty() {
+        encode_key(2, WireType::LengthDelimited, &mut out);
+        encode_varint(user.len() as u64, &mut out);
+        out.put_slice(user);
+    }
+    put_varint(3, who.revision, &mut out);
     debug_assert_eq!(out.len(), length);
     out.freeze()
+}
+
+/// A field that is left out when it is 0.
+fn put_varint(field: u32, number: u64, out: &mut BytesMut) {
+    if number != 0 {
+        encode_key(field, WireType::Varint, out);
+        encode_varint(number, out);
+    }
 }
 
 /// Field number of the request in an entry's data; 0 if there is none.
@@ -102,7 +138,7 @@ impl RaftRequest {
     /// # Errors
     /// The data is no `InternalRaftRequest`: a committed entry that no member can apply.
     pub fn parse(mut data: Bytes) -> Result<Self, DecodeError> {
-        let mut id = 0;
+        let (mut id, mut user, mut auth_revision) = (0, Bytes::new(), 0);
         let mut operation = None;
         while data.has_remaining() {
             let (number, wire) = decode_key(&mut data)?;
@@ -118,12 +154,20 @@ impl RaftRequest {
             }
             let field = data.split_to(length.min(data.remaining()));
             if number == HEADER {
-                id = RequestHeader::decode(field)?.id;
+                let header = RequestHeader::decode(field)?;
+                (id, user, auth_revision) = (header.id, header.username.into(), header.auth_revision);
             } else {
                 operation = Some(Operation::parse(number, field)?);
             }
         }
-        Ok(Self { id, operation: operation.unwrap_or(Operation::Unknown(0)) })
+        Ok(Self { id, user, auth_revision, operation: operation.unwrap_or(Operation::Unknown(0)) })
+    }
+
+    /// Who asked.
+    #[must_use]
+    pub fn requester(&self) -> Requester<'_> {
+        let user = std::str::from_utf8(&self.user).expect("the decoder takes UTF-8 only");
+        Requester { user, revision: self.auth_revision }
     }
 }
 
@@ -142,7 +186,10 @@ impl Operation {
             1301 => Self::ClusterMemberAttrSet(ClusterMemberAttrSetRequest::decode(field)?),
             1302 => Self::DowngradeInfoSet(DowngradeInfoSetRequest::decode(field)?),
             9900 => Self::DowngradeVersionTest,
-            other => Self::Unknown(other),
+            other => match AuthRequest::parse(other, &field)? {
+                Some(request) => Self::Auth(request),
+                None => Self::Unknown(other),
+            },
         })
     }
 }
@@ -155,22 +202,22 @@ mod tests {
     #[test]
     fn wrapping_equals_the_generated_encoding() {
         let put = PutRequest { key: "k".into(), value: "v".into(), lease: 7, ..PutRequest::default() };
-        let whole = InternalRaftRequest {
-            put: Some(put.clone()),
-            header: Some(RequestHeader { id: 99, ..RequestHeader::default() }),
-            ..InternalRaftRequest::default()
-        };
-        let wrapped = wrap(99, Kind::Put, &put.encode_to_vec());
-        assert_eq!(wrapped, whole.encode_to_vec());
-        assert_eq!(
-            RaftRequest::parse(wrapped).expect("parses"),
-            RaftRequest { id: 99, operation: Operation::Put(put) }
-        );
+        for who in [Requester::NOBODY, Requester { user: "alice", revision: 300 }] {
+            let header = RequestHeader { id: 99, username: who.user.to_owned(), auth_revision: who.revision };
+            let whole =
+                InternalRaftRequest { put: Some(put.clone()), header: Some(header), ..InternalRaftRequest::default() };
+            let wrapped = wrap(99, Kind::Put, &put.encode_to_vec(), who);
+            assert_eq!(wrapped, whole.encode_to_vec());
+            let parsed = RaftRequest::parse(wrapped).expect("parses");
+            assert_eq!((parsed.id, parsed.requester()), (99, who));
+            assert_eq!(parsed.operation, Operation::Put(put.clone()));
+        }
     }
 
     #[test]
     fn cut_entries_are_errors() {
-        let wrapped = wrap(1, Kind::Put, &PutRequest { key: "key".into(), ..PutRequest::default() }.encode_to_vec());
+        let put = PutRequest { key: "key".into(), ..PutRequest::default() };
+        let wrapped = wrap(1, Kind::Put, &put.encode_to_vec(), Requester::NOBODY);
         for length in 1..wrapped.len() {
             // Cutting between the two fields leaves a shorter, valid message.
             let parsed = RaftRequest::parse(wrapped.slice(..length));

@@ -11,6 +11,7 @@
 //! | members_removed | id in hexadecimal | `removed` |
 //! | alarm | marshalled AlarmMember | nothing |
 //! | lease | id, 8 bytes big-endian | marshalled leasepb.Lease |
+//! | auth, authUsers, authRoles | see `auth` | |
 
 use bytes::Bytes;
 use prost::Message;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     apply::Alarms,
+    auth::{Auth, StoredError},
     backend::{Backend, Bucket, ReadView},
     base::log_entry::ConfState,
     cluster::membership::{Downgrade, Member, Membership},
@@ -46,6 +48,7 @@ pub struct Restored {
     pub removed: Vec<u64>,
     pub alarms: Alarms,
     pub leases: Vec<Lease>,
+    pub auth: Auth,
 }
 
 /// Why the small buckets cannot be read.
@@ -53,6 +56,8 @@ pub struct Restored {
 pub enum StateError {
     #[error(transparent)]
     Corrupt(#[from] Corrupt),
+    #[error(transparent)]
+    Auth(#[from] StoredError),
     #[error("bucket {bucket}, key {key}: {reason}")]
     Value { bucket: &'static str, key: String, reason: String },
 }
@@ -77,7 +82,7 @@ struct StoredConfState {
 /// # Errors
 /// Damage, or an invalid value.
 pub fn restore(records: &ReadView) -> Result<Restored, StateError> {
-    let mut restored = Restored::default();
+    let mut restored = Restored { auth: Auth::restore(records)?, ..Restored::default() };
     visit(records, Bucket::Meta, &mut |key, value| match key {
         CONSISTENT_INDEX => set(&mut restored.index, key, value),
         TERM => set(&mut restored.term, key, value),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     apply::{Alarms, Tally},
+    auth::Auth,
     cluster::membership::Membership,
     mvcc,
     proto::etcdserverpb::ResponseHeader,
@@ -28,6 +29,7 @@ pub struct View {
     pub raft: RaftStatus,
     pub membership: Arc<Membership>,
     pub alarms: Arc<Alarms>,
+    pub auth: Arc<Auth>,
     /// Schema version of the page file, once it is decided.
     pub storage_version: Option<String>,
     pub tally: Tally,

@@ -390,6 +390,21 @@ pub const PULSE_MS: u64 = 50;
 /// Time between two checks for a stop signal.
 pub const SIGNAL_POLL_MS: u64 = 50;
 
+// -------- Users and tokens: `services`.
+
+/// Tokens that one core remembers. All are forgotten beyond it, and found again in the member's table.
+pub const TOKENS_PER_CORE_MAX: usize = 65_536;
+/// Calls of one core that wait for the entry of their token. One more is answered as one with an invalid token.
+pub const TOKENS_AWAITED_PER_CORE_MAX: usize = 1_024;
+/// bcrypt takes no more of a password.
+pub const PASSWORD_BYTES_MAX: usize = 72;
+/// Passwords that one core has hashed at the same time; each takes a CPU for tens of milliseconds.
+pub const PASSWORDS_AT_ONCE: usize = 2;
+/// Passwords that wait on one core, in all and of one source address: at 20 ms each the last one waits 5 seconds, and a single
+/// source leaves half of the places to others.
+pub const PASSWORDS_WAITING_MAX: usize = 512;
+pub const PASSWORDS_PER_SOURCE_MAX: usize = 256;
+
 // -------- Start and end: `server`.
 
 /// Time for running calls to end when the server stops.

@@ -5,6 +5,7 @@ pub mod checksum;
 pub mod code;
 pub mod go_duration;
 pub mod go_quote;
+pub mod go_sort;
 pub mod go_url;
 pub mod human_size;
 pub mod interval_tree;

@@ -82,11 +82,25 @@ refusals! {
     RangeStreamSort = Unimplemented, "RangeStream does not support custom sort orders";
     RangeStreamFilter = Unimplemented, "RangeStream does not support revision filters";
     AuthNotEnabled = FailedPrecondition, "etcdserver: authentication is not enabled";
-    AuthNotServed = Unimplemented, "this version of ringd does not enable authentication or change users and roles";
     RootUserNotExist = FailedPrecondition, "etcdserver: root user does not exist";
     RootRoleNotExist = FailedPrecondition, "etcdserver: root user does not have root role";
+    UserExists = FailedPrecondition, "etcdserver: user name already exists";
+    UserEmpty = InvalidArgument, "etcdserver: user name is empty";
     UserNotFound = FailedPrecondition, "etcdserver: user name not found";
+    RoleExists = FailedPrecondition, "etcdserver: role name already exists";
     RoleNotFound = FailedPrecondition, "etcdserver: role name not found";
+    RoleEmpty = InvalidArgument, "etcdserver: role name is empty";
+    AuthFailed = InvalidArgument, "etcdserver: authentication failed, invalid user ID or password";
+    NoPasswordUser = Unknown, "auth: authentication failed, password was given for no password user";
+    PasswordTooLong = Unknown, "bcrypt: password length exceeds 72 bytes";
+    PermissionNotGiven = InvalidArgument, "etcdserver: permission not given";
+    PermissionDenied = PermissionDenied, "etcdserver: permission denied";
+    RoleNotGranted = FailedPrecondition, "etcdserver: role is not granted to the user";
+    PermissionNotGranted = FailedPrecondition, "etcdserver: permission is not granted to the role";
+    InvalidAuthToken = Unauthenticated, "etcdserver: invalid auth token";
+    InvalidAuthManagement = InvalidArgument, "etcdserver: invalid auth management";
+    AuthOldRevision = InvalidArgument, "etcdserver: revision of auth store is old";
+    VerifyOnly = Unknown, "auth: token signing attempted with verify-only key";
     NotPrimaryLessor = Unknown, "not a primary lessor";
     UnknownMethod = Unknown, "etcdserver: unknown method";
 }

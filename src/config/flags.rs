@@ -159,10 +159,9 @@ pub(super) const FLAGS: &[Flag] = &[
     served("cors", Origins, "*", "Origins whose scripts may read pages, with commas; * is all"),
     served("host-whitelist", Text, "*", "Hosts that pages without TLS are asked by, with commas; * is all"),
     // Auth.
-    Flag { name: "auth-token", kind: Text, default: "simple", rule: Rule::Fixed(&[""]),
-        text: "this version of ringd does not serve such tokens" },
-    without_effect("bcrypt-cost", Natural, "10"),
-    without_effect("auth-token-ttl", Natural, "300"),
+    served("auth-token", Text, "simple", "What clients get for a password: simple, or jwt,sign-method=...,pub-key=...,priv-key=...,ttl=..."),
+    served("bcrypt-cost", Natural, "10", "What a password costs to hash, 4 to 31"),
+    served("auth-token-ttl", Natural, "300", "Seconds for which a simple token may be unused"),
     // Profiling and monitoring.
     served("enable-pprof", Boolean, "false", "Serve CPU profiles at /debug/pprof/profile of client URLs, and as a flame graph at /debug/pprof/flamegraph"),
     Flag { name: "metrics", kind: Choice(&["basic", "extensive", ""]), default: "basic", rule: Rule::Served, text: "basic or extensive" },
@@ -202,6 +201,7 @@ pub(super) const FLAGS: &[Flag] = &[
          leader's lease (clocks must run at the same speed within a tenth, on every member), or by an entry of the log"),
     served("heal-from-peers", Boolean, "false", "When the data of this member is damaged or gone, move it aside and get the state from \
          the other members, under the old id"),
+    served("auth-recheck-watches", Boolean, "false", "Cancel a watch when the right to read what it watches is taken away"),
     served("wal-buffered", Boolean, "false", "Write the log through the page cache with fdatasync, for file systems without O_DIRECT"),
     served("cores", Text, "", "Number of executors, or a list of CPUs like 0,2,3 [default: by the machine]"),
     // Of early releases.

@@ -26,6 +26,7 @@
 //! | `notice` | what a start says about its configuration |
 //! | `refused` | why a start is refused |
 
+mod auth;
 mod command_line;
 mod file;
 mod flags;
@@ -42,8 +43,8 @@ mod well_formed;
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
-use self::{command_line::Typed, values::Values};
 pub use self::{
+    auth::{AuthSettings, AuthToken},
     founding::{FirstStart, Founding},
     gates::Gates,
     listening::{Listen, Security, Traffic},
@@ -52,6 +53,7 @@ pub use self::{
     rotation::Rotation,
     tls::Tls,
 };
+use self::{command_line::Typed, values::Values};
 use crate::{os::net::Sharing, service::retention::Policy};
 
 /// Everything a member is started with.
@@ -125,6 +127,7 @@ pub struct Config {
     pub fsync: bool,
     pub wal_buffered: bool,
     pub cores: Cores,
+    pub auth: AuthSettings,
     pub gates: Gates,
     /// What is to be said about the configuration once there is a log.
     pub notices: Vec<Notice>,

@@ -36,6 +36,7 @@ impl Values {
         let log_outputs = self.log_outputs()?;
         let log_rotation = self.rotation(&log_outputs)?;
         Ok(Config {
+            auth: self.auth()?,
             listen,
             listen_peers,
             sharing: if self.boolean("socket-reuse-port")? { Sharing::Shared } else { Sharing::Alone },

@@ -47,6 +47,7 @@ use self::{
     work::{LogTasks, PageTasks},
 };
 use crate::{
+    auth::TokenChange,
     base::limits,
     metrics::Sheet,
     mvcc::Change,
@@ -183,6 +184,7 @@ impl Driver {
 
     fn carry_out(self: &Rc<Self>, effect: Effect) {
         match effect {
+            Effect::Tokens(changes) => self.shared.tokens.change(changes),
             Effect::Publish(view) => {
                 self.links.on_members(&view.membership);
                 self.shared.view.store(view);
@@ -241,6 +243,9 @@ impl Driver {
 
     /// Every core reads what its watchers lack from the view published last.
     fn replace_history(&self) {
+        if !self.shared.view.load().auth.is_enabled() {
+            self.shared.tokens.change(vec![TokenChange::AllEnded]);
+        }
         for link in &*self.cores.borrow() {
             match link {
                 CoreLink::Here(services) => services.on_answer(Answer::ChangesLost),

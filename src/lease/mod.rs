@@ -335,6 +335,11 @@ impl Lessor {
         Some(TimeToLive { remaining_s: (left_ms / 1000).cast_signed(), granted_s: lease.ttl_s })
     }
 
+    /// The keys of a lease in their order.
+    pub fn keys(&self, id: i64) -> impl Iterator<Item = &[u8]> {
+        self.attachments.of(id)
+    }
+
     /// The keys of a lease in their order, as the repeated field `tag` of a message: no allocation per key, since a lease can
     /// have very many.
     #[must_use]

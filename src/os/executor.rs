@@ -5,6 +5,7 @@ use std::{
     future::{Future, poll_fn},
     io,
     pin::pin,
+    sync::OnceLock,
     task::Poll,
     time::Duration,
 };
@@ -80,6 +81,23 @@ fn builder(seat: &Seat) -> LocalExecutorBuilder {
         .preempt_timer(Duration::from_millis(limits::PREEMPT_MS))
 }
 
+/// The CPUs that [`allowed_cpus`] found first, before any thread was pinned.
+static STARTED_ON: OnceLock<libc::cpu_set_t> = OnceLock::new();
+
+/// Less than what threads have at their start, so that they yield to the cores that serve.
+const HELPER_NICENESS: libc::c_int = 3;
+
+/// Lets this thread run on any CPU of the process instead of its parent's, with a lower priority. Without the permission for it the
+/// thread stays where it is.
+pub(super) fn leave_cpu() {
+    if let Some(set) = STARTED_ON.get() {
+        // SAFETY: `set` is a live cpu_set_t and its size is passed; 0 is this thread.
+        unsafe { libc::sched_setaffinity(0, std::mem::size_of::<libc::cpu_set_t>(), &raw const *set) };
+    }
+    // SAFETY: only numbers are passed. On Linux a process id of 0 is this thread alone.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, HELPER_NICENESS) };
+}
+
 /// CPUs this process may run on, ascending.
 ///
 /// # Errors
@@ -92,6 +110,7 @@ pub fn allowed_cpus() -> io::Result<Vec<usize>> {
     if outcome != 0 {
         return Err(io::Error::last_os_error());
     }
+    STARTED_ON.get_or_init(|| set);
     // SAFETY: the index is below the set's capacity.
     Ok((0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) }).collect())
 }

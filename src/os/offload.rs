@@ -9,6 +9,8 @@ use std::{
     thread,
 };
 
+use super::executor;
+
 /// What a thread leaves for the task that waits.
 struct Slot<T>(Mutex<(Option<T>, Option<Waker>)>);
 
@@ -45,6 +47,19 @@ pub async fn offload<T: Send + 'static>(name: &str, call: impl FnOnce() -> T + S
         }
     });
     Ok(result.await)
+}
+
+/// Runs a computation that takes long on a thread of its own: on any CPU that the process was started on, and behind the threads that
+/// serve.
+///
+/// # Errors
+/// There is no thread to be had.
+pub async fn compute<T: Send + 'static>(name: &str, call: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    offload(name, move || {
+        executor::leave_cpu();
+        call()
+    })
+    .await
 }
 
 /// Lookups that run, by host: all who ask meanwhile wait for the same one, so a resolver that hangs has one thread for each host.

@@ -1,4 +1,4 @@
-//! Unpredictable random numbers from the kernel, for seeds and salts. Not used while serving requests.
+//! Unpredictable random numbers from the kernel, for seeds, salts and tokens.
 
 /// A random number.
 ///

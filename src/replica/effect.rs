@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::{Answer, CoreId, Timer};
 use crate::{
     apply::View,
+    auth::TokenChange,
     base::log_entry::LogEntry,
     base::refusal::Refusal,
     consensus,
@@ -21,6 +22,8 @@ use crate::{
 
 /// One thing to do.
 pub enum Effect {
+    /// Tokens of clients begin and end. Comes before the view in which they do.
+    Tokens(Vec<TokenChange>),
     /// Readers see this state from now on. Comes before every answer and announcement that depends on it.
     Publish(Arc<View>),
     /// These changes are in the view published last.

@@ -9,6 +9,7 @@ use prost::Message;
 use super::{Count, Effect, Effects, Note, Replica, Timer, progress::EXPIRY, proposals::Proposed};
 use crate::{
     apply::request::{self, Kind},
+    auth::Requester,
     base::{limits, refusal::Refusal},
     proto::etcdserverpb::{LeaseCheckpoint, LeaseCheckpointRequest, LeaseRevokeRequest},
 };
@@ -36,7 +37,8 @@ impl Replica {
 
     fn propose_own(&mut self, kind: Kind, message: &impl Message) -> u64 {
         let id = self.own_ids.take();
-        self.proposals.push(self.now_ms, EXPIRY, id, Proposed::Entry(own_entry(id, kind, message)));
+        let entry = own_entry(id, kind, message, self.applier.auth().root());
+        self.proposals.push(self.now_ms, EXPIRY, id, Proposed::Entry(entry));
         id
     }
 
@@ -53,7 +55,7 @@ impl Replica {
     }
 }
 
-/// An entry of the member itself.
-pub(super) fn own_entry(id: u64, kind: Kind, message: &impl Message) -> Bytes {
-    request::wrap(id, kind, &message.encode_to_vec())
+/// An entry of the member itself, which may revoke any lease.
+pub(super) fn own_entry(id: u64, kind: Kind, message: &impl Message, who: Requester<'_>) -> Bytes {
+    request::wrap(id, kind, &message.encode_to_vec(), who)
 }

@@ -7,7 +7,9 @@
 use bytes::Bytes;
 
 use crate::{
-    base::limits,
+    apply::Applier,
+    auth::{Access, Requester},
+    base::{limits, refusal::Refusal},
     lease::{Lessor, Renewal, TimeToLive},
 };
 
@@ -25,10 +27,36 @@ pub enum LeaseQuestion {
         id: i64,
         with_keys: bool,
     },
-    /// Some leases after this id, or the first ones.
+    /// Some leases after this id, or the first ones; with an asker that is not root only if it may read all their keys.
     List {
         behind: Option<i64>,
+        asker: Option<Asker>,
     },
+    /// Whether somebody may read, or write, every key of a lease.
+    Check {
+        id: i64,
+        asker: Asker,
+        access: Access,
+    },
+}
+
+/// A requester on its way between cores.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asker {
+    pub user: String,
+    pub revision: u64,
+}
+
+impl From<Requester<'_>> for Asker {
+    fn from(who: Requester<'_>) -> Self {
+        Self { user: who.user.to_owned(), revision: who.revision }
+    }
+}
+
+impl Asker {
+    fn requester(&self) -> Requester<'_> {
+        Requester { user: &self.user, revision: self.revision }
+    }
 }
 
 /// The engine's answer to the question of the same kind.
@@ -40,27 +68,52 @@ pub enum LeaseAnswer {
     TimeToLive(Option<(TimeToLive, Bytes)>),
     /// Deadline and id, in the order of ids; the last slice is short.
     Listed(Vec<(u64, i64)>),
+    /// Of a check; or the refusal of a list.
+    Checked(Result<(), Refusal>),
     /// This member does not lead, or not yet.
     NotPrimary,
 }
 
 impl LeaseQuestion {
-    /// Whether the answer has the keys of a lease.
+    /// Whether the answer depends on the keys of a lease.
     #[must_use]
     pub fn wants_keys(&self) -> bool {
-        matches!(self, Self::TimeToLive { with_keys: true, .. })
+        match self {
+            Self::TimeToLive { with_keys, .. } => *with_keys,
+            Self::List { asker, .. } => asker.is_some(),
+            Self::Check { .. } => true,
+            Self::Renew { .. } => false,
+        }
     }
 }
 
 /// Answers the questions of a front's turn.
-pub fn answer(lessor: &mut Lessor, questions: Vec<(u64, LeaseQuestion)>) -> Vec<(u64, LeaseAnswer)> {
-    questions.into_iter().map(|(number, question)| (number, answer_one(lessor, question))).collect()
+pub fn answer(applier: &mut Applier, questions: Vec<(u64, LeaseQuestion)>) -> Vec<(u64, LeaseAnswer)> {
+    questions.into_iter().map(|(number, question)| (number, answer_one(applier, question))).collect()
 }
 
-fn answer_one(lessor: &mut Lessor, question: LeaseQuestion) -> LeaseAnswer {
+fn answer_one(applier: &mut Applier, question: LeaseQuestion) -> LeaseAnswer {
+    match question {
+        LeaseQuestion::Check { id, asker, access } => {
+            LeaseAnswer::Checked(applier.check_lease(asker.requester(), id, access))
+        }
+        LeaseQuestion::List { behind, asker } => {
+            let listed = applier.lessor().list(behind, limits::LEASES_PER_SLICE);
+            let who = asker.as_ref().map(Asker::requester);
+            let may_read = |(_, id): &(u64, i64)| who.map_or(Ok(()), |who| applier.check_lease(who, *id, Access::Read));
+            match listed.iter().try_for_each(may_read) {
+                Ok(()) => LeaseAnswer::Listed(listed),
+                refused => LeaseAnswer::Checked(refused),
+            }
+        }
+        question => answer_from(applier.lessor(), question),
+    }
+}
+
+fn answer_from(lessor: &mut Lessor, question: LeaseQuestion) -> LeaseAnswer {
     match question {
         LeaseQuestion::Renew { ids } => renew(lessor, &ids),
-        LeaseQuestion::List { behind } => LeaseAnswer::Listed(lessor.list(behind, limits::LEASES_PER_SLICE)),
+        LeaseQuestion::List { .. } | LeaseQuestion::Check { .. } => unreachable!("answered with the users"),
         LeaseQuestion::TimeToLive { .. } if !lessor.is_primary() => LeaseAnswer::NotPrimary,
         LeaseQuestion::TimeToLive { id, with_keys } => {
             let found = lessor.time_to_live(id);
@@ -93,11 +146,7 @@ mod tests {
     #[test]
     fn renewals_stop_at_the_first_that_has_to_wait() {
         let mut lessor = Lessor::new(Terms::default());
-        let ask = |lessor: &mut Lessor, ids: &[i64]| {
-            let answers = answer(lessor, vec![(3, LeaseQuestion::Renew { ids: ids.to_vec() })]);
-            assert_eq!(answers.len(), 1);
-            answers.into_iter().next().expect("one").1
-        };
+        let ask = |lessor: &mut Lessor, ids: &[i64]| answer_from(lessor, LeaseQuestion::Renew { ids: ids.to_vec() });
         let renewed = |ttls: &[i64], stopped| LeaseAnswer::Renewed { ttls: ttls.to_vec(), stopped };
         assert_eq!(ask(&mut lessor, &[1]), renewed(&[], Some(Renewal::NotPrimary)));
         lessor.promote();
@@ -112,19 +161,14 @@ mod tests {
     }
 
     #[test]
-    fn questions_are_answered_under_their_numbers() {
+    fn what_is_left_of_a_lease_is_known_to_its_leader_only() {
         let mut lessor = Lessor::new(Terms::default());
-        let questions = || {
-            let of = |id| LeaseQuestion::TimeToLive { id, with_keys: true };
-            vec![(8, of(1)), (9, of(2)), (10, LeaseQuestion::List { behind: None })]
-        };
+        let ask = |lessor: &mut Lessor, id| answer_from(lessor, LeaseQuestion::TimeToLive { id, with_keys: true });
         lessor.grant(1, 10).expect("granted");
-        let listed = |deadline| LeaseAnswer::Listed(vec![(deadline, 1)]);
-        let not_primary = LeaseAnswer::NotPrimary;
-        assert_eq!(answer(&mut lessor, questions()), [(8, not_primary.clone()), (9, not_primary), (10, listed(0))]);
+        assert_eq!([ask(&mut lessor, 1), ask(&mut lessor, 2)], [LeaseAnswer::NotPrimary, LeaseAnswer::NotPrimary]);
         lessor.promote();
         let found = Some((TimeToLive { remaining_s: 11, granted_s: 10 }, Bytes::new()));
-        let answers = [(8, LeaseAnswer::TimeToLive(found)), (9, LeaseAnswer::TimeToLive(None)), (10, listed(11_000))];
-        assert_eq!(answer(&mut lessor, questions()), answers);
+        assert_eq!(ask(&mut lessor, 1), LeaseAnswer::TimeToLive(found));
+        assert_eq!(ask(&mut lessor, 2), LeaseAnswer::TimeToLive(None));
     }
 }

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     apply::request::Kind,
+    auth::Requester,
     proto::{
         etcdserverpb::TxnRequest,
         raftpb::{self, MessageType},
@@ -45,7 +46,7 @@ impl Replica {
                 for attempt in self.reads.take_due(self.now_ms).0 {
                     let id = self.own_ids.take();
                     // A transaction without operations changes nothing, and etcd members apply it, too.
-                    let entry = own_entry(id, Kind::Txn, &TxnRequest::default());
+                    let entry = own_entry(id, Kind::Txn, &TxnRequest::default(), Requester::NOBODY);
                     self.reads.log(id, attempt);
                     self.proposals.push(self.now_ms, EXPIRY, id, Proposed::Entry(entry));
                 }

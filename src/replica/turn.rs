@@ -70,8 +70,12 @@ impl Replica {
         Ok(())
     }
 
-    /// Publishes the view, its changes, and the answers that depend on it.
+    /// Publishes the view with its tokens, its changes, and the answers that depend on it.
     fn show(&mut self, answers: Effects, effects: &mut Effects) {
+        let tokens = self.applier.take_token_changes();
+        if !tokens.is_empty() {
+            effects.push(Effect::Tokens(tokens));
+        }
         if self.is_view_due {
             self.publish(effects);
         }
@@ -149,7 +153,7 @@ impl Replica {
             let is_midway = self.is_midway();
             let (later, now): (Vec<_>, Vec<_>) =
                 questions.into_iter().partition(|(_, question)| is_midway && question.wants_keys());
-            let answered = lease_questions::answer(self.applier.lessor(), now);
+            let answered = lease_questions::answer(&mut self.applier, now);
             answers.push(Effect::Answer { core, answer: Answer::Leases { answers: answered } });
             if !later.is_empty() {
                 self.inbox.push_back((core, Request::Leases { questions: later }));

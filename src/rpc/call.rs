@@ -9,7 +9,7 @@ use super::{head::Head, method::MethodId, status::Code};
 use crate::os::net::Peer;
 
 /// One call: its method, peer and deadline.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Call {
     pub method: MethodId,
     pub peer: Peer,

@@ -92,7 +92,7 @@ impl Inbox {
         self.serial.set(serial + 1);
         let key = CallKey { slot: self.calls.borrow().vacant_key(), serial };
         self.current.set(Some(key));
-        (key, Responder { inbox: Some(self.clone()), key })
+        (key, Responder { inbox: Some(self.clone()), key, quiet: None })
     }
 
     /// The handler returned. `false` if it dropped the responder without a reply.
@@ -166,9 +166,39 @@ pub struct Responder {
     /// `None` once used.
     inbox: Option<Rc<Inbox>>,
     key: CallKey,
+    /// While it is set, dropping this responder unused does nothing.
+    quiet: Option<Rc<Cell<bool>>>,
+}
+
+/// A responder that gave its right away for the time of one attempt.
+pub struct Principal {
+    responder: Responder,
+    quiet: Rc<Cell<bool>>,
+}
+
+impl Principal {
+    /// The attempt has returned its answer instead of keeping the deputy.
+    pub fn send(self, reply: Reply) {
+        self.responder.send(reply);
+    }
+
+    /// The attempt has kept the deputy, which answers by itself from now on.
+    pub fn release(mut self) {
+        self.quiet.set(false);
+        self.responder.inbox = None;
+    }
 }
 
 impl Responder {
+    /// Splits the right to answer: a deputy for a function that either returns the answer or keeps the responder, and what sends
+    /// the answer if it returns one.
+    #[must_use]
+    pub fn with_deputy(self) -> (Principal, Responder) {
+        let quiet = Rc::new(Cell::new(true));
+        let deputy = Responder { inbox: self.inbox.clone(), key: self.key, quiet: Some(Rc::clone(&quiet)) };
+        (Principal { responder: self, quiet }, deputy)
+    }
+
     /// Sends the answer. It has no effect after the call has ended by a reset, the end of its connection or its deadline.
     pub fn send(mut self, reply: Reply) {
         if let Some(inbox) = self.inbox.take() {
@@ -198,6 +228,9 @@ impl Responder {
 impl Drop for Responder {
     fn drop(&mut self) {
         let Some(inbox) = self.inbox.take() else { return };
+        if self.quiet.as_ref().is_some_and(|quiet| quiet.get()) {
+            return;
+        }
         if inbox.current.get() == Some(self.key) {
             inbox.current.set(None);
         } else {

@@ -56,7 +56,7 @@ pub use call::{Call, CallReport, Traffic};
 pub use connection::Connection;
 pub use drain::{Drain, Membership, Stage};
 pub use handler::{Description, Handler};
-pub use inbox::Responder;
+pub use inbox::{Principal, Responder};
 pub use interceptors::{CallCounters, MethodCounts};
 pub use messages::Messages;
 pub use method::{Method, MethodId, MethodKind, MethodTable};

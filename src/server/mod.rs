@@ -9,6 +9,7 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `auth` | the keys of tokens |
 //! | `datadir` | layout and lock of the data directory |
 //! | `bootstrap` | from a data directory to a machine |
 //! | `lone_start` | `--force-new-cluster` |
@@ -22,6 +23,7 @@
 //! | `listening` | which listener serves what |
 //! | `log`, `rotation` | log lines, and files that are full |
 
+mod auth;
 pub mod bootstrap;
 pub mod cores;
 pub mod datadir;
@@ -57,7 +59,10 @@ use crate::{
         cores::Layout,
         listening::{Doors, PeerDoors},
     },
-    services::{self, ClusterRules, Health, Services, Shared, WatchShared},
+    services::{
+        self, ClusterRules, Health, Services, Shared, WatchShared,
+        tokens::{JwtError, Tokens},
+    },
 };
 
 /// Why a server does not come up.
@@ -69,6 +74,8 @@ pub enum ServeError {
     Bind(#[from] listening::BindError),
     #[error("{0}")]
     Tls(#[from] TlsError),
+    #[error("--auth-token: {0}")]
+    Tokens(#[from] JwtError),
     #[error("{0}")]
     Layout(io::Error),
     #[error("cannot start an executor: {0}")]
@@ -124,6 +131,7 @@ async fn serve_on(
     let meters = Meters::new(cores, &services::methods::MEASURED, config.extensive_metrics, config.warning_apply);
     meters.show_gates(config.gates.iter().map(|(name, (stage, open))| (*name, *stage, *open)));
     let secrets = secrets::of_peers(&config)?;
+    let tokens = auth::tokens(&config.auth)?;
     let mut booted = healing::boot(&config, secrets.clone()).await?;
     let identity = booted.identity;
     let text = if booted.is_new { "starting local member" } else { "restarting local member" };
@@ -148,6 +156,8 @@ async fn serve_on(
         health: health(&config),
         activity: Arc::new(Activity::default()),
         cluster: cluster_rules(&config),
+        tokens: Tokens::new(tokens),
+        auth: auth::rules(&config.auth),
     });
     let (files, page_file) = booted.disk.take().expect("just booted");
     let driver = Driver::new(replica, files, page_file, Arc::clone(&shared));

@@ -12,14 +12,12 @@
 //! | `election`, `lock` | requests of contenders for leadership and names, and the meaning of the answers |
 //! | `kv` | Range, read-only Txn: from a view to bytes |
 //! | `members` | changes of the members, before they are proposed |
-//! | `auth` | users and roles of a migrated database |
 //! | `queue` | the queue of keys that lock and election use |
 //! | `range_stream` | RangeStream: a range in pieces |
 //! | `request_text` | requests as text for the log |
 //! | `retention` | automatic compaction |
 //! | `status` | Status, MemberList |
 
-pub mod auth;
 pub mod check;
 pub mod corruption;
 pub mod downgrade;

@@ -249,6 +249,7 @@ mod tests {
             raft: RaftStatus::default(),
             membership: Arc::new(Membership::new(1, 2)),
             alarms: Arc::new(Alarms::default()),
+            auth: Arc::default(),
             storage_version: None,
             tally: Tally::default(),
         }

@@ -8,6 +8,7 @@ use std::fmt::{Display, Write};
 
 use crate::{
     apply::request::{Operation, RaftRequest},
+    auth::AuthRequest,
     proto::etcdserverpb::{
         Compare, DeleteRangeRequest, LeaseCheckpointRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
         compare::TargetUnion, request_op::Request,
@@ -117,9 +118,42 @@ pub fn entry(request: &RaftRequest) -> String {
             ("downgrade_info_set", text.0)
         }
         Operation::DowngradeVersionTest => ("downgrade_version_test", String::new()),
+        Operation::Auth(request) => auth(request),
         Operation::Unknown(field) => ("unknown", field.to_string()),
     };
     format!("header:{{ID:{id}}} {name}:{{{text}}}")
+}
+
+/// Names, never passwords or tokens.
+fn auth(request: &AuthRequest) -> (&'static str, String) {
+    let named = |fields: &[(&'static str, &str)]| {
+        let mut text = Fields::default();
+        for (name, value) in fields {
+            text.bytes(name, value.as_bytes());
+        }
+        text.0
+    };
+    match request {
+        AuthRequest::Enable => ("auth_enable", String::new()),
+        AuthRequest::Disable => ("auth_disable", String::new()),
+        AuthRequest::Authenticate(request) => ("authenticate", named(&[("name", &request.name)])),
+        AuthRequest::UserAdd(request) => ("auth_user_add", named(&[("name", &request.name)])),
+        AuthRequest::UserDelete(request) => ("auth_user_delete", named(&[("name", &request.name)])),
+        AuthRequest::UserChangePassword(request) => ("auth_user_change_password", named(&[("name", &request.name)])),
+        AuthRequest::UserGrantRole(request) => {
+            ("auth_user_grant_role", named(&[("user", &request.user), ("role", &request.role)]))
+        }
+        AuthRequest::UserRevokeRole(request) => {
+            ("auth_user_revoke_role", named(&[("name", &request.name), ("role", &request.role)]))
+        }
+        AuthRequest::RoleAdd(request) => ("auth_role_add", named(&[("name", &request.name)])),
+        AuthRequest::RoleDelete(request) => ("auth_role_delete", named(&[("role", &request.role)])),
+        AuthRequest::RoleGrantPermission(request) => ("auth_role_grant_permission", named(&[("name", &request.name)])),
+        AuthRequest::RoleRevokePermission(request) => {
+            ("auth_role_revoke_permission", named(&[("role", &request.role)]))
+        }
+        AuthRequest::Question => ("auth", String::new()),
+    }
 }
 
 fn lease_checkpoints(request: &LeaseCheckpointRequest) -> String {
@@ -247,10 +281,16 @@ fn hexadecimal(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::proto::etcdserverpb::{CompactionRequest, range_request::SortOrder};
 
     const KEY: &[u8] = b"a\xc3\xa9\x01\xff\"\\";
+
+    fn of_nobody(id: u64, operation: Operation) -> RaftRequest {
+        RaftRequest { id, user: Bytes::new(), auth_revision: 0, operation }
+    }
 
     #[test]
     fn texts_are_those_that_etcd_logged() {
@@ -267,11 +307,11 @@ mod tests {
         );
         let put = PutRequest { key: KEY.into(), value: "b".into(), ..PutRequest::default() };
         assert_eq!(super::put(&put), "key:\"a\\303\\251\\001\\377\\\"\\\\\" value_size:1 ");
-        let request = RaftRequest { id: 7, operation: Operation::Put(put) };
+        let request = of_nobody(7, Operation::Put(put));
         let text = "header:<ID:7> put:<key:\"a\\303\\251\\001\\377\\\"\\\\\" value_size:1 >";
         assert_eq!(entry(&request), text);
         let compaction = CompactionRequest { revision: 2, physical: false };
-        let request = RaftRequest { id: 8, operation: Operation::Compaction(compaction) };
+        let request = of_nobody(8, Operation::Compaction(compaction));
         assert_eq!(entry(&request), "header:{ID:8} compaction:{revision:2}");
     }
 

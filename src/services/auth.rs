@@ -1,16 +1,11 @@
-//! The Auth service on one core, as far as it is served: what etcd answers on a server without authentication.
+//! The Auth service on one core.
 //!
-//! | call | answer |
+//! | call | path |
 //! |---|---|
-//! | Authenticate | refused: authentication is not enabled. Clients that are given a user then go on without a token |
-//! | AuthStatus | not enabled, with the stored revision |
-//! | AuthDisable | done: it is not enabled |
-//! | AuthEnable | refused as by etcd without the user and role `root` |
-//! | UserGet, UserList, RoleGet, RoleList | what a migrated database brought along |
-//! | every change | UNIMPLEMENTED |
-//!
-//! Authentication that was enabled in a migrated database is not enforced, so AuthStatus does not claim it; disabling it is a
-//! change. etcd sends all of these but Authenticate through the log, so they wait for a confirmed read.
+//! | Authenticate | a confirmed read, bcrypt on a helper thread, an entry that assigns the token; again if users changed meanwhile |
+//! | UserAdd, UserChangePassword | bcrypt on a helper thread, then an entry |
+//! | other changes | an entry |
+//! | AuthStatus, UserGet, UserList, RoleGet, RoleList | a confirmed read. etcd sends these through the log too |
 
 use std::rc::Rc;
 
@@ -18,43 +13,150 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::{
+    apply::{View, request::Kind},
+    auth::{Auth, Requester},
     base::refusal::Refusal,
     proto::etcdserverpb::{
-        AuthDisableRequest, AuthDisableResponse, AuthEnableRequest, AuthEnableResponse, AuthRoleGetRequest,
-        AuthRoleGetResponse, AuthRoleListRequest, AuthRoleListResponse, AuthStatusRequest, AuthStatusResponse,
-        AuthUserGetRequest, AuthUserGetResponse, AuthUserListRequest, AuthUserListResponse, AuthenticateRequest,
-        ResponseHeader,
+        AuthDisableRequest, AuthEnableRequest, AuthRoleAddRequest, AuthRoleDeleteRequest, AuthRoleGetRequest,
+        AuthRoleGetResponse, AuthRoleGrantPermissionRequest, AuthRoleListRequest, AuthRoleListResponse,
+        AuthRoleRevokePermissionRequest, AuthStatusRequest, AuthStatusResponse, AuthUserAddRequest,
+        AuthUserChangePasswordRequest, AuthUserDeleteRequest, AuthUserGetRequest, AuthUserGetResponse,
+        AuthUserGrantRoleRequest, AuthUserListRequest, AuthUserListResponse, AuthUserRevokeRoleRequest,
+        AuthenticateRequest, AuthenticateResponse, InternalAuthenticateRequest, ResponseHeader,
     },
-    rpc::{Call, Reply, Responder},
-    service::{auth::AuthView, kv::ReadStop},
-    services::{Services, decode, encoded, ended, methods, refuse},
+    rpc::{Body, Call, Reply, Responder},
+    services::{Services, credentials::Credentials, decode, encoded, methods, refuse},
 };
 
-/// How a request is answered from the stored users and roles.
-type Answer<Q, R> = fn(Q, ResponseHeader, AuthView<'_>) -> Result<R, ReadStop>;
+/// What the flags say of users and their tokens.
+#[derive(Clone, Copy, Debug)]
+pub struct AuthRules {
+    pub bcrypt_cost: u32,
+    /// The common name of a client's certificate is a user.
+    pub client_cert_auth: bool,
+    /// A watch whose right was taken away is cancelled.
+    pub recheck_watches: bool,
+}
+
+/// How a question is answered from users and roles.
+type Answer<Q, R> = fn(&Auth, Requester<'_>, Q, ResponseHeader) -> Result<R, Refusal>;
 
 impl Services {
     /// Any call of the service.
-    pub(super) fn auth(self: &Rc<Self>, call: &Call, message: Bytes, responder: Responder) -> Option<Reply> {
+    pub(super) fn auth(
+        self: &Rc<Self>,
+        call: &Call,
+        who: Credentials,
+        message: Bytes,
+        responder: Responder,
+    ) -> Option<Reply> {
         match call.method {
-            methods::AUTHENTICATE => {
-                let decoded = decode::<AuthenticateRequest>(message);
-                Some(decoded.and_then(|_| Err(refuse(Refusal::AuthNotEnabled))))
-            }
-            methods::AUTH_STATUS => self.read_auth(call, message, responder, status),
-            methods::AUTH_ENABLE => self.read_auth(call, message, responder, enable),
-            methods::AUTH_DISABLE => self.read_auth(call, message, responder, disable),
-            methods::USER_GET => self.read_auth(call, message, responder, user),
-            methods::USER_LIST => self.read_auth(call, message, responder, users),
-            methods::ROLE_GET => self.read_auth(call, message, responder, role),
-            methods::ROLE_LIST => self.read_auth(call, message, responder, roles),
-            _ => Some(Err(refuse(Refusal::AuthNotServed))),
+            methods::AUTHENTICATE => self.authenticate(call, message, responder),
+            methods::AUTH_STATUS => self.read_auth(call, who, message, responder, status),
+            methods::USER_GET => self.read_auth(call, who, message, responder, user),
+            methods::USER_LIST => self.read_auth(call, who, message, responder, users),
+            methods::ROLE_GET => self.read_auth(call, who, message, responder, role),
+            methods::ROLE_LIST => self.read_auth(call, who, message, responder, roles),
+            methods::USER_ADD => self.add_user(call, who, message, responder),
+            methods::USER_CHANGE_PASSWORD => self.change_password(call, who, message, responder),
+            _ => self.change_auth(call, who, &message, responder),
         }
+    }
+
+    fn change_auth(&self, call: &Call, who: Credentials, message: &Bytes, responder: Responder) -> Option<Reply> {
+        let bytes = message.clone();
+        let (checked, kind) = match call.method {
+            methods::AUTH_ENABLE => (decode::<AuthEnableRequest>(bytes).map(drop), Kind::AuthEnable),
+            methods::AUTH_DISABLE => (decode::<AuthDisableRequest>(bytes).map(drop), Kind::AuthDisable),
+            methods::USER_DELETE => (decode::<AuthUserDeleteRequest>(bytes).map(drop), Kind::AuthUserDelete),
+            methods::USER_GRANT_ROLE => (decode::<AuthUserGrantRoleRequest>(bytes).map(drop), Kind::AuthUserGrantRole),
+            methods::USER_REVOKE_ROLE => {
+                (decode::<AuthUserRevokeRoleRequest>(bytes).map(drop), Kind::AuthUserRevokeRole)
+            }
+            methods::ROLE_ADD => (decode::<AuthRoleAddRequest>(bytes).map(drop), Kind::AuthRoleAdd),
+            methods::ROLE_DELETE => (decode::<AuthRoleDeleteRequest>(bytes).map(drop), Kind::AuthRoleDelete),
+            methods::ROLE_GRANT_PERMISSION => {
+                (decode::<AuthRoleGrantPermissionRequest>(bytes).map(drop), Kind::AuthRoleGrantPermission)
+            }
+            methods::ROLE_REVOKE_PERMISSION => {
+                (decode::<AuthRoleRevokePermissionRequest>(bytes).map(drop), Kind::AuthRoleRevokePermission)
+            }
+            other => unreachable!("method {} is none of the Auth service", other.0),
+        };
+        self.propose_if(checked, call, kind, message, who, responder)
+    }
+
+    fn add_user(self: &Rc<Self>, call: &Call, who: Credentials, message: Bytes, responder: Responder) -> Option<Reply> {
+        let peer = call.peer;
+        self.answer_later(message, responder, async move |front, mut request: AuthUserAddRequest, responder| {
+            if !request.options.is_some_and(|options| options.no_password) {
+                let password = std::mem::take(&mut request.password);
+                request.hashed_password = front.hash_password(responder, peer, password).await.map_err(refuse)?;
+            }
+            front.propose_as(Kind::AuthUserAdd, &request.encode_to_vec(), &who).await.map(Body::Message).map_err(refuse)
+        })
+    }
+
+    /// An empty password leaves the hash that the request carries, as in etcd.
+    fn change_password(
+        self: &Rc<Self>,
+        call: &Call,
+        who: Credentials,
+        message: Bytes,
+        responder: Responder,
+    ) -> Option<Reply> {
+        let peer = call.peer;
+        self.answer_later(
+            message,
+            responder,
+            async move |front, mut request: AuthUserChangePasswordRequest, responder| {
+                if !request.password.is_empty() {
+                    let password = std::mem::take(&mut request.password);
+                    request.hashed_password = front.hash_password(responder, peer, password).await.map_err(refuse)?;
+                }
+                let message = request.encode_to_vec();
+                front.propose_as(Kind::AuthUserChangePassword, &message, &who).await.map(Body::Message).map_err(refuse)
+            },
+        )
+    }
+
+    fn authenticate(self: &Rc<Self>, call: &Call, message: Bytes, responder: Responder) -> Option<Reply> {
+        let (peer, since) = (call.peer, call.started);
+        self.answer_later(message, responder, async move |front, request: AuthenticateRequest, responder| {
+            front.confirmed(since).await.map_err(refuse)?;
+            loop {
+                let (revision, hashed) = {
+                    let view = front.shared.view.load();
+                    (view.auth.revision(), view.auth.password_of(&request.name).map_err(refuse)?)
+                };
+                let signed = front.log_in(responder, peer, request.clone(), revision, hashed).await;
+                let signed = signed.inspect_err(|error| {
+                    tracing::warn!(user = request.name, %error, "invalid authentication was requested");
+                });
+                let signed = signed.map_err(refuse)?;
+                let simple_token = front.shared.tokens.prefix();
+                let inner =
+                    InternalAuthenticateRequest { name: request.name.clone(), simple_token, ..Default::default() };
+                let answer = front.propose(Kind::Authenticate, &inner.encode_to_vec()).await.map_err(refuse)?;
+                if front.shared.view.load().auth.revision() != revision {
+                    tracing::info!("users changed while a password was compared; comparing again");
+                    continue;
+                }
+                return match signed {
+                    None => Ok(Body::Message(answer)),
+                    Some(token) => {
+                        let answer: AuthenticateResponse = decode(answer)?;
+                        encoded(&AuthenticateResponse { token, ..answer })
+                    }
+                };
+            }
+        })
     }
 
     fn read_auth<Q, R>(
         self: &Rc<Self>,
         call: &Call,
+        who: Credentials,
         message: Bytes,
         responder: Responder,
         answer: Answer<Q, R>,
@@ -66,49 +168,57 @@ impl Services {
         let since = call.started;
         self.answer_later(message, responder, async move |front, request, _| {
             front.confirmed(since).await.map_err(refuse)?;
-            let view = front.shared.view.load();
-            let answered = answer(request, view.header(view.kv.revision()), AuthView(view.kv.records().pages()));
-            answered.map_err(ended).and_then(|response| encoded(&response))
+            let view: &View = &front.shared.view.load();
+            let answered = who
+                .requester(&view.auth)
+                .and_then(|who| answer(&view.auth, who, request, view.header(view.kv.revision())));
+            answered.map_err(refuse).and_then(|response| encoded(&response))
         })
     }
 }
 
-fn status(_: AuthStatusRequest, header: ResponseHeader, auth: AuthView<'_>) -> Result<AuthStatusResponse, ReadStop> {
-    Ok(AuthStatusResponse { header: Some(header), enabled: false, auth_revision: auth.revision()? })
-}
-
-fn enable(_: AuthEnableRequest, _: ResponseHeader, auth: AuthView<'_>) -> Result<AuthEnableResponse, ReadStop> {
-    auth.check_root()?;
-    Err(Refusal::AuthNotServed.into())
-}
-
-fn disable(_: AuthDisableRequest, header: ResponseHeader, auth: AuthView<'_>) -> Result<AuthDisableResponse, ReadStop> {
-    match auth.is_enabled()? {
-        false => Ok(AuthDisableResponse { header: Some(header) }),
-        true => Err(Refusal::AuthNotServed.into()),
-    }
+fn status(
+    auth: &Auth,
+    _: Requester<'_>,
+    _: AuthStatusRequest,
+    header: ResponseHeader,
+) -> Result<AuthStatusResponse, Refusal> {
+    let (enabled, auth_revision) = (auth.is_enabled(), auth.revision());
+    Ok(AuthStatusResponse { header: Some(header), enabled, auth_revision })
 }
 
 fn user(
+    auth: &Auth,
+    who: Requester<'_>,
     request: AuthUserGetRequest,
     header: ResponseHeader,
-    auth: AuthView<'_>,
-) -> Result<AuthUserGetResponse, ReadStop> {
-    Ok(AuthUserGetResponse { header: Some(header), roles: auth.roles_of(&request.name)? })
+) -> Result<AuthUserGetResponse, Refusal> {
+    Ok(AuthUserGetResponse { header: Some(header), roles: auth.roles_of(who, &request.name)? })
 }
 
-fn users(_: AuthUserListRequest, header: ResponseHeader, auth: AuthView<'_>) -> Result<AuthUserListResponse, ReadStop> {
-    Ok(AuthUserListResponse { header: Some(header), users: auth.users()? })
+fn users(
+    auth: &Auth,
+    who: Requester<'_>,
+    _: AuthUserListRequest,
+    header: ResponseHeader,
+) -> Result<AuthUserListResponse, Refusal> {
+    Ok(AuthUserListResponse { header: Some(header), users: auth.user_names(who)? })
 }
 
 fn role(
+    auth: &Auth,
+    who: Requester<'_>,
     request: AuthRoleGetRequest,
     header: ResponseHeader,
-    auth: AuthView<'_>,
-) -> Result<AuthRoleGetResponse, ReadStop> {
-    Ok(AuthRoleGetResponse { header: Some(header), perm: auth.permissions_of(&request.role)? })
+) -> Result<AuthRoleGetResponse, Refusal> {
+    Ok(AuthRoleGetResponse { header: Some(header), perm: auth.permissions_of(who, &request.role)? })
 }
 
-fn roles(_: AuthRoleListRequest, header: ResponseHeader, auth: AuthView<'_>) -> Result<AuthRoleListResponse, ReadStop> {
-    Ok(AuthRoleListResponse { header: Some(header), roles: auth.roles()? })
+fn roles(
+    auth: &Auth,
+    who: Requester<'_>,
+    _: AuthRoleListRequest,
+    header: ResponseHeader,
+) -> Result<AuthRoleListResponse, Refusal> {
+    Ok(AuthRoleListResponse { header: Some(header), roles: auth.role_names(who)? })
 }

@@ -7,12 +7,16 @@ use futures_lite::future;
 use prost::Message;
 
 use crate::{
-    apply::request::Kind,
+    apply::{View, request::Kind},
     os,
     proto::etcdserverpb::{AlarmRequest, RangeRequest},
     rpc::{Call, CallReport, Code, Description, Handler, Inbound, MethodId, Outbound, Reply, Responder, Status},
     service::status,
-    services::{Services, decode, encoded, methods, refuse, request_log},
+    services::{
+        Services,
+        credentials::{Credentials, Identified},
+        decode, encoded, methods, refuse, request_log,
+    },
 };
 
 /// The handler that the gRPC server of one core calls.
@@ -25,44 +29,12 @@ impl Handler for ServiceHandler {
         if let Err(refusal) = front.admit(call, "unary", &view, || learner_serves(call.method, &message)) {
             return Some(Err(refuse(refusal)));
         }
-        match call.method {
-            methods::RANGE => front.range(call, &view, message, responder),
-            methods::PUT => front.put(call, &view, message, responder),
-            methods::DELETE_RANGE => front.delete_range(call, &message, responder),
-            methods::TXN => front.txn(call, &view, &message, responder),
-            methods::COMPACT => front.compact(call, &message, responder),
-            methods::LEASE_GRANT => front.lease_grant(call, &view, message, responder),
-            methods::LEASE_REVOKE => front.lease_revoke(call, &message, responder),
-            methods::LEASE_TIME_TO_LIVE => front.lease_time_to_live(call, message, responder),
-            methods::LEASES => front.lease_leases(message, responder),
-            methods::ALARM => {
-                let checked = decode::<AlarmRequest>(message.clone()).map(|_| ());
-                front.propose_if(checked, call, Kind::Alarm, &message, responder)
+        match front.identify(call, &view, call.started) {
+            Identified::Now(who) => front.serve(call, who, &view, message, responder),
+            Identified::Later => {
+                os::spawn_local(serve_later(Rc::clone(front), call.clone(), message, responder));
+                None
             }
-            methods::STATUS => {
-                let complaint = front.shared.health.disk_complaint();
-                Some(encoded(&status::status(&view, front.shared.quota_bytes, complaint)))
-            }
-            methods::HASH => front.hash(message, responder),
-            methods::HASH_KV => front.hash_kv(message, responder),
-            methods::DEFRAGMENT => front.defragment(message, responder),
-            methods::MOVE_LEADER => front.move_leader(message, responder),
-            methods::DOWNGRADE => front.downgrade(message, responder),
-            methods::MEMBER_LIST => front.member_list(call, &view, message, responder),
-            methods::MEMBER_ADD => front.member_add(message, responder),
-            methods::MEMBER_REMOVE => front.member_remove(message, responder),
-            methods::MEMBER_UPDATE => front.member_update(message, responder),
-            methods::MEMBER_PROMOTE => front.member_promote(message, responder),
-            methods::LOCK => front.lock(message, responder),
-            methods::UNLOCK => front.unlock(message, responder),
-            methods::CAMPAIGN => front.campaign(message, responder),
-            methods::PROCLAIM => front.proclaim(message, responder),
-            methods::LEADER => front.leader(message, responder),
-            methods::RESIGN => front.resign(message, responder),
-            method if methods::is_auth(method) => front.auth(call, message, responder),
-            methods::HEALTH_CHECK => Some(front.check_health(message)),
-            methods::HEALTH_LIST => Some(front.list_health(message)),
-            other => Some(Err(not_served(other))),
         }
     }
 
@@ -93,6 +65,59 @@ impl Handler for ServiceHandler {
 }
 
 impl Services {
+    /// Any unary call that was admitted.
+    fn serve(
+        self: &Rc<Self>,
+        call: &Call,
+        who: Credentials,
+        view: &View,
+        message: Bytes,
+        responder: Responder,
+    ) -> Option<Reply> {
+        if let Err(refusal) = who.check_method(&view.auth, call.method, &message) {
+            return Some(Err(refuse(refusal)));
+        }
+        match call.method {
+            methods::RANGE => self.range(call, who, view, message, responder),
+            methods::PUT => self.put(call, who, view, message, responder),
+            methods::DELETE_RANGE => self.delete_range(call, who, &message, responder),
+            methods::TXN => self.txn(call, who, view, &message, responder),
+            methods::COMPACT => self.compact(call, who, &message, responder),
+            methods::LEASE_GRANT => self.lease_grant(call, who, view, message, responder),
+            methods::LEASE_REVOKE => self.lease_revoke(call, who, &message, responder),
+            methods::LEASE_TIME_TO_LIVE => self.lease_time_to_live(call, who, message, responder),
+            methods::LEASES => self.lease_leases(who, message, responder),
+            methods::ALARM => {
+                let checked = decode::<AlarmRequest>(message.clone()).map(|_| ());
+                self.propose_if(checked, call, Kind::Alarm, &message, who, responder)
+            }
+            methods::STATUS => {
+                let complaint = self.shared.health.disk_complaint();
+                Some(encoded(&status::status(view, self.shared.quota_bytes, complaint)))
+            }
+            methods::HASH => self.hash(message, responder),
+            methods::HASH_KV => self.hash_kv(message, responder),
+            methods::DEFRAGMENT => self.defragment(message, responder),
+            methods::MOVE_LEADER => self.move_leader(message, responder),
+            methods::DOWNGRADE => self.downgrade(message, responder),
+            methods::MEMBER_LIST => self.member_list(call, who, view, message, responder),
+            methods::MEMBER_ADD => self.member_add(who, message, responder),
+            methods::MEMBER_REMOVE => self.member_remove(message, responder),
+            methods::MEMBER_UPDATE => self.member_update(who, message, responder),
+            methods::MEMBER_PROMOTE => self.member_promote(message, responder),
+            methods::LOCK => self.lock(who, message, responder),
+            methods::UNLOCK => self.unlock(who, message, responder),
+            methods::CAMPAIGN => self.campaign(who, message, responder),
+            methods::PROCLAIM => self.proclaim(who, message, responder),
+            methods::LEADER => self.leader(who, message, responder),
+            methods::RESIGN => self.resign(who, message, responder),
+            method if methods::is_auth(method) => self.auth(call, who, message, responder),
+            methods::HEALTH_CHECK => Some(self.check_health(message)),
+            methods::HEALTH_LIST => Some(self.list_health(message)),
+            other => Some(Err(not_served(other))),
+        }
+    }
+
     async fn stream(
         self: &Rc<Self>,
         call: &Call,
@@ -101,13 +126,24 @@ impl Services {
     ) -> Result<(), Status> {
         match call.method {
             methods::RANGE_STREAM => self.range_stream(call, inbound, outbound).await,
-            methods::OBSERVE => self.observe(inbound, outbound).await,
-            methods::WATCH => self.watch(inbound, outbound).await,
-            methods::SNAPSHOT => self.snapshot(inbound, outbound).await,
+            methods::OBSERVE => self.observe(call, inbound, outbound).await,
+            methods::WATCH => self.watch(call, inbound, outbound).await,
+            methods::SNAPSHOT => self.snapshot(call, inbound, outbound).await,
             methods::HEALTH_WATCH => self.watch_health(inbound, outbound).await,
-            methods::LEASE_KEEP_ALIVE => self.keep_alive(inbound, outbound).await,
+            methods::LEASE_KEEP_ALIVE => self.keep_alive(call, inbound, outbound).await,
             other => Err(not_served(other)),
         }
+    }
+}
+
+/// A call whose token may be of an entry that is not applied here yet.
+async fn serve_later(front: Rc<Services>, call: Call, message: Bytes, responder: Responder) {
+    let who = front.identify_fully(&call).await;
+    let (principal, deputy) = responder.with_deputy();
+    let reply = front.serve(&call, who, &front.shared.view.load(), message, deputy);
+    match reply {
+        Some(reply) => principal.send(reply),
+        None => principal.release(),
     }
 }
 

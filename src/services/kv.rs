@@ -5,8 +5,9 @@ use std::{rc::Rc, time::Instant};
 use bytes::{Bytes, BytesMut};
 
 use crate::{
-    apply::{View, alarms, request::Kind, txn},
-    base::limits,
+    apply::{View, alarms, permission, request::Kind, txn},
+    auth::{Access, Auth, Requester},
+    base::{limits, refusal::Refusal},
     os::{self, clock, stop},
     proto::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest},
     rpc::{Body, Call, Inbound, Outbound, Producer, Reply, Responder, Status},
@@ -15,13 +16,14 @@ use crate::{
         kv::{self, RangeAnswer, RangeJob, ReadStop},
         range_stream::RangeStreamJob,
     },
-    services::{Services, decode, ended, refuse, request_log::Reading, waiting::Work},
+    services::{Services, credentials::Credentials, decode, ended, refuse, request_log::Reading, waiting::Work},
 };
 
 impl Services {
     pub(super) fn range(
         self: &Rc<Self>,
         call: &Call,
+        who: Credentials,
         view: &View,
         message: Bytes,
         responder: Responder,
@@ -34,6 +36,9 @@ impl Services {
             return Some(Err(refuse(refusal)));
         }
         if request.serializable {
+            if let Err(refusal) = may_range(view, &who, &request) {
+                return Some(Err(refuse(refusal)));
+            }
             let reading = Reading { called: call.started, began: clock::now() };
             return match start_range(view, &request) {
                 Started::Answered(reply) => {
@@ -46,27 +51,41 @@ impl Services {
                 }
             };
         }
-        self.join_round(Work::Range { request, responder }, call.started);
+        self.join_round(Work::Range { request, who, responder }, call.started);
         None
     }
 
-    pub(super) fn put(&self, call: &Call, view: &View, message: Bytes, responder: Responder) -> Option<Reply> {
+    pub(super) fn put(
+        &self,
+        call: &Call,
+        who: Credentials,
+        view: &View,
+        message: Bytes,
+        responder: Responder,
+    ) -> Option<Reply> {
         let checked = decode::<PutRequest>(message.clone()).and_then(|request| {
             self.check_quota(view, alarms::put_cost(&request)).map_err(refuse)?;
             check::put(&request).map_err(refuse)
         });
-        self.propose_if(checked, call, Kind::Put, &message, responder)
+        self.propose_if(checked, call, Kind::Put, &message, who, responder)
     }
 
-    pub(super) fn delete_range(&self, call: &Call, message: &Bytes, responder: Responder) -> Option<Reply> {
+    pub(super) fn delete_range(
+        &self,
+        call: &Call,
+        who: Credentials,
+        message: &Bytes,
+        responder: Responder,
+    ) -> Option<Reply> {
         let checked = decode::<DeleteRangeRequest>(message.clone())
             .and_then(|request| check::delete_range(&request).map_err(refuse));
-        self.propose_if(checked, call, Kind::DeleteRange, message, responder)
+        self.propose_if(checked, call, Kind::DeleteRange, message, who, responder)
     }
 
     pub(super) fn txn(
         self: &Rc<Self>,
         call: &Call,
+        who: Credentials,
         view: &View,
         message: &Bytes,
         responder: Responder,
@@ -80,21 +99,29 @@ impl Services {
             .and_then(|()| check::txn(&request, self.shared.txn_ops_max))
             .map_err(refuse);
         if checked.is_err() || !txn::is_read_only(&request) {
-            return self.propose_if(checked, call, Kind::Txn, message, responder);
+            return self.propose_if(checked, call, Kind::Txn, message, who, responder);
         }
         if txn::is_serializable(&request) {
-            return Some(self.read_txn(view, &request, call.started));
+            return Some(self.read_txn(view, &request, &who, call.started));
         }
-        self.join_round(Work::Txn { request, responder }, call.started);
+        self.join_round(Work::Txn { request, who, responder }, call.started);
         None
     }
 
-    pub(super) fn compact(&self, call: &Call, message: &Bytes, responder: Responder) -> Option<Reply> {
+    pub(super) fn compact(
+        &self,
+        call: &Call,
+        who: Credentials,
+        message: &Bytes,
+        responder: Responder,
+    ) -> Option<Reply> {
         let checked = decode::<CompactionRequest>(message.clone()).map(|_| ());
-        self.propose_if(checked, call, Kind::Compaction, message, responder)
+        self.propose_if(checked, call, Kind::Compaction, message, who, responder)
     }
 
-    pub(super) fn read_txn(&self, view: &View, request: &TxnRequest, called: Instant) -> Reply {
+    pub(super) fn read_txn(&self, view: &View, request: &TxnRequest, who: &Credentials, called: Instant) -> Reply {
+        let check = |auth: &Auth, who: Requester<'_>| permission::check_reading_txn(auth, who, request);
+        who.check_read(view, check).map_err(refuse)?;
         let reading = Reading { called, began: clock::now() };
         let reply = kv::read_txn(view, request).map(Body::Message).map_err(ended);
         reading.count_txn(self, request, &reply);
@@ -112,9 +139,22 @@ impl Services {
         if !request.serializable {
             self.confirmed(call.started).await.map_err(refuse)?;
         }
+        let who = self.identify_fully(call).await;
+        let auth_revision = {
+            let view = self.shared.view.load();
+            may_range(&view, &who, &request).map_err(refuse)?;
+            view.auth.revision()
+        };
         let mut job = RangeStreamJob::new(request, self.shared.request_bytes_max);
         loop {
-            let piece = job.next(&self.shared.view.load()).map_err(ended)?;
+            let piece = {
+                let view = self.shared.view.load();
+                // Each piece is from a newer view: what was allowed at the begin may not be any more.
+                if view.auth.is_enabled() && view.auth.revision() != auth_revision {
+                    return Err(refuse(Refusal::AuthOldRevision));
+                }
+                job.next(&view).map_err(ended)?
+            };
             if let Some(message) = piece.message {
                 outbound.send(message).await?;
             }
@@ -124,6 +164,11 @@ impl Services {
             os::yield_now().await;
         }
     }
+}
+
+/// Whether a range may be answered from `view`.
+pub(super) fn may_range(view: &View, who: &Credentials, request: &RangeRequest) -> Result<(), Refusal> {
+    who.check_read(view, |auth, who| auth.check(who, &request.key, &request.range_end, Access::Read))
 }
 
 pub(super) enum Started {

@@ -24,6 +24,7 @@ use prost::{
 
 use crate::{
     apply::{View, alarms::LEASE_COST, request::Kind},
+    auth::Access,
     base::{limits, refusal::Refusal},
     lease::Renewal,
     metrics::Name,
@@ -37,17 +38,24 @@ use crate::{
     },
     replica::{
         Request,
-        lease_questions::{LeaseAnswer, LeaseQuestion},
+        lease_questions::{Asker, LeaseAnswer, LeaseQuestion},
     },
     rpc::{Body, Call, Code, Inbound, Messages, Outbound, Producer, Reply, Responder, Status},
-    services::{Services, decode, refuse},
+    services::{Services, credentials::Credentials, decode, refuse},
 };
 
 /// The repeated field of a LeaseLeasesResponse.
 const LEASES_FIELD: u32 = 2;
 
 impl Services {
-    pub(super) fn lease_grant(&self, call: &Call, view: &View, message: Bytes, responder: Responder) -> Option<Reply> {
+    pub(super) fn lease_grant(
+        &self,
+        call: &Call,
+        who: Credentials,
+        view: &View,
+        message: Bytes,
+        responder: Responder,
+    ) -> Option<Reply> {
         if let Err(refusal) = self.check_quota(view, LEASE_COST) {
             return Some(Err(refuse(refusal)));
         }
@@ -55,28 +63,68 @@ impl Services {
             Ok(request) => request,
             Err(status) => return Some(Err(status)),
         };
+        if let Err(refusal) = who.check_identity(&view.auth) {
+            return Some(Err(refuse(refusal)));
+        }
         while request.id == 0 {
             // Chosen here and written into the entry, so that all members agree. Only positive ones, as etcd.
             request.id = (self.take_id() & i64::MAX.cast_unsigned()).cast_signed();
         }
-        self.propose_if(Ok(()), call, Kind::LeaseGrant, &request.encode_to_vec(), responder)
+        self.propose_if(Ok(()), call, Kind::LeaseGrant, &request.encode_to_vec(), who, responder)
     }
 
-    pub(super) fn lease_revoke(&self, call: &Call, message: &Bytes, responder: Responder) -> Option<Reply> {
+    pub(super) fn lease_revoke(
+        &self,
+        call: &Call,
+        who: Credentials,
+        message: &Bytes,
+        responder: Responder,
+    ) -> Option<Reply> {
         let checked = decode::<LeaseRevokeRequest>(message.clone()).map(|_| ());
-        self.propose_if(checked, call, Kind::LeaseRevoke, message, responder)
+        self.propose_if(checked, call, Kind::LeaseRevoke, message, who, responder)
     }
 
     pub(super) fn lease_time_to_live(
         self: &Rc<Self>,
         call: &Call,
+        who: Credentials,
         message: Bytes,
         responder: Responder,
     ) -> Option<Reply> {
         let since = call.started;
-        self.answer_later(message, responder, async move |front, request, _| {
-            front.find_time_to_live(&request, since).await.map(Body::Message).map_err(refuse)
+        self.answer_later(message, responder, async move |front, request: LeaseTimeToLiveRequest, _| {
+            if !request.keys {
+                return front.find_time_to_live(&request, since).await.map(Body::Message).map_err(refuse);
+            }
+            let revision = front.check_lease(&who, request.id, Access::Read).await.map_err(refuse)?;
+            let found = front.find_time_to_live(&request, since).await.map_err(refuse)?;
+            // The keys may have been found after the right to read them was taken away.
+            front.check_unchanged(revision).map_err(refuse)?;
+            Ok(Body::Message(found))
         })
+    }
+
+    /// Whether a caller may read, or write, every key of a lease: then the revision of users and roles before the question.
+    async fn check_lease(&self, who: &Credentials, id: i64, access: Access) -> Result<u64, Refusal> {
+        let (revision, asker) = {
+            let view = self.shared.view.load();
+            let auth = &view.auth;
+            who.check_identity(auth)?;
+            if who.check_root(auth).is_ok() {
+                return Ok(auth.revision());
+            }
+            (auth.revision(), Asker::from(who.requester(auth)?))
+        };
+        match self.ask(LeaseQuestion::Check { id, asker, access }).await {
+            LeaseAnswer::Checked(outcome) => outcome.map(|()| revision),
+            _ => unreachable!("the answer to a check"),
+        }
+    }
+
+    fn check_unchanged(&self, revision: u64) -> Result<(), Refusal> {
+        let view = self.shared.view.load();
+        let is_old = view.auth.is_enabled() && view.auth.revision() != revision;
+        if is_old { Err(Refusal::AuthOldRevision) } else { Ok(()) }
     }
 
     async fn find_time_to_live(&self, request: &LeaseTimeToLiveRequest, since: Instant) -> Result<Bytes, Refusal> {
@@ -124,16 +172,35 @@ impl Services {
         if self.shared.view.load().raft.leader == 0 { Refusal::NoLeader } else { Refusal::Timeout }
     }
 
-    pub(super) fn lease_leases(self: &Rc<Self>, message: Bytes, responder: Responder) -> Option<Reply> {
-        self.answer_later(message, responder, async |front, _: LeaseLeasesRequest, _| {
-            Ok(Body::Large(Box::new(front.list_leases().await)))
+    pub(super) fn lease_leases(
+        self: &Rc<Self>,
+        who: Credentials,
+        message: Bytes,
+        responder: Responder,
+    ) -> Option<Reply> {
+        self.answer_later(message, responder, async move |front, _: LeaseLeasesRequest, _| {
+            front.list_leases(&who).await.map(|list| Body::Large(Box::new(list))).map_err(refuse)
         })
     }
 
-    async fn list_leases(&self) -> LeaseList {
+    /// All leases, if the caller may read every key of each.
+    async fn list_leases(&self, who: &Credentials) -> Result<LeaseList, Refusal> {
+        let (revision, asker) = {
+            let view = self.shared.view.load();
+            let auth = &view.auth;
+            who.check_identity(auth)?;
+            let is_free = who.check_root(auth).is_ok();
+            let asker = if is_free { None } else { Some(Asker::from(who.requester(auth)?)) };
+            (auth.revision(), asker)
+        };
         let mut leases = BTreeSet::new();
         let mut behind = None;
-        while let LeaseAnswer::Listed(slice) = self.ask(LeaseQuestion::List { behind }).await {
+        loop {
+            let slice = match self.ask(LeaseQuestion::List { behind, asker: asker.clone() }).await {
+                LeaseAnswer::Listed(slice) => slice,
+                LeaseAnswer::Checked(Err(refusal)) => return Err(refusal),
+                _ => break,
+            };
             behind = slice.last().map(|(_, id)| *id);
             let is_last = slice.len() < limits::LEASES_PER_SLICE;
             leases.extend(slice);
@@ -142,7 +209,10 @@ impl Services {
             }
             os::yield_now().await;
         }
-        LeaseList::new(self.header(), leases)
+        if asker.is_some() {
+            self.check_unchanged(revision)?;
+        }
+        Ok(LeaseList::new(self.header(), leases))
     }
 
     /// Renews leases for a client, without an entry of the log. Answers come in the order of the requests.
@@ -156,14 +226,19 @@ impl Services {
     /// | is led by nobody yet | asked again until the request timeout |
     ///
     /// Without `FastLeaseKeepAlive` a renewal first waits until what is committed is applied.
-    pub(super) async fn keep_alive(&self, inbound: &mut Inbound, outbound: &mut Outbound) -> Result<(), Status> {
+    pub(super) async fn keep_alive(
+        &self,
+        call: &Call,
+        inbound: &mut Inbound,
+        outbound: &mut Outbound,
+    ) -> Result<(), Status> {
         let stop = Rc::new(Notify::default());
         let key = self.leases.borrow_mut().streams.insert(Rc::clone(&stop));
         let stopped = async {
             stop.wait().await;
             Err(refuse(Refusal::Stopped))
         };
-        let result = future::or(stopped, self.keep_alive_until_end(inbound, outbound)).await;
+        let result = future::or(stopped, self.keep_alive_until_end(call, inbound, outbound)).await;
         self.leases.borrow_mut().streams.remove(key);
         result
     }
@@ -173,16 +248,40 @@ impl Services {
         self.leases.borrow().streams.iter().for_each(|(_, stop)| stop.notify());
     }
 
-    async fn keep_alive_until_end(&self, inbound: &mut Inbound, outbound: &mut Outbound) -> Result<(), Status> {
+    async fn keep_alive_until_end(
+        &self,
+        call: &Call,
+        inbound: &mut Inbound,
+        outbound: &mut Outbound,
+    ) -> Result<(), Status> {
         let mut ids = Vec::new();
         loop {
             let end = self.next_renewals(inbound, &mut ids).await;
-            self.renew_all(&ids, outbound).await?;
+            let (allowed, refusal) = self.check_renewals(call, &ids).await;
+            self.renew_all(&ids[..allowed], outbound).await?;
+            if let Some(refusal) = refusal {
+                return Err(refuse(refusal));
+            }
             if let Some(end) = end {
                 return end;
             }
             ids.clear();
         }
+    }
+
+    /// How many of these leases the caller may renew, in order, and why no more.
+    async fn check_renewals(&self, call: &Call, ids: &[i64]) -> (usize, Option<Refusal>) {
+        if ids.is_empty() || !self.shared.view.load().auth.is_enabled() {
+            return (ids.len(), None);
+        }
+        let who = self.identify_fully(call).await;
+        for (at, id) in ids.iter().enumerate() {
+            let checked = self.check_lease(&who, *id, Access::Write).await;
+            if let Err(refusal) = checked.and_then(|revision| self.check_unchanged(revision)) {
+                return (at, Some(refusal));
+            }
+        }
+        (ids.len(), None)
     }
 
     /// Takes what has come, at least one request, and says how the stream ended if it did.

@@ -18,34 +18,39 @@ use crate::{
         lock::{Contender, SESSION_EXPIRED},
         queue,
     },
-    services::{Services, encoded},
+    services::{Services, credentials::Credentials, encoded},
 };
 
 impl Services {
-    pub(super) fn lock(self: &Rc<Self>, message: Bytes, responder: Responder) -> Option<Reply> {
-        self.answer_later(message, responder, async |front, request: LockRequest, responder| {
-            front.hold(&request, responder).await.and_then(|response| encoded(&response))
+    pub(super) fn lock(self: &Rc<Self>, who: Credentials, message: Bytes, responder: Responder) -> Option<Reply> {
+        self.answer_later(message, responder, async move |front, request: LockRequest, responder| {
+            front.hold(&who, &request, responder).await.and_then(|response| encoded(&response))
         })
     }
 
-    pub(super) fn unlock(self: &Rc<Self>, message: Bytes, responder: Responder) -> Option<Reply> {
-        self.answer_later(message, responder, async |front, request: UnlockRequest, _| {
-            let deleted = front.delete(&request.key).await?;
+    pub(super) fn unlock(self: &Rc<Self>, who: Credentials, message: Bytes, responder: Responder) -> Option<Reply> {
+        self.answer_later(message, responder, async move |front, request: UnlockRequest, _| {
+            let deleted = front.delete(&who, &request.key).await?;
             encoded(&UnlockResponse { header: deleted.header })
         })
     }
 
-    async fn hold(self: &Rc<Self>, request: &LockRequest, responder: &Responder) -> Result<LockResponse, Status> {
-        let mut contender = Contender::new(&request.name, self.session(request.lease).await?);
-        let joined = self.commit(&contender.join()).await?;
+    async fn hold(
+        self: &Rc<Self>,
+        who: &Credentials,
+        request: &LockRequest,
+        responder: &Responder,
+    ) -> Result<LockResponse, Status> {
+        let mut contender = Contender::new(&request.name, self.session(who, request.lease).await?);
+        let joined = self.commit(who, &contender.join()).await?;
         let mut header = joined.header;
         if !contender.on_joined(&joined) {
-            header = match while_wanted(responder, self.wait_for_lock(&contender)).await {
+            header = match while_wanted(responder, self.wait_for_lock(who, &contender)).await {
                 Ok(Some(header)) => header,
                 Ok(None) => return Err(Status::new(Code::Unknown, SESSION_EXPIRED)),
                 Err(status) => {
                     // The place in the queue is given up. If that fails too, the lease ends it.
-                    let _kept = self.delete(&contender.key).await;
+                    let _kept = self.delete(who, &contender.key).await;
                     return Err(status);
                 }
             };
@@ -54,9 +59,13 @@ impl Services {
     }
 
     /// `None` if the own key was gone when the turn came.
-    async fn wait_for_lock(self: &Rc<Self>, contender: &Contender) -> Result<Option<Option<ResponseHeader>>, Status> {
-        self.wait_for_turn(&contender.next_before()).await?;
-        let own = self.read(&queue::read(&contender.key)).await?;
+    async fn wait_for_lock(
+        self: &Rc<Self>,
+        who: &Credentials,
+        contender: &Contender,
+    ) -> Result<Option<Option<ResponseHeader>>, Status> {
+        self.wait_for_turn(who, &contender.next_before()).await?;
+        let own = self.read(who, &queue::read(&contender.key)).await?;
         Ok(if own.kvs.is_empty() { None } else { Some(own.header) })
     }
 }

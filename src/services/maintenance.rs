@@ -30,7 +30,7 @@ use crate::{
         MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest, SnapshotResponse,
     },
     replica::{Chore, Request},
-    rpc::{Inbound, Outbound, Reply, Responder, Status},
+    rpc::{Call, Inbound, Outbound, Reply, Responder, Status},
     services::{Services, decode, encoded, refuse},
 };
 
@@ -114,8 +114,15 @@ impl Services {
         })
     }
 
-    pub(super) async fn snapshot(&self, inbound: &mut Inbound, outbound: &mut Outbound) -> Result<(), Status> {
+    pub(super) async fn snapshot(
+        &self,
+        call: &Call,
+        inbound: &mut Inbound,
+        outbound: &mut Outbound,
+    ) -> Result<(), Status> {
         decode::<SnapshotRequest>(inbound.only().await?)?;
+        let who = self.identify_fully(call).await;
+        who.check_root(&self.shared.view.load().auth).map_err(refuse)?;
         let started = clock::now();
         self.chore(Chore::Flush).await.map_err(refuse)?;
         let (pages, version) = {

@@ -31,7 +31,9 @@ use crate::{
         status,
     },
     services::{
-        Services, decode, encoded,
+        Services,
+        credentials::Credentials,
+        decode, encoded,
         peers::PeerRequest,
         refuse,
         waiting::{Outcome, Work},
@@ -50,21 +52,32 @@ pub const PROMOTE_REFUSALS: [(Refusal, StatusCode, &str); 3] = [
 ];
 
 impl Services {
-    pub(super) fn member_list(&self, call: &Call, view: &View, message: Bytes, responder: Responder) -> Option<Reply> {
+    pub(super) fn member_list(
+        &self,
+        call: &Call,
+        who: Credentials,
+        view: &View,
+        message: Bytes,
+        responder: Responder,
+    ) -> Option<Reply> {
         match decode::<MemberListRequest>(message) {
             Ok(MemberListRequest { linearizable: true }) => {
-                self.join_round(Work::MemberList { responder }, call.started);
+                self.join_round(Work::MemberList { who, responder }, call.started);
                 None
             }
-            Ok(_) => Some(encoded(&status::member_list(view))),
+            Ok(_) => {
+                let checked = who.check_identity(&view.auth).map_err(refuse);
+                Some(checked.and_then(|()| encoded(&status::member_list(view))))
+            }
             Err(status) => Some(Err(status)),
         }
     }
 
-    pub(super) fn member_add(self: &Rc<Self>, message: Bytes, responder: Responder) -> Option<Reply> {
-        self.answer_later(message, responder, async |front, request: MemberAddRequest, _| {
+    pub(super) fn member_add(self: &Rc<Self>, who: Credentials, message: Bytes, responder: Responder) -> Option<Reply> {
+        self.answer_later(message, responder, async move |front, request: MemberAddRequest, _| {
             let unix_seconds = i64::try_from(clock::unix_ms() / 1000).unwrap_or(i64::MAX);
             let member = members::added(&request.peer_ur_ls, request.is_learner, unix_seconds).map_err(refuse)?;
+            who.check_root(&front.shared.view.load().auth).map_err(refuse)?;
             let answered = status::member(&member);
             let change = Change::Add { votes: !member.is_learner, member };
             front.reconfigure(&change).await.map_err(refuse)?;
@@ -81,9 +94,15 @@ impl Services {
         })
     }
 
-    pub(super) fn member_update(self: &Rc<Self>, message: Bytes, responder: Responder) -> Option<Reply> {
-        self.answer_later(message, responder, async |front, request: MemberUpdateRequest, _| {
+    pub(super) fn member_update(
+        self: &Rc<Self>,
+        who: Credentials,
+        message: Bytes,
+        responder: Responder,
+    ) -> Option<Reply> {
+        self.answer_later(message, responder, async move |front, request: MemberUpdateRequest, _| {
             members::check_urls(&request.peer_ur_ls).map_err(refuse)?;
+            who.check_root(&front.shared.view.load().auth).map_err(refuse)?;
             let change = Change::Update { id: request.id, peer_urls: request.peer_ur_ls };
             front.reconfigure(&change).await.map_err(refuse)?;
             let list = status::member_list(&front.shared.view.load());

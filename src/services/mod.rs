@@ -14,7 +14,9 @@
 //! | `watch`, `watch_stream`, `watch_gate` | watchers of this core, their streams, and how changes reach them |
 //! | `lock`, `election` | the services that stand on the store, and `store`, what they ask of it |
 //! | `quota` | what is refused because the database is full |
-//! | `auth` | what a server without authentication answers |
+//! | `auth` | users and roles |
+//! | `credentials` | who calls, and whether it may |
+//! | `tokens`, `passwords` | what clients show, and how it is checked |
 //! | `condition` | whether clients should use this member |
 //! | `health` | the gRPC health service |
 //! | `hashes`, `versions` | what other members say of their data and programs |
@@ -29,6 +31,7 @@
 
 mod auth;
 mod condition;
+mod credentials;
 mod downgrade;
 mod election;
 mod handler;
@@ -41,6 +44,7 @@ mod lock;
 mod maintenance;
 pub mod members;
 pub mod methods;
+mod passwords;
 pub mod peers;
 mod proposals;
 pub mod quota;
@@ -48,6 +52,7 @@ mod reads;
 pub mod request_log;
 pub mod standing;
 mod store;
+pub mod tokens;
 mod versions;
 mod waiting;
 mod watch;
@@ -67,11 +72,13 @@ use prost::Message;
 
 use self::waiting::{HealthWatches, LeaseQuestions, Maintenance, MemberRequests, Proposals, Quota, Reads, Watching};
 pub use self::{
+    auth::AuthRules,
     condition::Health,
     handler::ServiceHandler,
     watch::{Subscription, SubscriptionEnd},
     watch_gate::{Admission, Gate, WatchShared},
 };
+use self::{credentials::Seen, passwords::Passwords, tokens::Tokens};
 /// What [`Services::settled`] tells.
 pub use crate::replica::{Follower, Role, Standing};
 use crate::{
@@ -100,6 +107,8 @@ pub struct Shared {
     /// Which members are connected.
     pub activity: Arc<Activity>,
     pub cluster: ClusterRules,
+    pub tokens: Tokens,
+    pub auth: AuthRules,
 }
 
 /// What the flags say of a cluster of several members.
@@ -129,6 +138,10 @@ pub struct Services {
     members: MemberRequests,
     quota: Quota,
     health: HealthWatches,
+    seen: Seen,
+    /// Calls that wait for the entry of their token.
+    seen_waiting: Cell<usize>,
+    passwords: Passwords,
 }
 
 impl Services {
@@ -151,6 +164,9 @@ impl Services {
             members: MemberRequests::default(),
             quota: Quota::default(),
             health: HealthWatches::default(),
+            seen: Seen::default(),
+            seen_waiting: Cell::new(0),
+            passwords: Passwords::default(),
         })
     }
 
@@ -193,10 +209,12 @@ impl Services {
     }
 
     /// Ends what has waited for longer than the request timeout, and looks at the health. Called at every tick.
-    pub fn expire(&self, now: Instant) {
+    pub fn expire(self: &Rc<Self>, now: Instant) {
         self.expire_quota(now);
         self.expire_reads(now);
         self.observe_health(now);
+        self.sweep_tokens(now);
+        self.recheck_watches();
     }
 
     /// The server stops: ends the streams that would go on for ever.

@@ -6,13 +6,16 @@ use bytes::Bytes;
 
 use crate::{
     apply::request::{self, Kind},
+    auth::Requester,
     base::refusal::Refusal,
     metrics::Name,
     os::{clock, notify::Ticket},
     replica::Request,
     rpc::{Body, Call, Reply, Responder, Status},
     services::{
-        Services, refuse,
+        Services,
+        credentials::Credentials,
+        refuse,
         waiting::{Proposal, Waiter},
     },
 };
@@ -25,6 +28,7 @@ impl Services {
         call: &Call,
         kind: Kind,
         message: &[u8],
+        who: Credentials,
         responder: Responder,
     ) -> Option<Reply> {
         if let Err(status) = checked {
@@ -34,7 +38,7 @@ impl Services {
             self.refuse_full(Waiter::Call(responder));
             return None;
         }
-        let proposed = self.submit(kind, message, Waiter::Call(responder), call.started);
+        let proposed = self.submit(kind, message, &who, Waiter::Call(responder), call.started);
         proposed.err().map(|refusal| Err(refuse(refusal)))
     }
 
@@ -43,14 +47,32 @@ impl Services {
     /// # Errors
     /// It was refused, by consensus or when it was applied, or it took too long.
     pub async fn propose(&self, kind: Kind, message: &[u8]) -> Result<Bytes, Refusal> {
+        self.propose_as(kind, message, &Credentials::Nobody).await
+    }
+
+    /// The same for a caller, whose rights are checked when the entry is applied.
+    ///
+    /// # Errors
+    /// As [`Self::propose`]; or its token is not valid.
+    pub(super) async fn propose_as(&self, kind: Kind, message: &[u8], who: &Credentials) -> Result<Bytes, Refusal> {
         let ticket = Rc::new(Ticket::default());
-        self.submit(kind, message, Waiter::Task(Rc::clone(&ticket)), clock::now())?;
+        self.submit(kind, message, who, Waiter::Task(Rc::clone(&ticket)), clock::now())?;
         ticket.outcome().await
     }
 
-    fn submit(&self, kind: Kind, message: &[u8], waiter: Waiter, since: Instant) -> Result<(), Refusal> {
+    fn submit(
+        &self,
+        kind: Kind,
+        message: &[u8],
+        who: &Credentials,
+        waiter: Waiter,
+        since: Instant,
+    ) -> Result<(), Refusal> {
         let id = self.take_id();
-        let data = request::wrap(id, kind, message);
+        let data = match who {
+            Credentials::Nobody => request::wrap(id, kind, message, Requester::NOBODY),
+            who => request::wrap(id, kind, message, who.requester(&self.shared.view.load().auth)?),
+        };
         if data.len() > self.shared.request_bytes_max {
             return Err(Refusal::RequestTooLarge);
         }

@@ -17,6 +17,7 @@ use crate::{
         View,
         request::{self, Kind},
     },
+    auth::Requester,
     base::{human_size::human_size, limits, refusal::Refusal},
     os::clock,
     proto::etcdserverpb::{AlarmRequest, AlarmType, alarm_request::AlarmAction},
@@ -66,7 +67,7 @@ impl Services {
         };
         let id = self.take_id();
         self.quota.raising.set(Some((id, clock::now())));
-        let data = request::wrap(id, Kind::Alarm, &alarm.encode_to_vec());
+        let data = request::wrap(id, Kind::Alarm, &alarm.encode_to_vec(), Requester::NOBODY);
         self.tell_engine(Request::Propose { id, data });
     }
 

@@ -13,7 +13,7 @@ use crate::{
     service::status,
     services::{
         Services, encoded,
-        kv::{Started, measure_on, start_range},
+        kv::{Started, may_range, measure_on, start_range},
         refuse,
         request_log::Reading,
         waiting::{Read, Work},
@@ -96,7 +96,11 @@ impl Services {
     fn run(self: &Rc<Self>, read: Read) {
         let view = self.shared.view.load();
         match read.work {
-            Work::Range { request, responder } => {
+            Work::Range { request, who, responder } => {
+                if let Err(refusal) = may_range(&view, &who, &request) {
+                    responder.send(Err(refuse(refusal)));
+                    return;
+                }
                 let reading = Reading { called: read.since, began: clock::now() };
                 match start_range(&view, &request) {
                     Started::Answered(reply) => {
@@ -108,8 +112,13 @@ impl Services {
                     }
                 }
             }
-            Work::Txn { request, responder } => responder.send(self.read_txn(&view, &request, read.since)),
-            Work::MemberList { responder } => responder.send(encoded(&status::member_list(&view))),
+            Work::Txn { request, who, responder } => {
+                responder.send(self.read_txn(&view, &request, &who, read.since));
+            }
+            Work::MemberList { who, responder } => {
+                let checked = who.check_identity(&view.auth).map_err(refuse);
+                responder.send(checked.and_then(|()| encoded(&status::member_list(&view))));
+            }
             Work::Task(ticket) => ticket.end(Ok(())),
         }
     }
@@ -118,7 +127,7 @@ impl Services {
 impl Work {
     fn fail(self, refusal: Refusal) {
         match self {
-            Self::Range { responder, .. } | Self::Txn { responder, .. } | Self::MemberList { responder } => {
+            Self::Range { responder, .. } | Self::Txn { responder, .. } | Self::MemberList { responder, .. } => {
                 responder.send(Err(refuse(refusal)));
             }
             Self::Task(ticket) => ticket.end(Err(refusal)),

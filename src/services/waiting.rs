@@ -4,6 +4,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeMap,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -26,7 +27,8 @@ use crate::{
         lease_questions::{LeaseAnswer, LeaseQuestion},
     },
     rpc::Responder,
-    watch::{Counts, Hub},
+    services::credentials::Credentials,
+    watch::{Counts, Hub, StreamKey},
 };
 
 /// What waits until its entry is applied, by the id of its proposal.
@@ -66,13 +68,16 @@ pub(super) struct Read {
 pub(super) enum Work {
     Range {
         request: RangeRequest,
+        who: Credentials,
         responder: Responder,
     },
     Txn {
         request: TxnRequest,
+        who: Credentials,
         responder: Responder,
     },
     MemberList {
+        who: Credentials,
         responder: Responder,
     },
     /// A task of its own waits.
@@ -120,8 +125,18 @@ pub(super) struct Watching {
     pub(super) is_reading: Cell<bool>,
     pub(super) is_closing: Cell<bool>,
     pub(super) known: Cell<Counts>,
+    /// What watchers were allowed to watch, with `--auth-recheck-watches`; and the state of users that it was checked with last.
+    pub(super) guards: RefCell<BTreeMap<(StreamKey, i64), Guard>>,
+    pub(super) checked: Cell<(bool, u64)>,
     /// For the moments of progress notices, which should not coincide. Nothing has to be secret about them.
     pub(super) random: RefCell<SmallRng>,
+}
+
+/// The right of a watcher.
+pub(super) struct Guard {
+    pub(super) key: Bytes,
+    pub(super) range_end: Bytes,
+    pub(super) who: Credentials,
 }
 
 /// Who waits for a stream.
@@ -142,6 +157,8 @@ impl Watching {
             is_reading: Cell::default(),
             is_closing: Cell::default(),
             known: Cell::default(),
+            guards: RefCell::default(),
+            checked: Cell::default(),
             random: RefCell::new(SmallRng::seed_from_u64(seed)),
         }
     }

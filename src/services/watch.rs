@@ -14,6 +14,8 @@ use prost::Message;
 
 use crate::{
     apply::View,
+    auth::{Access, Requester},
+    base::refusal::Refusal,
     metrics::Name,
     mvcc::Failure,
     os::{self, stop},
@@ -21,7 +23,11 @@ use crate::{
         etcdserverpb::{WatchCreateRequest, WatchResponse},
         mvccpb::Event,
     },
-    services::{Services, waiting::Door},
+    services::{
+        Services,
+        credentials::Credentials,
+        waiting::{Door, Guard},
+    },
     watch::{Batch, Counts, Hub, Response, ResponseKind, StreamKey},
 };
 
@@ -35,7 +41,7 @@ pub(super) struct OpenStream {
 /// Events for another service of this core, with the bounds of any watcher: whoever takes them slowly reads history.
 ///
 /// ```text
-///   let mut events = front.subscribe(key, range_end, from_revision);    // 0: from the next revision on
+///   let mut events = front.subscribe(who, key, range_end, from_revision);    // 0: from the next revision on
 ///   loop {
 ///       for event in events.next().await? { .. }                         // mvccpb.Event, whole revisions, in order
 ///   }
@@ -60,7 +66,13 @@ pub enum SubscriptionEnd {
 impl Services {
     /// Watches `[key, range_end)` from a revision on, 0 for the next one, with the range conventions of a watch request.
     #[must_use]
-    pub fn subscribe(self: &Rc<Self>, key: &[u8], range_end: &[u8], from_revision: i64) -> Subscription {
+    pub(super) fn subscribe(
+        self: &Rc<Self>,
+        who: &Credentials,
+        key: &[u8],
+        range_end: &[u8],
+        from_revision: i64,
+    ) -> Subscription {
         let stream = self.open_stream();
         let request = WatchCreateRequest {
             key: key.to_vec().into(),
@@ -68,7 +80,7 @@ impl Services {
             start_revision: from_revision,
             ..WatchCreateRequest::default()
         };
-        stream.create(&request);
+        stream.create(&request, who);
         Subscription { stream, end: None }
     }
 
@@ -98,6 +110,40 @@ impl Services {
             hub.on_lost();
             Ok(())
         });
+    }
+
+    /// With `--auth-recheck-watches`: keeps what a watcher was allowed to watch, to look at it again when users change.
+    fn guard(&self, stream: StreamKey, id: i64, request: &WatchCreateRequest, who: &Credentials) {
+        if self.shared.auth.recheck_watches {
+            let (key, range_end) = (watched_key(request).to_vec().into(), request.range_end.clone());
+            let guard = Guard { key, range_end, who: who.clone() };
+            self.watching.guards.borrow_mut().insert((stream, id), guard);
+        }
+    }
+
+    /// Cancels the watchers whose right was taken away since the last call.
+    pub(super) fn recheck_watches(self: &Rc<Self>) {
+        if !self.shared.auth.recheck_watches {
+            return;
+        }
+        let view = self.shared.view.load();
+        let (auth, state) = (&*view.auth, (view.auth.is_enabled(), view.auth.revision()));
+        if self.watching.checked.replace(state) == state {
+            return;
+        }
+        let refused = |guard: &Guard| {
+            let who = Requester { revision: auth.revision(), ..guard.who.user() };
+            auth.check(who, &guard.key, &guard.range_end, Access::Read).err()
+        };
+        let guards = &mut *self.watching.guards.borrow_mut();
+        let ended: Vec<_> = guards.iter().filter_map(|(key, guard)| Some((*key, refused(guard)?))).collect();
+        for ((stream, id), refusal) in ended {
+            guards.remove(&(stream, id));
+            self.with_hub(|hub, view| {
+                hub.revoke(stream, id, reason(refusal), view.kv.revision());
+                Ok(())
+            });
+        }
     }
 
     fn gate(&self) -> &super::watch_gate::Gate {
@@ -168,11 +214,28 @@ async fn read_history(front: Rc<Services>) {
 }
 
 impl OpenStream {
-    pub(super) fn create(&self, request: &WatchCreateRequest) {
+    /// Creates a watcher, if the caller may read what it watches: all of the range as the request has it, unlike in etcd 3.7.0.
+    pub(super) fn create(&self, request: &WatchCreateRequest, who: &Credentials) {
         // Before the view is loaded: see `watch_gate`.
         self.front.gate().open();
         self.front.with_hub(|hub, view| {
-            hub.create(self.key, request, &view.kv);
+            match may_watch(view, who, request) {
+                Ok(()) => {
+                    if let Some(id) = hub.create(self.key, request, &view.kv) {
+                        self.front.guard(self.key, id, request, who);
+                    }
+                }
+                Err(refusal) => hub.refuse(self.key, reason(refusal), view.kv.revision()),
+            }
+            Ok(())
+        });
+    }
+
+    /// Cancels a watcher for the client.
+    pub(super) fn cancel(&self, watch_id: i64) {
+        self.front.watching.guards.borrow_mut().remove(&(self.key, watch_id));
+        self.front.with_hub(|hub, view| {
+            hub.cancel(self.key, watch_id, view.kv.revision());
             Ok(())
         });
     }
@@ -196,6 +259,7 @@ impl OpenStream {
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
+        self.front.watching.guards.borrow_mut().retain(|(stream, _), _| *stream != self.key);
         self.front.watching.doors.borrow_mut()[self.key.0] = None;
         self.front.with_hub(|hub, _| {
             hub.close(self.key);
@@ -233,7 +297,9 @@ impl Subscription {
                     ResponseKind::Compacted { compact_revision } => {
                         self.end = Some(SubscriptionEnd::Compacted(compact_revision));
                     }
-                    ResponseKind::Refused(reason) => self.end = Some(SubscriptionEnd::Refused(reason)),
+                    ResponseKind::Refused(reason) | ResponseKind::Revoked(reason) => {
+                        self.end = Some(SubscriptionEnd::Refused(reason));
+                    }
                     ResponseKind::Created | ResponseKind::Progress | ResponseKind::Canceled => {}
                 }
             }
@@ -242,4 +308,23 @@ impl Subscription {
             }
         }
     }
+}
+
+/// As for a range, at the creation only. A start that is compacted is refused before.
+fn may_watch(view: &View, who: &Credentials, request: &WatchCreateRequest) -> Result<(), Refusal> {
+    let auth = &*view.auth;
+    if !auth.is_enabled() || request.start_revision < 0 {
+        return Ok(());
+    }
+    auth.check(who.requester(auth)?, watched_key(request), &request.range_end, Access::Read)
+}
+
+/// An empty key stands for the least one.
+fn watched_key(request: &WatchCreateRequest) -> &[u8] {
+    if request.key.is_empty() { b"\0" } else { &request.key }
+}
+
+/// A refusal as the reason of an answer, in the words of etcd's gRPC library.
+fn reason(refusal: Refusal) -> String {
+    format!("rpc error: code = {} desc = {}", refusal.code().name(), refusal.text())
 }

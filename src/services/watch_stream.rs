@@ -15,7 +15,7 @@ use crate::{
     metrics::{Name, Sheet},
     os::{self, clock},
     proto::etcdserverpb::{WatchRequest, watch_request::RequestUnion},
-    rpc::{Code, Inbound, Messages, Outbound, Status},
+    rpc::{Call, Code, Inbound, Messages, Outbound, Status},
     services::{Services, decode, refuse, watch::OpenStream},
     watch::{Response, ResponseKind},
 };
@@ -25,9 +25,14 @@ const REQUESTS_PER_TURN: u32 = 64;
 
 impl Services {
     /// Serves one stream to its end.
-    pub(super) async fn watch(self: &Rc<Self>, inbound: &mut Inbound, outbound: &mut Outbound) -> Result<(), Status> {
+    pub(super) async fn watch(
+        self: &Rc<Self>,
+        call: &Call,
+        inbound: &mut Inbound,
+        outbound: &mut Outbound,
+    ) -> Result<(), Status> {
         let stream = self.open_stream();
-        let ended = future::or(stream.receive(inbound), stream.send(outbound)).await;
+        let ended = future::or(stream.receive(call, inbound), stream.send(outbound)).await;
         // As etcd: what ends a watch by cancellation has a text of its own.
         Err(if ended.code == Code::Canceled { refuse(Refusal::WatchCanceled) } else { ended })
     }
@@ -58,7 +63,10 @@ struct ProgressClock {
 impl Sent {
     fn of(responses: &[Response]) -> Self {
         let is_answer = |response: &Response| {
-            matches!(response.kind, ResponseKind::Created | ResponseKind::Refused(_) | ResponseKind::Canceled)
+            matches!(
+                response.kind,
+                ResponseKind::Created | ResponseKind::Refused(_) | ResponseKind::Canceled | ResponseKind::Revoked(_)
+            )
         };
         Self {
             has_changes: !responses.iter().all(is_answer),
@@ -84,7 +92,7 @@ impl Sent {
 }
 
 impl OpenStream {
-    async fn receive(&self, inbound: &mut Inbound) -> Status {
+    async fn receive(&self, call: &Call, inbound: &mut Inbound) -> Status {
         let mut handled = 0;
         loop {
             while !self.front.with_hub(|hub, _| Ok(hub.has_room_for_answers(self.key))) {
@@ -97,7 +105,7 @@ impl OpenStream {
                 Err(status) => return status,
             };
             match request {
-                Ok(request) => self.handle(request),
+                Ok(request) => self.handle(call, request).await,
                 Err(status) => return status,
             }
             handled += 1;
@@ -107,13 +115,14 @@ impl OpenStream {
         }
     }
 
-    fn handle(&self, request: WatchRequest) {
+    /// The credentials of the stream are looked at for each watcher: its token may have ended.
+    async fn handle(&self, call: &Call, request: WatchRequest) {
         match request.request_union {
-            Some(RequestUnion::CreateRequest(request)) => self.create(&request),
-            Some(RequestUnion::CancelRequest(request)) => self.front.with_hub(|hub, view| {
-                hub.cancel(self.key, request.watch_id, view.kv.revision());
-                Ok(())
-            }),
+            Some(RequestUnion::CreateRequest(request)) => {
+                let who = self.front.identify_fully(call).await;
+                self.create(&request, &who);
+            }
+            Some(RequestUnion::CancelRequest(request)) => self.cancel(request.watch_id),
             Some(RequestUnion::ProgressRequest(_)) => self.front.with_hub(|hub, view| {
                 hub.request_progress(self.key, view.kv.revision());
                 Ok(())

@@ -7,6 +7,7 @@ use prost::Message as _;
 use super::member::{Knobs, Member};
 use crate::{
     apply::request::{self, Kind},
+    auth::Requester,
     proto::{
         etcdserverpb::PutRequest,
         raftpb::{self, MessageType},
@@ -134,7 +135,7 @@ impl Trio {
     /// At this member; nobody waits for the answer.
     fn put(&mut self, at: u64, id: u64) {
         let put = PutRequest { key: "k".into(), ..PutRequest::default() };
-        let data = request::wrap(id, Kind::Put, &put.encode_to_vec());
+        let data = request::wrap(id, Kind::Put, &put.encode_to_vec(), Requester::NOBODY);
         self.step(at, Input::Request { core: 0, request: Request::Propose { id, data } });
     }
 }

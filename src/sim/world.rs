@@ -33,6 +33,7 @@ use crate::{
         View,
         request::{self, Kind},
     },
+    auth::Requester,
     mvcc::{Change, HashReader},
     proto::{
         etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest, PutResponse},
@@ -356,7 +357,7 @@ impl World {
                 self.counts.elections += 1;
                 self.note(format!("member {id} follows {leader} in term {term}"));
             }
-            Effect::Note(_) | Effect::Count(_) | Effect::Stopped => {}
+            Effect::Tokens(_) | Effect::Note(_) | Effect::Count(_) | Effect::Stopped => {}
             Effect::Removed => return Err(format!("member {id} was removed by nobody")),
             Effect::WriteLog(_)
             | Effect::LogTask(_)
@@ -515,7 +516,10 @@ impl World {
     }
 
     fn any_request(&mut self, id: u64, key: Bytes) -> (Operation, Request) {
-        let propose = |kind, message: Vec<u8>| Request::Propose { id, data: request::wrap(id, kind, &message) };
+        let propose = |kind, message: Vec<u8>| Request::Propose {
+            id,
+            data: request::wrap(id, kind, &message, Requester::NOBODY),
+        };
         match self.random.random_range(0..20) {
             0..8 => {
                 let value = Bytes::from(format!("value{id}-{}", "x".repeat(self.random.random_range(0..400))));

@@ -15,7 +15,7 @@ use super::{
     founding::{Beginning, DigestCheck, Target, keep_single_member, make_new_cluster},
     schema::{Release, SchemaError, V3_5},
     session::{Session, must_exist},
-    snapshot_restore::{Restoration, restore, warn_of_auth},
+    snapshot_restore::{Restoration, restore},
     tail::{self, Ended},
 };
 use crate::{
@@ -105,7 +105,6 @@ fn take_over_directory(
     let _lock = wait_for_lock(&source.database, Access::Read, session.patience())?;
     let target = Target::create(data_dir, wal_dir)?;
     let (database, backend) = target.copy_database(&source.database, DigestCheck::Skipped, session.patience())?;
-    warn_of_auth(session, &backend)?;
     let state = state::restore(&backend.view()).map_err(FileFailure::from)?;
     source.no_pending_snapshot(state.index).map_err(|error| failed(&error))?;
     let contents = source.read_log(state.index).map_err(|error| failed(&error))?;

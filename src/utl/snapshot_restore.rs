@@ -5,10 +5,8 @@ use std::path::PathBuf;
 
 use super::{
     Command,
-    database::FileFailure,
     founding::{Beginning, DigestCheck, Target, make_new_cluster},
     session::Session,
-    tail::is_auth_enabled,
 };
 use crate::{
     backend::Backend,
@@ -126,7 +124,6 @@ pub fn restore(session: &mut Session, restoration: &Restoration) -> Result<(), E
     if restoration.bump > 0 {
         raise_revision(session, &mut backend, restoration.bump)?;
     }
-    warn_of_auth(session, &backend)?;
     make_new_cluster(&mut backend, &restoration.cluster)?;
     log_members(session, &restoration.cluster)?;
     database.commit(&mut backend)?;
@@ -158,14 +155,4 @@ fn raise_revision(session: &mut Session, backend: &mut Backend, amount: u64) -> 
     let fields = [("latest-revision", &*latest), ("bump-amount", &*amount), ("new-latest-revision", &*raised)];
     session.log("info", "bumping latest revision", &fields)?;
     session.log("info", "marking revision compacted", &[("revision", &*raised)])
-}
-
-/// Warns that ringd does not check the passwords of this database.
-pub fn warn_of_auth(session: &mut Session, backend: &Backend) -> Result<(), Exit> {
-    if !is_auth_enabled(backend).map_err(FileFailure::from)? {
-        return Ok(());
-    }
-    let text = "authentication is enabled in this database: users, roles and passwords are carried over, but a ringd without the \
-                Auth service does not ask for them";
-    session.log("warn", text, &[])
 }

@@ -2,7 +2,7 @@
 //!
 //! | entry | becomes |
 //! |---|---|
-//! | request on keys, leases, alarms | applied by `apply::Applier`, as at a member |
+//! | request on keys, leases, alarms, users, roles | applied by `apply::Applier`, as at a member |
 //! | conf change of either version, attributes of a member | a change of [`Members`]; the new directory has one member only |
 //! | cluster version, downgrade | nothing: the new directory has this program's version |
 //! | read through the log, empty entry | nothing |
@@ -28,7 +28,7 @@ use crate::{
         request::{Operation, RaftRequest},
         state::{self, Restored},
     },
-    backend::{Backend, Bucket},
+    backend::Backend,
     base::{
         limits::TAIL_ENTRIES_PER_COMMIT,
         log_entry::{EntryKind, LogEntry},
@@ -38,13 +38,12 @@ use crate::{
         membership::{Member, Membership},
     },
     lease::{Lessor, Terms},
-    pagefile::Corrupt,
 };
 
 const REMEDY: &str =
     "stop etcd cleanly and migrate again, or take a snapshot with `etcdctl snapshot save` and migrate from that";
-/// Reads and tokens, which some releases write to the log: they change no stored state.
-const CHANGES_NOTHING: [u32; 8] = [3, 1012, 1013, 1102, 1106, 1107, 1202, 9900];
+/// Reads, which some releases write to the log, and a request of tests: they change no stored state.
+const CHANGES_NOTHING: [u32; 2] = [3, 9900];
 /// Methods of the v2 API.
 const V2_METHODS: [&str; 6] = ["PUT", "POST", "DELETE", "QGET", "GET", "SYNC"];
 
@@ -63,11 +62,6 @@ pub enum TailError {
         "entry {index} in the log after the database asks for something this version cannot apply (field {field}); {REMEDY}"
     )]
     Unknown { index: u64, field: u32 },
-    #[error(
-        "authentication is enabled, and entry {index} in the log after the database is a request whose permission this version cannot \
-         check; {REMEDY}"
-    )]
-    Auth { index: u64 },
     #[error("entry {index} in the log after the database: {source}")]
     Apply { index: u64, source: ApplyFailure },
 }
@@ -124,11 +118,6 @@ struct Attributes {
     client_urls: Option<Vec<String>>,
 }
 
-/// Whether passwords protect this database.
-pub fn is_auth_enabled(backend: &Backend) -> Result<bool, Corrupt> {
-    Ok(backend.get(Bucket::Auth, b"authEnabled")?.is_some_and(|value| value[..] == [1]))
-}
-
 /// Applies the committed entries of `contents` to the database, and commits. Returns the backend.
 pub fn apply(
     database: &Database,
@@ -144,7 +133,6 @@ pub fn apply(
         term => term,
     };
     let (mut index, mut term, mut applied, mut uncommitted, mut v2_requests) = (state.index, start_term, 0, 0, 0);
-    let guarded = is_auth_enabled(&backend).map_err(FileFailure::from)?;
     let (store, attachments) = load_store(&mut backend)?;
     let mut lessor = Lessor::new(Terms::default());
     lessor.restore(&state.leases, &attachments);
@@ -156,7 +144,7 @@ pub fn apply(
             break;
         }
         (index, term) = (entry.index, entry.term);
-        let entry = translate(entry, &mut members, guarded, &mut v2_requests)?;
+        let entry = translate(entry, &mut members, &mut v2_requests)?;
         apply_one(&mut applier, &entry)?;
         applied += 1;
         if u64::is_multiple_of(applied, TAIL_ENTRIES_PER_COMMIT) {
@@ -194,12 +182,7 @@ fn parse(entry: &LogEntry) -> Result<RaftRequest, TailError> {
 }
 
 /// The entry for the applier: unchanged, or empty if it is processed here.
-fn translate(
-    entry: LogEntry,
-    members: &mut Members,
-    guarded: bool,
-    v2_requests: &mut u64,
-) -> Result<LogEntry, TailError> {
+fn translate(entry: LogEntry, members: &mut Members, v2_requests: &mut u64) -> Result<LogEntry, TailError> {
     let empty = LogEntry { kind: EntryKind::Normal, data: Bytes::new(), ..entry };
     match entry.kind {
         EntryKind::ConfChange | EntryKind::ConfChangeV2 => {
@@ -222,8 +205,6 @@ fn translate(
         Operation::ClusterVersionSet(_) | Operation::DowngradeInfoSet(_) | Operation::DowngradeVersionTest => Ok(empty),
         Operation::Unknown(field) if CHANGES_NOTHING.contains(&field) => Ok(empty),
         Operation::Unknown(field) => Err(TailError::Unknown { index: entry.index, field }),
-        Operation::Alarm(_) | Operation::LeaseCheckpoint(_) => Ok(entry),
-        _ if guarded => Err(TailError::Auth { index: entry.index }),
         _ => Ok(entry),
     }
 }
@@ -350,9 +331,13 @@ mod tests {
 
     const OWN: u64 = 1;
     /// Every field of an `InternalRaftRequest` that is a request, by its treatment.
-    const APPLIED: [u32; 8] = [4, 5, 6, 7, 8, 9, 10, 11];
+    const APPLIED: [u32; 24] = [
+        4, 5, 6, 7, 8, 9, 10, 11, 1000, 1011, 1012, 1013, 1100, 1101, 1102, 1103, 1104, 1105, 1106, 1107, 1200, 1201,
+        1202, 1203,
+    ];
     const TAKEN_IN: [u32; 3] = [1300, 1301, 1302];
-    const NOT_YET: [u32; 11] = [1000, 1011, 1100, 1101, 1103, 1104, 1105, 1200, 1201, 1203, 1204];
+    /// Of a later release.
+    const UNKNOWN: [u32; 3] = [12, 1108, 1400];
 
     /// A member alone.
     fn alone() -> Members {
@@ -383,7 +368,7 @@ mod tests {
     }
 
     fn translated(entry: LogEntry) -> Result<LogEntry, TailError> {
-        translate(entry, &mut alone(), false, &mut 0)
+        translate(entry, &mut alone(), &mut 0)
     }
 
     #[test]
@@ -394,8 +379,8 @@ mod tests {
         for field in CHANGES_NOTHING.into_iter().chain(TAKEN_IN) {
             assert!(translated(request(field)).expect("taken in").data.is_empty(), "field {field}");
         }
-        for field in NOT_YET {
-            let refused = translated(request(field)).expect_err("not yet");
+        for field in UNKNOWN {
+            let refused = translated(request(field)).expect_err("unknown");
             assert!(matches!(refused, TailError::Unknown { index: 5, field: found } if found == field), "{refused}");
         }
         assert!(translated(entry(EntryKind::Normal, vec![])).expect("nothing").data.is_empty());
@@ -421,7 +406,7 @@ mod tests {
         for (request, counted, name) in requests {
             for data in [request.encode_to_vec(), WithV2 { v2: Some(request.clone()) }.encode_to_vec()] {
                 let (mut members, mut count) = (alone(), 0);
-                let left = translate(entry(EntryKind::Normal, data), &mut members, true, &mut count).expect("taken");
+                let left = translate(entry(EntryKind::Normal, data), &mut members, &mut count).expect("taken");
                 assert!(left.data.is_empty());
                 assert_eq!((count, members.member(OWN).expect("there").name.as_str()), (counted, name), "{request:?}");
             }
@@ -450,7 +435,7 @@ mod tests {
         ];
         let mut members = alone();
         for (entry, expected, what) in steps {
-            let left = translate(entry, &mut members, true, &mut 0).expect(what);
+            let left = translate(entry, &mut members, &mut 0).expect(what);
             assert!(left.data.is_empty() && left.kind == EntryKind::Normal, "{what}");
             assert_eq!((members.voters.len(), members.learners.len()), expected, "{what}");
             if what == "it is promoted" {
@@ -469,7 +454,7 @@ mod tests {
         let both = ConfChangeV2 { changes, ..ConfChangeV2::default() };
         let mut members = alone();
         for data in [both.encode_to_vec(), vec![]] {
-            let left = translate(entry(EntryKind::ConfChangeV2, data), &mut members, true, &mut 0).expect("followed");
+            let left = translate(entry(EntryKind::ConfChangeV2, data), &mut members, &mut 0).expect("followed");
             assert!(left.data.is_empty() && left.kind == EntryKind::Normal);
             assert_eq!((members.voters.len(), members.learners.len()), (2, 1));
         }

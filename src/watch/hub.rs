@@ -72,8 +72,8 @@ impl Hub {
         self.events -= self.streams.remove(stream.0).events();
     }
 
-    /// Creates a watcher as etcd does, and queues the answer. `view` is the newest.
-    pub fn create(&mut self, stream: StreamKey, request: &WatchCreateRequest, view: &View) {
+    /// Creates a watcher as etcd does, and queues the answer: its id, if it was created. `view` is the newest.
+    pub fn create(&mut self, stream: StreamKey, request: &WatchCreateRequest, view: &View) -> Option<i64> {
         let now = view.revision();
         match self.try_create(stream, request, view) {
             Ok(key) => {
@@ -85,8 +85,12 @@ impl Hub {
                     let seat = self.synced.add(&self.watchers[key].span, key);
                     self.watchers[key].place = Place::Synced(seat);
                 }
+                Some(watch_id)
             }
-            Err(reason) => self.refuse(stream, reason, now),
+            Err(reason) => {
+                self.refuse(stream, reason, now);
+                None
+            }
         }
     }
 
@@ -150,6 +154,14 @@ impl Hub {
         }
         if is_watching || self.streams[stream.0].ended.remove(&watch_id) {
             self.push(stream, Response { watch_id, revision, kind: ResponseKind::Canceled });
+        }
+    }
+
+    /// Cancels a watcher on behalf of the server, and queues the reason. `revision` is the newest.
+    pub fn revoke(&mut self, stream: StreamKey, watch_id: i64, reason: String, revision: i64) {
+        if self.streams[stream.0].watchers.contains_key(&watch_id) {
+            self.remove(stream, watch_id);
+            self.push(stream, Response { watch_id, revision, kind: ResponseKind::Revoked(reason) });
         }
     }
 

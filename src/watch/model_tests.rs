@@ -290,6 +290,7 @@ impl World {
                     watched.reached = watched.reached.max(revision);
                 }
             }
+            ResponseKind::Revoked(_) => unreachable!("nobody revokes here"),
             ResponseKind::Canceled => {
                 let known = client.watchers.remove(&watch_id).is_some() || client.ended.remove(&watch_id);
                 assert!(known, "it was there");

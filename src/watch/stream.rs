@@ -42,6 +42,8 @@ pub enum ResponseKind {
     Progress,
     /// By the client.
     Canceled,
+    /// By the server: it may not go on.
+    Revoked(String),
     /// The next revision of the watcher is compacted.
     Compacted {
         compact_revision: i64,
@@ -61,7 +63,7 @@ impl Response {
     fn cost(&self) -> usize {
         let body = match &self.kind {
             ResponseKind::Events { body, .. } => body.len(),
-            ResponseKind::Refused(reason) => reason.len(),
+            ResponseKind::Refused(reason) | ResponseKind::Revoked(reason) => reason.len(),
             _ => 0,
         };
         body + limits::WATCH_RESPONSE_COST
@@ -98,6 +100,10 @@ impl Response {
             }
             ResponseKind::Progress => {}
             ResponseKind::Canceled => message.canceled = true,
+            ResponseKind::Revoked(reason) => {
+                message.canceled = true;
+                message.cancel_reason = reason;
+            }
             ResponseKind::Compacted { compact_revision } => {
                 message.canceled = true;
                 message.compact_revision = compact_revision;

@@ -4,9 +4,8 @@ use crate::{
     apply::{Tally, View},
     base::version,
     metrics::{Name, Process, Sheet, render},
-    os::{process, stop},
+    os::process,
     proto::etcdserverpb::AlarmType,
-    service::auth::AuthView,
     services::Shared,
 };
 
@@ -24,7 +23,7 @@ pub fn page(shared: &Shared) -> String {
 fn show(sheet: &Sheet, view: &View, quota_bytes: i64) {
     let (kv, raft, local_id) = (&view.kv, view.raft, view.membership.local_id);
     let gauges = [
-        (Name::AuthRevision, auth_revision(view)),
+        (Name::AuthRevision, view.auth.revision().cast_signed()),
         (Name::MvccCompactRevision, kv.compact_revision()),
         (Name::MvccCurrentRevision, kv.revision()),
         (Name::MvccKeysTotal, kv.index().live_keys().cast_signed()),
@@ -51,11 +50,6 @@ fn show(sheet: &Sheet, view: &View, quota_bytes: i64) {
         let kind = AlarmType::try_from(alarm.alarm).map_or("UNKNOWN", |kind| kind.as_str_name());
         sheet.series(Name::ServerAlarms, &[kind, &format!("{:x}", alarm.member_id)]).set(1);
     }
-}
-
-fn auth_revision(view: &View) -> i64 {
-    let revision = AuthView(view.kv.records().pages()).revision();
-    revision.unwrap_or_else(|error| stop::fatal(&error.to_string())).cast_signed()
 }
 
 fn count(sheet: &Sheet, tally: Tally) {

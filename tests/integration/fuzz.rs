@@ -8,6 +8,7 @@ use prost::Message;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use ringd::{
     apply::request::{Kind, RaftRequest, wrap},
+    auth::Requester,
     config::Config,
     proto::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest},
 };
@@ -57,7 +58,7 @@ fn entry(operation: &Operation) -> Vec<u8> {
         Operation::Compact(_) => Kind::Compaction,
         Operation::Range(_) | Operation::RangeStream(_) => return short_entry(),
     };
-    wrap(7, kind, &operation.encoded()).to_vec()
+    wrap(7, kind, &operation.encoded(), Requester { user: "alice", revision: 3 }).to_vec()
 }
 
 fn short_entry() -> Vec<u8> {
@@ -66,7 +67,7 @@ fn short_entry() -> Vec<u8> {
         (Kind::DeleteRange, DeleteRangeRequest { key: "k".into(), ..DeleteRangeRequest::default() }.encode_to_vec()),
         (Kind::Compaction, CompactionRequest { revision: 9, physical: true }.encode_to_vec()),
     ];
-    messages.iter().flat_map(|(kind, message)| wrap(u64::MAX, *kind, message)).collect()
+    messages.iter().flat_map(|(kind, message)| wrap(u64::MAX, *kind, message, Requester::NOBODY)).collect()
 }
 
 /// Command lines of flags, values and random words: a configuration or an error, without a panic.

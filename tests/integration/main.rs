@@ -14,7 +14,7 @@
 //!   damage        changed bytes in the data directory       disks      full, in memory, read-only
 //!   listening     sockets in the file system, and listeners for one kind of traffic
 //!   metrics       /metrics beside etcd's                    pages      the other pages beside etcd's
-//!   health        gRPC health beside etcd's                 auth       users and roles without authentication
+//!   health        gRPC health beside etcd's                 auth       users and roles beside etcd's
 //!   members       the Cluster service of one member beside etcd's
 //!   cluster       three members, ringd and etcd in any mix, and what happens to them under load
 //!   cluster_services  what a service asks of other members: leases, hand-overs, learners, lost leaders
@@ -35,6 +35,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod auth;
+mod auth_cluster;
 mod bad_input;
 mod client_crate;
 mod client_tls;
@@ -183,7 +184,22 @@ fn main() {
         test("health::watches_end_with_the_server", health::watches_end_with_the_server),
         test("health::defragmentation_with_the_gate", health::defragmentation_with_the_gate),
         with_reference_3_7("auth::without_users_agrees", auth::without_users_agrees),
-        with_reference_3_7("auth::migrated_users_agree", auth::migrated_users_agree),
+        with_reference_3_7("auth::rights_on_keys_agree", auth::rights_on_keys_agree),
+        with_reference_3_7("auth::rights_to_administrate_agree", auth::rights_to_administrate_agree),
+        with_reference_3_7("auth::rights_on_leases_agree", auth::rights_on_leases_agree),
+        with_reference_3_7("auth::rights_to_watch_agree", auth::rights_to_watch_agree),
+        with_reference_3_7("auth::rights_to_lock_agree", auth::rights_to_lock_agree),
+        with_reference_3_7("auth::random_changes_agree", auth::random_changes_agree),
+        with_reference_3_7("auth::many_permissions_agree", auth::many_permissions_agree),
+        with_reference_3_7("auth::passwords_agree", auth::passwords_agree),
+        with_reference_3_7("auth::commands_agree", auth::commands_agree),
+        with_reference_3_7("auth::migrated_users_count", auth::migrated_users_count),
+        with_reference_3_7("auth::etcd_takes_ringds_users", auth::etcd_takes_ringds_users),
+        with_reference_3_7("auth::signed_tokens_agree", auth::signed_tokens_agree),
+        with_reference_3_7("auth::unused_tokens_end", auth::unused_tokens_end),
+        with_reference_3_7("auth::watches_are_rechecked", auth::watches_are_rechecked),
+        with_reference_3_7("auth_cluster::users_count_everywhere", auth_cluster::users_count_everywhere),
+        with_reference_3_7("auth_cluster::mixed_members_agree", auth_cluster::mixed_members_agree),
         test("metrics::counters_move", metrics::counters_move),
         with_reference("clients::etcdctl_prints_the_same", clients::etcdctl_prints_the_same),
         with_reference("clients::etcdctl_reads_large_values", clients::etcdctl_reads_large_values),
@@ -272,7 +288,7 @@ fn main() {
         with_reference_3_7("utl::migrates_a_killed_etcd", utl::migrates_a_killed_etcd),
         with_reference_3_7("utl::migrates_a_snapshotted_etcd", utl::migrates_a_snapshotted_etcd),
         with_reference_3_7("utl::migrates_a_member_of_several", utl::migrates_a_member_of_several),
-        with_reference_3_7("utl::refuses_what_it_cannot_apply", utl::refuses_what_it_cannot_apply),
+        with_reference_3_7("utl::migrates_the_requests_of_users", utl::migrates_the_requests_of_users),
         with_reference_3_7("utl::migrates_changes_of_members", utl::migrates_changes_of_members),
         with_reference_3_7("utl::migrates_every_kind_of_entry", utl::migrates_every_kind_of_entry),
         with_reference_3_7("utl::refuses_other_directories", utl::refuses_other_directories),

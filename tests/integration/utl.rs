@@ -283,44 +283,56 @@ pub fn migrates_a_member_of_several() {
     ringd.stop();
 }
 
-/// What this version cannot apply is refused with the remedy, and the remedy helps.
-pub fn refuses_what_it_cannot_apply() {
+/// Requests of users in the end of the log are applied with their permissions, and the users are those of etcd.
+pub fn migrates_the_requests_of_users() {
     let folder = server::directory();
     let source = folder.path().join("etcd");
     let etcd = Server::start_with(Program::Etcd, &source, &DATABASE_STAYS_BEHIND);
     let commands = [
-        "user add root:secret",
-        "role add root",
-        "user grant-role root root",
-        "auth enable",
-        // This version does not check permissions, so it cannot apply this put.
-        "--user root:secret put k v",
+        ("user add root:secret", true),
+        ("role add root", true),
+        ("user grant-role root root", true),
+        ("user add alice:a", true),
+        ("role add part", true),
+        ("role grant-permission part readwrite k", true),
+        ("user grant-role alice part", true),
+        ("auth enable", true),
+        ("--user root:secret put k v", true),
+        ("--user alice:a put l refused", false),
+        ("--user alice:a put k w", true),
+        ("--user root:secret user add bob --no-password", true),
+        ("--user root:secret user delete bob", true),
     ];
-    for command in commands {
+    for (command, success) in commands {
         let done = etcdctl(&etcd.endpoint(), &command.split(' ').collect::<Vec<_>>(), "");
-        assert!(done.success, "{command}: {done:?}");
+        assert_eq!(done.success, success, "{command}: {done:?}");
     }
     etcd.kill();
     let data = folder.path().join("ringd");
-    let refused = ringutl(&["migrate", "--from", text(&source), "--data-dir", text(&data)]);
-    assert_eq!(refused.code, Some(1), "{refused:?}");
-    assert!(refused.stderr.contains("stop etcd cleanly"), "{refused:?}");
-    assert!(!data.exists());
-
+    migrate(&source, &data);
     let again = Server::start(Program::Etcd, &source);
     // A linearizable read: the log is applied to its end.
-    let read = etcdctl(&again.endpoint(), &["--user", "root:secret", "get", "k"], "");
-    assert_eq!(read.stdout, "k\nv\n", "{read:?}");
+    let read = etcdctl(&again.endpoint(), &["--user", "root:secret", "get", "", "--prefix"], "");
+    assert_eq!(read.stdout, "k\nw\n", "{read:?}");
     again.stop();
-    let printed = migrate(&source, &data);
-    assert!(printed.stderr.contains("authentication is enabled"), "{printed:?}");
-    for (bucket, key) in [("auth", "authEnabled"), ("authUsers", "root"), ("authRoles", "root")] {
+    for (bucket, key) in [
+        ("auth", "authEnabled"),
+        ("auth", "authRevision"),
+        ("authUsers", "root"),
+        ("authUsers", "alice"),
+        ("authRoles", "root"),
+        ("authRoles", "part"),
+    ] {
         let [theirs, ours] = [&source, &data].map(|directory| {
             let database = directory.join("member/snap/db");
             tool_output("bbolt", &["get", text(&database), bucket, key])
         });
         assert_eq!(theirs, ours, "{bucket} {key}");
     }
+    let ringd = Server::start(Program::Ringd, &data);
+    let read = etcdctl(&ringd.endpoint(), &["--user", "alice:a", "get", "k"], "");
+    assert_eq!(read.stdout, "k\nw\n", "{read:?}");
+    ringd.stop();
 }
 
 /// A learner is added, moved, promoted, and (`alone`) removed again, all of it in the log only; a member is killed, and migrated.

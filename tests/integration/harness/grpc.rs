@@ -100,6 +100,12 @@ impl Connection {
         self.send(Method::POST, path, &headers(&GRPC), frame(0, &message)).await
     }
 
+    /// The same with a token.
+    pub async fn call_as(&self, token: &str, path: &str, message: Bytes) -> Reply {
+        let headers = headers(&[&GRPC[..], &[("token", token)]].concat());
+        self.send(Method::POST, path, &headers, frame(0, &message)).await
+    }
+
     /// Anything; the body goes out as it is.
     pub async fn send(&self, method: Method, path: &str, headers: &HeaderMap, body: Bytes) -> Reply {
         let mut reply = Reply::default();
