@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"math/rand"
 	"net"
 	"net/url"
@@ -37,6 +38,107 @@ type Process struct {
 	id     types.ID
 	once   sync.Once
 	log    string
+	links  *links
+}
+
+// links stands between a member and its peers: its advertised peer URL leads here, and from here to the port where it listens. What a
+// peer is called is in the head of its requests (`X-Server-From`), so that a single one can be cut off. Without TLS between members only.
+type links struct {
+	mu       sync.Mutex
+	listener net.Listener
+	target   string
+	open     map[net.Conn]types.ID
+	isCut    map[types.ID]bool
+}
+
+func linksTo(advertised string) (*links, error) {
+	listener, err := net.Listen("tcp", advertised)
+	if err != nil {
+		return nil, err
+	}
+	target, _ := freeURL()
+	l := &links{listener: listener, target: target.Host, open: map[net.Conn]types.ID{}, isCut: map[types.ID]bool{}}
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go l.carry(conn)
+		}
+	}()
+	return l, nil
+}
+
+// carry takes one connection of a peer to the member, once the head of its first request has named it.
+func (l *links) carry(conn net.Conn) {
+	defer conn.Close()
+	head := make([]byte, 0, 4096)
+	for !strings.Contains(string(head), "\r\n\r\n") && len(head) < cap(head) {
+		n, err := conn.Read(head[len(head):cap(head)])
+		if err != nil {
+			return
+		}
+		head = head[:len(head)+n]
+	}
+	var from types.ID
+	for line := range strings.SplitSeq(string(head), "\r\n") {
+		if name, value, ok := strings.Cut(line, ": "); ok && strings.EqualFold(name, "X-Server-From") {
+			from, _ = types.IDFromString(value)
+		}
+	}
+	l.mu.Lock()
+	if l.isCut[from] {
+		l.mu.Unlock()
+		return
+	}
+	l.open[conn] = from
+	l.mu.Unlock()
+	defer func() {
+		l.mu.Lock()
+		delete(l.open, conn)
+		l.mu.Unlock()
+	}()
+	member, err := net.Dial("tcp", l.target)
+	if err != nil {
+		return
+	}
+	defer member.Close()
+	if _, err = member.Write(head); err != nil {
+		return
+	}
+	go func() {
+		io.Copy(member, conn)
+		member.Close()
+	}()
+	io.Copy(conn, member)
+}
+
+// close ends them with the member, which gets new ones when it is started again.
+func (l *links) close() {
+	if l == nil {
+		return
+	}
+	l.listener.Close()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for conn := range l.open {
+		conn.Close()
+	}
+}
+
+func (l *links) cut(id types.ID, off bool) {
+	if l == nil {
+		panic("left out: cutting off peers with TLS")
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.isCut[id] = off
+	for conn, from := range l.open {
+		if off && from == id {
+			conn.Close()
+		}
+	}
 }
 
 func freeURL() (url.URL, string) {
@@ -58,15 +160,25 @@ func startProcess(m *Member) (*Process, error) {
 	if !m.NewCluster {
 		state = "existing"
 	}
+	listenPeers := m.PeerURLs.String()
+	var peers *links
+	if m.PeerTLSInfo == nil {
+		var err error
+		if peers, err = linksTo(m.PeerURLs[0].Host); err != nil {
+			return nil, err
+		}
+		listenPeers = "http://" + peers.target
+	}
 	args := []string{
 		"--name=" + m.Name, "--data-dir=" + m.DataDir,
 		"--listen-client-urls=" + m.ClientURLs.String(), "--advertise-client-urls=" + m.ClientURLs.String(),
-		"--listen-peer-urls=" + m.PeerURLs.String(), "--initial-advertise-peer-urls=" + m.PeerURLs.String(),
+		"--listen-peer-urls=" + listenPeers, "--initial-advertise-peer-urls=" + m.PeerURLs.String(),
 		"--initial-cluster=" + m.InitialPeerURLsMap.String(), "--initial-cluster-token=" + m.InitialClusterToken,
 		"--initial-cluster-state=" + state, "--log-level=info",
 		fmt.Sprintf("--heartbeat-interval=%d", m.TickMs), fmt.Sprintf("--election-timeout=%d", m.TickMs*uint(m.ElectionTicks)),
 		fmt.Sprintf("--max-txn-ops=%d", m.MaxTxnOps), fmt.Sprintf("--max-request-bytes=%d", m.MaxRequestBytes),
 		fmt.Sprintf("--snapshot-count=%d", m.SnapshotCount),
+		fmt.Sprintf("--strict-reconfig-check=%t", m.StrictReconfigCheck),
 		fmt.Sprintf("--snapshot-catchup-entries=%d", m.SnapshotCatchUpEntries),
 	}
 	if m.QuotaBackendBytes != 0 {
@@ -113,7 +225,7 @@ func startProcess(m *Member) (*Process, error) {
 	if m.ForceNewCluster {
 		args = append(args, "--force-new-cluster")
 	}
-	p := &Process{Cfg: m.ServerConfig, done: make(chan struct{}), ready: make(chan struct{}), log: m.DataDir + ".log"}
+	p := &Process{Cfg: m.ServerConfig, done: make(chan struct{}), ready: make(chan struct{}), log: m.DataDir + ".log", links: peers}
 	file, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
@@ -184,6 +296,7 @@ func (p *Process) status() *clientv3.StatusResponse {
 func (p *Process) HardStop() {
 	p.once.Do(func() {
 		p.client.Close()
+		defer p.links.close()
 		p.cmd.Process.Signal(syscall.SIGTERM)
 		select {
 		case <-p.done:
@@ -209,8 +322,8 @@ func (p *Process) ReadyNotify() <-chan struct{}    { return p.ready }
 func (p *Process) Leader() types.ID                { return types.ID(p.Lead()) }
 func (p *Process) PauseSending()                   {}
 func (p *Process) ResumeSending()                  {}
-func (p *Process) CutPeer(types.ID)                { panic("left out: peers") }
-func (p *Process) MendPeer(types.ID)               { panic("left out: peers") }
+func (p *Process) CutPeer(id types.ID)             { p.links.cut(id, true) }
+func (p *Process) MendPeer(id types.ID)            { p.links.cut(id, false) }
 func (p *Process) ClusterVersion() *semver.Version { return semver.New("3.7.0") }
 
 func (p *Process) Lead() uint64 {
