@@ -21,7 +21,7 @@
 //! | `listening` | where is listened |
 //! | `founding` | `--initial-cluster` and its kin: rules for a member that is new |
 //! | `gates` | `--feature-gates` |
-//! | `rotation` | when a log file is put aside |
+//! | `rotation` | where log lines go, and when a file of them is put aside |
 //! | `tls` | certificates for clients and between members |
 //! | `notice` | what a start says about its configuration |
 //! | `refused` | why a start is refused |
@@ -50,7 +50,7 @@ pub use self::{
     listening::{Listen, Security, Traffic},
     notice::Notice,
     refused::Refused,
-    rotation::Rotation,
+    rotation::{LogOutput, Rotation},
     tls::Tls,
 };
 use self::{command_line::Typed, values::Values};
@@ -148,15 +148,6 @@ pub struct WebAccess {
     pub origins: Option<BTreeSet<String>>,
     /// What the `Host` of a request without TLS may be; `None`: anything.
     pub hosts: Option<BTreeSet<String>>,
-}
-
-/// Where log lines go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LogOutput {
-    Stderr,
-    Stdout,
-    /// Made when it is not there; lines are added at its end.
-    File(PathBuf),
 }
 
 /// Which CPUs the executors stay on.

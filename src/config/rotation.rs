@@ -1,10 +1,11 @@
 //! `--enable-log-rotation` and `--log-rotation-config-json`: when a log file is put aside, and for how long it stays.
 
+use std::path::PathBuf;
+
 use serde::Deserialize;
 use serde_json::error::Category;
 
 use super::{
-    LogOutput,
     refused::{Refused, refuse},
     values::Values,
 };
@@ -12,7 +13,16 @@ use super::{
 const MEGABYTE: u64 = 1 << 20;
 const SIZE_MEGABYTES_DEFAULT: u64 = 100;
 
-/// What becomes of a log file that is full.
+/// Where log lines go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogOutput {
+    Stderr,
+    Stdout,
+    /// Made when it is not there; lines are added at its end.
+    File(PathBuf),
+}
+
+/// What happens to a log file that is full.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rotation {
     pub size_bytes_max: u64,

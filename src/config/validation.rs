@@ -222,7 +222,7 @@ impl Values {
             "*" => None,
             _ => some(self.urls("cors")?.iter().map(ToString::to_string).collect()),
         };
-        let hosts = self.text("host-whitelist").split(',').map(str::trim).filter(|host| !host.is_empty());
+        let hosts = self.text("host-whitelist").split(',').filter(|host| !host.is_empty());
         Ok(WebAccess { origins, hosts: some(hosts.map(str::to_owned).collect()) })
     }
 

@@ -20,6 +20,8 @@ pub enum ProfileError {
     Profiler(#[from] pprof::Error),
     #[error("{0}")]
     Io(#[from] io::Error),
+    #[error("no samples: nothing was computed meanwhile")]
+    Idle,
 }
 
 /// Stacks and how often each was seen.
@@ -58,7 +60,8 @@ pub async fn draw(time: Duration) -> Result<Vec<u8>, ProfileError> {
         guard.report().build()?.flamegraph(&mut picture)?;
         Ok::<_, pprof::Error>(picture)
     });
-    Ok(picture.await??)
+    let picture = picture.await??;
+    if picture.is_empty() { Err(ProfileError::Idle) } else { Ok(picture) }
 }
 
 fn begin() -> Result<ProfilerGuard<'static>, pprof::Error> {

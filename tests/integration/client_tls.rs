@@ -126,7 +126,7 @@ pub fn stock_clients_are_served() {
             .concat();
         for more in [&[][..], &["--tls-max", "1.2"], &["--no-alpn"], &["--http1.1"]] {
             let url = format!("{endpoint}/health");
-            let page = curl(&[&shown[..], more, &[&url]].concat());
+            let page = curl(&[&shown[..], more, &[url.as_str()]].concat());
             assert_eq!(page, Ok(r#"{"health":"true","reason":""}"#.to_owned()), "{program:?} {more:?}");
         }
         harness::run(async {
@@ -254,15 +254,17 @@ pub fn suites_and_versions_are_limited() {
     let ca = authority.path("ca.pem");
     let files = ["--cert-file", as_str(&pair.cert), "--key-file", as_str(&pair.key)];
     let takes = |secure: &Secure, more: &[&str]| {
-        curl(&[&["--cacert", as_str(&ca)], more, &[&format!("{}/version", secure.endpoint())]].concat()).is_ok()
+        let url = format!("{}/version", secure.endpoint());
+        curl(&[&["--cacert", as_str(&ca)][..], more, &[url.as_str()]].concat()).is_ok()
     };
-    let one = "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384";
+    // etcd does not serve HTTP/2 without this one.
+    let one = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256";
     for program in BOTH {
         for (flags, accepted, refused) in [
             (
                 &["--cipher-suites", one, "--tls-max-version=TLS1.2"][..],
-                &["--ciphers", "ECDHE-ECDSA-AES256-GCM-SHA384"][..],
                 &["--ciphers", "ECDHE-ECDSA-AES128-GCM-SHA256"][..],
+                &["--ciphers", "ECDHE-ECDSA-AES256-GCM-SHA384"][..],
             ),
             (
                 &["--cipher-suites", one],
@@ -305,7 +307,8 @@ pub fn sockets_in_the_file_system_are_encrypted() {
     let (of_server, of_client) = (authority.sign("server", &LOCAL, 1), authority.sign("client", &LOCAL, 2));
     for program in BOTH {
         let sockets = server::directory();
-        let path = sockets.path().join("s").display().to_string();
+        // Clients expect the name of the file in the certificate.
+        let path = sockets.path().join("localhost").display().to_string();
         let secure = Secure::start_at(program, &authority.client_flags(&of_server), |_| format!("unixs://{path}"));
         let tls = authority.etcdctl_flags(Some(&of_client));
         let endpoint = format!("unixs://{path}");
@@ -436,7 +439,7 @@ pub fn ringctl_is_secured_as_etcdctl() {
     for (endpoint, flags, is_let_in) in cases {
         let commands: [&[&str]; 3] = [&["put", "k", "v"], &["get", "k"], &["endpoint", "health"]];
         for command in commands.iter().take(if is_let_in { 3 } else { 1 }) {
-            let words = [command, &["--command-timeout=2s"][..]].concat();
+            let words = [*command, &["--command-timeout=2s"][..]].concat();
             let arguments: Vec<&str> = flags.iter().map(String::as_str).chain(words).collect();
             let [etcdctl, ringctl] = [etcdctl, ringctl].map(|run| run(endpoint, &arguments, ""));
             assert_eq!(etcdctl.success, is_let_in, "{endpoint} {arguments:?}: {etcdctl:?}");

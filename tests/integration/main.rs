@@ -176,6 +176,8 @@ fn main() {
         with_reference_3_7("pages::pages_agree", pages::pages_agree),
         with_reference_3_7("pages::reports_agree", pages::reports_agree),
         with_reference_3_7("pages::hosts_agree", pages::hosts_agree),
+        with_reference_3_7("pages::access_agrees", pages::access_agrees),
+        test("pages::profiles_are_served", pages::profiles_are_served),
         with_reference_3_7("pages::encodings_agree", pages::encodings_agree),
         with_reference_3_7("metrics::families_agree", metrics::families_agree),
         with_reference_3_7("metrics::dashboards_are_served", metrics::dashboards_are_served),

@@ -104,6 +104,63 @@ pub fn hosts_agree() {
     }
 }
 
+/// Only the scripts of some origins may read pages, and only some names of the host are answered.
+pub fn access_agrees() {
+    let directories = [server::directory(), server::directory()];
+    let flags = ["--cors=http://a.example:80,http://b.example:81", "--host-whitelist=localhost,good.example,::1"];
+    let ringd = Server::start_with(Program::Ringd, directories[0].path(), &flags);
+    let etcd = Server::start_with(Program::Etcd, directories[1].path(), &flags);
+    for host in [
+        "localhost",
+        "localhost:1",
+        "good.example:9",
+        "127.0.0.1:2379",
+        "evil.example",
+        "[::1]:1",
+        "[::1]",
+        "Localhost",
+    ] {
+        for origin in
+            ["", "origin: http://a.example:80\r\n", "origin: http://a.example\r\n", "origin: http://b.example:81\r\n"]
+        {
+            for start in ["GET /version", "OPTIONS /version", "GET /nothing", "GET /health"] {
+                let request = format!("{start} HTTP/1.1\r\nhost: {host}\r\n{origin}connection: close\r\n\r\n");
+                let [ringd, etcd] = [&ringd, &etcd].map(|server| harness::run(exchange(server.port, &request)));
+                assert_eq!(ringd, etcd, "{request}: ringd, then etcd");
+            }
+        }
+    }
+}
+
+/// CPU profiles of a server that has something to do, if it was started for that.
+pub fn profiles_are_served() {
+    let directory = server::directory();
+    let server = Server::start_with(Program::Ringd, directory.path(), &["--enable-pprof"]);
+    let profile = |path: &str| {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+        let request = format!("GET /debug/pprof/{path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        std::io::Read::read_to_end(&mut stream, &mut answer).unwrap();
+        let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("an HTTP answer") + 4;
+        assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer[..end]));
+        answer.split_off(end)
+    };
+    assert!(String::from_utf8(profile("")).unwrap().contains("flamegraph"));
+    for (path, begin) in [("profile?seconds=1", &[0x1f, 0x8b][..]), ("flamegraph?seconds=1", b"<?xml")] {
+        std::thread::scope(|scope| {
+            let taken = scope.spawn(|| profile(path));
+            while !taken.is_finished() {
+                assert!(server.page("/metrics").contains("etcd_server_has_leader 1"));
+            }
+            assert!(taken.join().unwrap().starts_with(begin), "{path}");
+        });
+    }
+    server.stop();
+    let server = Server::start(Program::Ringd, directory.path());
+    assert!(server.page("/debug/pprof/").contains("404"), "only if asked for");
+}
+
 /// Which encoding `/metrics` comes in; other pages are never compressed.
 pub fn encodings_agree() {
     let directories = [server::directory(), server::directory()];

@@ -152,3 +152,6 @@ impl Secrets {
         Ok(Stream::Secure(Box::new(stream)))
     }
 }
+
+#[cfg(test)]
+mod tests;

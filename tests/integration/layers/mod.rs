@@ -149,7 +149,7 @@ const WRAPPED: [(&str, &[&str]); 5] = [
     ("glommio::", &["os"]),
     ("memmap2::", &["os", "pagefile"]),
     ("raft::", &["consensus"]),
-    ("rustls::", &["os"]),
+    ("rustls::", &["os", "client"]),
     ("h2::", &["rpc", "client"]),
 ];
 /// Methods that walk a hash map in its own order. `// hash order: why it cannot be seen` on the line permits them.
