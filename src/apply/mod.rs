@@ -57,6 +57,7 @@ use crate::{
     backend::Backend,
     base::{
         log_entry::{ConfState, EntryKind, LogEntry},
+        planted::{self, Bug},
         refusal::Refusal,
     },
     cluster::{
@@ -102,7 +103,7 @@ impl Applier {
             store,
             backend,
             membership: Arc::new(membership),
-            alarms: Arc::new(state.alarms),
+            alarms: Arc::new(if planted::has(Bug::ForgetAlarm) { Alarms::default() } else { state.alarms }),
             lessor,
             revocation: None,
             index: state.index,

@@ -343,6 +343,9 @@ async fn replay(
         os::yield_now().await;
     }
     let recovered = replay.finish(wal::Config::new(salt()), &found.spares)?;
+    if recovered.contents.is_blank() && state.index == 0 {
+        return Err(ReplayError::Empty.into());
+    }
     if let Some(cut) = recovered.contents.cut {
         tracing::warn!(
             segment = cut.segment.file_name(),

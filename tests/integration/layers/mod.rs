@@ -18,7 +18,23 @@ const LINES_MAX: usize = 1000;
 /// The page of `lib.rs` shows the same table.
 const TABLE: [(&str, &[&str]); 30] = [
     // Beside the house: drives the core instead of the shell. Only its program uses it.
-    ("sim", &["replica", "consensus", "apply", "lease", "cluster", "mvcc", "pagefile", "wal", "proto", "base"]),
+    (
+        "sim",
+        &[
+            "replica",
+            "service",
+            "consensus",
+            "apply",
+            "watch",
+            "lease",
+            "cluster",
+            "mvcc",
+            "pagefile",
+            "wal",
+            "proto",
+            "base",
+        ],
+    ),
     ("bin", &["utl", "ctl", "server", "config"]),
     // Above ctl, whose flags and formats it shares.
     (
