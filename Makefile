@@ -8,7 +8,7 @@ programs := $(addprefix $(reference)/,etcd etcdctl etcdutl bbolt)
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: run install cluster test check lint bench perf conformance soak reference
+.PHONY: run install cluster test check lint bench perf conformance soak simulate mutations reference
 
 # A durable single-member server on 127.0.0.1:2379.
 run:
@@ -68,6 +68,17 @@ conformance: reference
 MINUTES ?= 10
 soak: reference
 	RINGD_SOAK_MINUTES=$(MINUTES) cargo test --test integration -- soak:: --nocapture
+
+# Whole clusters in one thread, from seeds, until one fails or this is interrupted. SEEDS=first..last, SECONDS=n and SIZE=members bound
+# it; REPLAY=... is what a failure prints, and plays it again.
+simulator = CARGO_PROFILE_DEV_OPT_LEVEL=2 $(if $(SEEDS),RINGD_SIM_SEEDS=$(SEEDS)) $(if $(SECONDS),RINGD_SIM_SECONDS=$(SECONDS)) \
+	$(if $(SIZE),RINGD_SIM_SIZE=$(SIZE)) $(if $(REPLAY),RINGD_SIM_REPLAY='$(REPLAY)',RINGD_SIM=1)
+simulate:
+	$(simulator) cargo test --lib -- sim::world_tests::$(if $(REPLAY),replay,simulate) --exact --nocapture
+
+# How long the simulator takes to find each of the bugs in src/base/planted.rs, SECONDS each at most: a table.
+mutations:
+	CARGO_PROFILE_DEV_OPT_LEVEL=2 RINGD_SIM_MUTATIONS=$(or $(SECONDS),600) cargo test --lib -- sim::mutation_tests::search_for_planted_bugs --exact --nocapture
 
 # The programs to compare with: etcd $(etcd_version) and its tools, as tests/reference/go.mod pins them. Nothing to do when they are there.
 reference:

@@ -31,7 +31,7 @@
 //!            pagefile/  bbolt's file format: pages, nodes, cursors, commits as data, check, shrinking
 //!            wal/       the log: records, segments, append as data, replay, repair
 //! ground     proto/ metrics/ base/ (the one table of refusals, every limit)
-//! beside     sim/       disks with faults, and whole members on them in one world: drives the core in tests
+//! beside     sim/       whole clusters in one thread, from a seed: drives the core in tests, with faults and checkers
 //! ```
 //!
 //! # Who imports whom
@@ -39,7 +39,7 @@
 //! All of it, from the top down (`tests/integration/layers` fails on any other import, and on circles between files of one module):
 //!
 //! ```text
-//! sim       | replica consensus apply lease auth cluster mvcc pagefile wal proto base
+//! sim       | replica service consensus apply watch lease auth cluster mvcc pagefile wal proto base
 //! bin       | utl ctl server config
 //! utl       | ctl server os consensus apply lease cluster mvcc snapshot backend pagefile wal proto base
 //! ctl       | client service proto base

@@ -20,7 +20,11 @@ use super::{
     state,
 };
 use crate::{
-    base::{limits, refusal::Refusal},
+    base::{
+        limits,
+        planted::{self, Bug},
+        refusal::Refusal,
+    },
     lease::Lessor,
     proto::etcdserverpb::{
         LeaseCheckpointRequest, LeaseCheckpointResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest,
@@ -37,6 +41,12 @@ impl Applier {
     #[must_use]
     pub fn lessor(&mut self) -> &mut Lessor {
         &mut self.lessor
+    }
+
+    /// Number of leases.
+    #[must_use]
+    pub fn leases(&self) -> usize {
+        self.lessor.len()
     }
 
     /// Whether an entry is applied in part. The caller then calls [`Self::resume`] before it applies, compacts or commits anything else.
@@ -82,6 +92,9 @@ impl Applier {
                 self.tally.count_revoked(revocation.keys);
                 return Done::Now(Response::LeaseRevoke(LeaseRevokeResponse::default()));
             };
+            if planted::has(Bug::KeepLeaseKey) {
+                continue;
+            }
             revocation.keys += u64::from(txn.delete_attached(&key, revocation.lease));
         }
         revocation.txn = txn.pause();

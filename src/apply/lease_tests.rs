@@ -12,7 +12,7 @@ use crate::{
     base::limits,
     lease::{Lessor, Terms},
     mvcc::{ChangeKind, EventReader, RangeOptions, Restore},
-    pagefile::{MemoryImage, PageFile},
+    pagefile::PageFile,
     proto::{
         etcdserverpb::{
             AlarmRequest, LeaseCheckpoint, LeaseCheckpointRequest, LeaseGrantRequest, LeaseGrantResponse,
@@ -20,6 +20,7 @@ use crate::{
         },
         membershippb::ClusterVersionSetRequest,
     },
+    sim::page_files::LonePageFile,
 };
 
 const IMAGE_BYTES: usize = 16 << 20;
@@ -29,8 +30,7 @@ const MANY: usize = 3 * limits::LEASE_KEYS_PER_SLICE + 10;
 
 /// A member without consensus and log.
 struct Member {
-    image: MemoryImage,
-    file_len: u64,
+    pages: LonePageFile,
     applier: Applier,
     /// The proposals, for replay.
     log: Vec<LogEntry>,
@@ -38,13 +38,12 @@ struct Member {
 
 impl Member {
     fn new() -> Self {
-        Self::open(&PageFile::image_of_new_file(4096), Vec::new())
+        let new = LonePageFile::new(&PageFile::image_of_new_file(4096), IMAGE_BYTES);
+        Self::open(new.expect("sound"), Vec::new())
     }
 
-    fn open(content: &[u8], log: Vec<LogEntry>) -> Self {
-        let image = MemoryImage::new(content, IMAGE_BYTES);
-        let file_len = content.len() as u64;
-        let mut backend = Backend::new(PageFile::open(image.map(), file_len).expect("sound")).expect("sound");
+    fn open((pages, file): (LonePageFile, PageFile), log: Vec<LogEntry>) -> Self {
+        let mut backend = Backend::new(file).expect("sound");
         let state = state::restore(&backend.view()).expect("readable");
         let mut restore = Restore::new(backend.view()).expect("sound");
         while !restore.step(100).expect("sound") {}
@@ -52,12 +51,12 @@ impl Member {
         let mut lessor = Lessor::new(Terms::default());
         assert_eq!(lessor.restore(&state.leases, &attachments), 0);
         let membership = state.membership(7, 1);
-        Self { image, file_len, applier: Applier::new(store, backend, state, membership, lessor), log }
+        Self { pages, applier: Applier::new(store, backend, state, membership, lessor), log }
     }
 
     /// The member after a power cut and a start from the page file and the log.
     fn restarted(&self) -> Self {
-        let mut member = Self::open(&self.image.content(self.file_len as usize), self.log.clone());
+        let mut member = Self::open(self.pages.after_power_cut().expect("sound"), self.log.clone());
         for at in 0..member.log.len() {
             let entry = member.log[at].clone();
             if entry.index > member.applier.index() {
@@ -74,8 +73,7 @@ impl Member {
                 break commit;
             }
         };
-        self.file_len = commit.grow_to.unwrap_or(self.file_len);
-        commit.pages.iter().chain([&commit.meta]).for_each(|write| self.image.write(write));
+        self.pages.carry_out(commit).expect("a disk without faults");
         self.applier.backend().on_committed().expect("sound");
     }
 
@@ -253,8 +251,7 @@ fn checkpoints_are_stored_once_every_member_knows_them() {
         member.apply(Kind::ClusterVersionSet, &set).expect("set");
         member.apply(Kind::LeaseCheckpoint, &checkpoint(30)).expect("noted");
         member.commit();
-        let content = member.image.content(member.file_len as usize);
-        let mut restarted = Member::open(&content, Vec::new());
+        let mut restarted = Member::open(member.pages.after_power_cut().expect("sound"), Vec::new());
         restarted.applier.lessor().promote();
         let left_s = restarted.applier.lessor().time_to_live(5).map(|left| left.remaining_s);
         assert_eq!(left_s, Some(if stored == 0 { 601 } else { stored + 1 }), "{version}");

@@ -60,6 +60,7 @@ use crate::{
     backend::Backend,
     base::{
         log_entry::{ConfState, EntryKind, LogEntry},
+        planted::{self, Bug},
         refusal::Refusal,
     },
     cluster::{
@@ -116,7 +117,7 @@ impl Applier {
             store,
             backend,
             membership: Arc::new(membership),
-            alarms: Arc::new(state.alarms),
+            alarms: Arc::new(if planted::has(Bug::ForgetAlarm) { Alarms::default() } else { state.alarms }),
             auth: Arc::new(state.auth),
             lessor,
             revocation: None,

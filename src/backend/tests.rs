@@ -7,33 +7,35 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::*;
-use crate::{base::checksum::crc32c, pagefile::MemoryImage};
+use crate::{base::checksum::crc32c, sim::page_files::LonePageFile};
 
 /// The records that a view is expected to return.
 type Records = BTreeMap<Vec<u8>, Option<Bytes>>;
 
 struct World {
-    image: MemoryImage,
-    file_len: u64,
+    pages: LonePageFile,
     backend: Backend,
     commit: Option<Commit>,
 }
 
 impl World {
-    fn open(content: &[u8]) -> World {
-        let image = MemoryImage::new(content, 64 << 20);
-        let file_len = content.len() as u64;
-        let file = PageFile::open(image.map(), file_len).expect("a sound file");
-        World { image, file_len, backend: Backend::new(file).expect("a sound file"), commit: None }
+    fn new() -> World {
+        World::of(LonePageFile::new(&PageFile::image_of_new_file(4096), 64 << 20).expect("a sound file"))
+    }
+
+    fn of((pages, file): (LonePageFile, PageFile)) -> World {
+        World { pages, backend: Backend::new(file).expect("a sound file"), commit: None }
+    }
+
+    /// After a power cut.
+    fn reopened(&self) -> World {
+        World::of(self.pages.after_power_cut().expect("a sound file"))
     }
 
     /// Moves a commit on by one slice, or carries out a finished one.
     fn advance(&mut self, budget: usize) {
         if let Some(commit) = self.commit.take() {
-            self.file_len = commit.grow_to.unwrap_or(self.file_len);
-            for write in commit.pages.iter().chain([&commit.meta]) {
-                self.image.write(write);
-            }
+            self.pages.carry_out(commit).expect("a disk without faults");
             self.backend.on_committed().expect("a sound file");
             assert_eq!(self.backend.check(), []);
         } else if self.backend.is_committing() || self.backend.begin_commit() {
@@ -68,7 +70,7 @@ fn views_agree_with_a_map() {
     for seed in 1..=4 {
         println!("seed {seed}");
         let mut random = StdRng::seed_from_u64(seed);
-        let mut world = World::open(&PageFile::image_of_new_file(4096));
+        let mut world = World::new();
         // Deleted records are `None`: no lookup asks for them, so any answer is right.
         let mut records = Records::new();
         let mut small: BTreeMap<(Bucket, Vec<u8>), Bytes> = BTreeMap::new();
@@ -110,7 +112,7 @@ fn views_agree_with_a_map() {
             }
         }
         world.flush();
-        let reopened = World::open(&world.image.content(world.file_len as usize));
+        let reopened = world.reopened();
         assert_contents(&reopened.backend, &records, &small);
     }
 }
@@ -151,7 +153,7 @@ fn assert_contents(backend: &Backend, records: &Records, small: &BTreeMap<(Bucke
 #[test]
 fn what_differs_between_equal_members_is_not_in_the_hash() {
     let hash_of = |keys: &[&'static [u8]]| {
-        let mut world = World::open(&PageFile::image_of_new_file(4096));
+        let mut world = World::new();
         for key in keys {
             world.backend.put(Bucket::Meta, Bytes::from_static(key), Bytes::from_static(b"v"));
         }
@@ -165,7 +167,7 @@ fn what_differs_between_equal_members_is_not_in_the_hash() {
 
 #[test]
 fn a_new_file_gets_its_buckets_with_the_first_commit() {
-    let mut world = World::open(&PageFile::image_of_new_file(4096));
+    let mut world = World::new();
     assert_eq!(world.backend.pending_changes(), 0);
     assert!(world.backend.begin_commit());
     while world.backend.is_committing() {
@@ -179,7 +181,7 @@ fn a_new_file_gets_its_buckets_with_the_first_commit() {
 
 #[test]
 fn changes_during_a_commit_belong_to_the_next() {
-    let mut world = World::open(&PageFile::image_of_new_file(4096));
+    let mut world = World::new();
     let (key, late) = (revision_key(2, 0, false), revision_key(3, 0, false));
     world.backend.append(&key, Bytes::from_static(b"early"));
     assert!(world.backend.begin_commit());

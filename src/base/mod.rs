@@ -11,6 +11,7 @@ pub mod human_size;
 pub mod interval_tree;
 pub mod limits;
 pub mod log_entry;
+pub mod planted;
 pub mod received_state;
 pub mod refusal;
 pub mod version;

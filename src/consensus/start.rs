@@ -12,6 +12,7 @@ use super::memory_log::MemoryLog;
 use super::{convert, validate};
 use crate::base::limits;
 use crate::base::log_entry::{ConfState, EntryKind, HardState, LogEntry};
+use crate::base::planted::{self, Bug};
 use crate::proto::raftpb;
 
 /// Settings that stay the same while the member runs.
@@ -141,6 +142,9 @@ impl Initial {
         }
         // A commit index is not written on its own, so the page file may be ahead of the WAL's.
         hard_state.commit = hard_state.commit.max(applied);
+        if planted::has(Bug::VoteTwice) {
+            hard_state.vote = 0;
+        }
         // A write was torn between the entries of a new term and its hard state: the entries have the term.
         if last_term > hard_state.term {
             hard_state.term = last_term;

@@ -1,16 +1,16 @@
-//! A page file in memory, for tests of this module.
+//! A backend over a page file on a simulated disk, for tests.
 
 use crate::{
     backend::Backend,
-    pagefile::{Commit, MemoryImage, PageFile},
+    pagefile::{Commit, PageFile},
+    sim::page_files::LonePageFile,
 };
 
 const IMAGE_BYTES: usize = 8 << 20;
 
-/// A backend over a page file in memory.
+/// A backend on a disk of its own.
 pub(crate) struct Disk {
-    image: MemoryImage,
-    file_len: u64,
+    pages: LonePageFile,
     pub(crate) backend: Backend,
     commit: Option<Commit>,
     /// Commits begun, and commits on disk.
@@ -19,21 +19,15 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    pub(crate) fn new(content: &[u8]) -> Self {
-        let image = MemoryImage::new(content, IMAGE_BYTES);
-        let file_len = content.len() as u64;
-        let file = PageFile::open(image.map(), file_len).expect("a sound file");
+    fn new((pages, file): (LonePageFile, PageFile)) -> Self {
         let backend = Backend::new(file).expect("a sound file");
-        Self { image, file_len, backend, commit: None, begun: 0, durable: 0 }
+        Self { pages, backend, commit: None, begun: 0, durable: 0 }
     }
 
     /// One slice of a commit, or its writes.
     pub(crate) fn advance(&mut self, budget: usize) {
         if let Some(commit) = self.commit.take() {
-            self.file_len = commit.grow_to.unwrap_or(self.file_len);
-            for write in commit.pages.iter().chain([&commit.meta]) {
-                self.image.write(write);
-            }
+            self.pages.carry_out(commit).expect("a disk without faults");
             self.backend.on_committed().expect("a sound file");
             self.durable += 1;
         } else {
@@ -57,12 +51,12 @@ impl Disk {
 
     /// The disk as a start after a power cut finds it.
     pub(crate) fn reopened(&self) -> Self {
-        Self::new(&self.image.content(self.file_len as usize))
+        Self::new(self.pages.after_power_cut().expect("a sound file"))
     }
 }
 
 impl Default for Disk {
     fn default() -> Self {
-        Self::new(&PageFile::image_of_new_file(4096))
+        Self::new(LonePageFile::new(&PageFile::image_of_new_file(4096), IMAGE_BYTES).expect("a sound file"))
     }
 }

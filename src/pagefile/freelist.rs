@@ -14,7 +14,10 @@ use ahash::AHashMap;
 
 use super::page::{Window, read_u64};
 use super::{Corrupt, PageId};
-use crate::base::limits::SHRINK_SPANS_VISITED_MAX;
+use crate::base::{
+    limits::SHRINK_SPANS_VISITED_MAX,
+    planted::{self, Bug},
+};
 
 /// Consecutive physical pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,11 +127,11 @@ impl FreeSet {
 
     fn place(&mut self, dead: Dead) {
         match self.live.range(dead.birth..dead.death).next() {
-            Some(root) => {
+            Some(root) if !(planted::has(Bug::ReusePage) && root + 2 < dead.death) => {
                 self.waiting_pages += dead.span.pages;
                 self.waiting.entry(*root).or_default().push(dead);
             }
-            None => self.insert(dead.span),
+            _ => self.insert(dead.span),
         }
     }
 

@@ -13,7 +13,10 @@ use super::{
     Answer, Chore, CoreId, Count, Effect, Effects, Failure, Note, Replica, Sizes, Timer,
     progress::{CommitState as State, Defragmenting, Flush, FlushPurpose},
 };
-use crate::base::limits;
+use crate::base::{
+    limits,
+    planted::{self, Bug},
+};
 
 impl Replica {
     pub(super) fn on_chore(&mut self, core: CoreId, id: u64, chore: Chore) {
@@ -113,7 +116,10 @@ impl Replica {
 
     /// Releases entries that the page file covers from the log: on disk those that no peer needs either, in memory those beyond the limits.
     pub(super) fn release_log(&mut self, effects: &mut Effects) {
-        let index = self.commits.committed.index;
+        let index = match planted::has(Bug::ReleaseEarly) {
+            false => self.commits.committed.index,
+            true => self.applier.index(),
+        };
         let needed = self.snapshots.oldest_sent();
         if let Some(index) = self.retained.release(index, needed) {
             self.consensus.step(crate::consensus::Input::Compact { index }, &mut self.raft_effects);

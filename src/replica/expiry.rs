@@ -10,14 +10,19 @@ use super::{Count, Effect, Effects, Note, Replica, Timer, progress::EXPIRY, prop
 use crate::{
     apply::request::{self, Kind},
     auth::Requester,
-    base::{limits, refusal::Refusal},
+    base::{
+        limits,
+        planted::{self, Bug},
+        refusal::Refusal,
+    },
     proto::etcdserverpb::{LeaseCheckpoint, LeaseCheckpointRequest, LeaseRevokeRequest},
 };
 
 impl Replica {
     pub(super) fn on_expire_timer(&mut self, effects: &mut Effects) {
         effects.push(Effect::SetTimer { timer: Timer::Expire, after_ms: limits::LEASE_SCAN_MS });
-        if !self.consensus.is_leader() || self.is_overloaded() {
+        let may_expire = self.consensus.is_leader() || planted::has(Bug::ExpireAsFollower);
+        if !may_expire || self.is_overloaded() {
             return;
         }
         for id in self.applier.lessor().take_expired(limits::LEASE_REVOKES_PER_SCAN) {

@@ -12,7 +12,10 @@ use std::collections::VecDeque;
 
 use super::{Effect, Effects};
 use crate::{
-    base::limits,
+    base::{
+        limits,
+        planted::{self, Bug},
+    },
     consensus,
     proto::raftpb,
     wal::{self, AppendError, HeldBatches, Prepare, SegmentId, SnapshotMarker, Wal},
@@ -57,6 +60,11 @@ impl Log {
     /// Whether another batch may go to the log. Beyond the limit proposals wait and the next batch grows.
     pub fn has_room(&self) -> bool {
         self.appends.len() < limits::APPENDS_IN_FLIGHT_MAX
+    }
+
+    /// Appends that are not acknowledged yet.
+    pub fn in_flight(&self) -> usize {
+        self.appends.len()
     }
 
     /// One heartbeat interval went by.
@@ -107,7 +115,9 @@ impl Log {
     /// Sends a message once append `after` is acknowledged.
     pub fn send(&mut self, after: Option<u64>, message: raftpb::Message, effects: &mut Effects) {
         match after {
-            Some(after) if after > self.acknowledged => self.messages.push_back((after, message)),
+            Some(after) if after > self.acknowledged && !planted::has(Bug::SendBeforeDurable) => {
+                self.messages.push_back((after, message))
+            }
             _ => effects.push(Effect::Send(message)),
         }
     }
@@ -133,7 +143,10 @@ impl Log {
     }
 
     fn acknowledge(&mut self) -> Option<u64> {
-        let durable = self.wal.durable();
+        let durable = match planted::has(Bug::AcknowledgeBeforeDurable) {
+            false => self.wal.durable(),
+            true => self.wal.sequence(),
+        };
         let mut last = None;
         while let Some(oldest) =
             self.appends.pop_front_if(|oldest| oldest.sequence <= durable && oldest.installs.is_none())

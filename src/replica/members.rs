@@ -2,7 +2,11 @@
 
 use super::{Answer, CoreId, Effect, Effects, Failure, Note, Replica, progress::Transfer};
 use crate::{
-    base::{log_entry::LogEntry, refusal::Refusal},
+    base::{
+        log_entry::LogEntry,
+        planted::{self, Bug},
+        refusal::Refusal,
+    },
     consensus::{ConfChangeError, Input as RaftInput},
     proto::raftpb,
 };
@@ -19,7 +23,9 @@ impl Replica {
     ) -> Result<(), Failure> {
         let outcome = match self.consensus.apply_conf_change(entry.index, change) {
             Ok(Some(conf_state)) => {
-                self.applier.set_conf_state(&conf_state);
+                if !planted::has(Bug::LoseConfChange) {
+                    self.applier.set_conf_state(&conf_state);
+                }
                 outcome
             }
             Ok(None) => outcome,

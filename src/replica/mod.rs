@@ -30,6 +30,7 @@
 //! | `unsent` | forwarded proposals that did not reach the leader |
 //! | `retained` | entries kept in memory for followers that lag |
 //! | `lease_questions` | questions of the services about leases |
+//! | `posture` | what a replica is in the middle of, for the simulator |
 //!
 //! Invariants
 //!
@@ -56,6 +57,7 @@ mod log;
 mod members;
 mod message;
 mod opening;
+mod posture;
 mod progress;
 mod proposals;
 mod read_modes;
@@ -74,6 +76,7 @@ pub use self::{
     input::{Input, Timer},
     message::{Answer, Chore, CoreId, Request, SELF, Standing},
     opening::{Identity, Opened, Opening, OpeningError},
+    posture::{Backlog, Posture},
     progress::ReadMode,
 };
 use self::{

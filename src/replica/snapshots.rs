@@ -23,7 +23,10 @@ use super::{
     progress::{FlushPurpose, Install},
 };
 use crate::{
-    base::refusal::Refusal,
+    base::{
+        planted::{self, Bug},
+        refusal::Refusal,
+    },
     consensus::Input as RaftInput,
     pagefile::PageFile,
     proto::raftpb::{self, ConfState},
@@ -45,7 +48,10 @@ impl Replica {
             let mark = &self.commits.committed;
             let snapshot = message.snapshot.get_or_insert_default();
             let metadata = snapshot.metadata.get_or_insert_default();
-            metadata.index = Some(mark.index);
+            metadata.index = Some(match planted::has(Bug::MislabelSnapshot) {
+                false => mark.index,
+                true => self.applier.index(),
+            });
             metadata.term = Some(mark.term);
             metadata.conf_state = Some(ConfState {
                 voters: mark.conf_state.voters.clone(),

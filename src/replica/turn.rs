@@ -12,6 +12,7 @@ use crate::{
     base::{
         limits,
         log_entry::{EntryKind, LogEntry},
+        planted::{self, Bug},
         refusal::Refusal,
     },
     consensus::{self, DropReason, Input as RaftInput},
@@ -121,7 +122,7 @@ impl Replica {
         }
         for (id, proposed) in self.proposals.take_batch() {
             let is_own = self.expiry.is_own(id);
-            if is_own && !self.consensus.is_leader() {
+            if is_own && !self.consensus.is_leader() && !planted::has(Bug::ExpireAsFollower) {
                 self.proposals.end(id);
                 continue;
             }
@@ -221,7 +222,7 @@ impl Replica {
         self.leader = leader;
         self.term = term;
         self.heartbeats.clear();
-        if !self.is_leader() {
+        if !self.is_leader() && !planted::has(Bug::ExpireAsFollower) {
             self.applier.lessor().demote();
         }
         self.is_view_due = true;
@@ -326,7 +327,8 @@ impl Replica {
         }
         // An entry that takes many slices does not delay reads of a single member: an entry that is not applied here was answered to no
         // client and is visible nowhere, so each of these reads may precede it.
-        let is_early = self.is_midway() && self.applier.membership().members().count() == 1;
+        let is_early =
+            planted::has(Bug::ReadOlderView) || self.is_midway() && self.applier.membership().members().count() == 1;
         for Ended { core, context } in self.reads.take_confirmed(self.applier.index(), is_early) {
             answers.push(Effect::Answer { core, answer: Answer::ReadConfirmed { context } });
         }

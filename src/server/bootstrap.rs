@@ -371,10 +371,16 @@ async fn replay(
     state: &Restored,
 ) -> Result<Replayed, BootError> {
     let keep_after = state.index.saturating_sub(config.snapshot_catchup_entries.saturating_add(1));
-    read_log(found, files, keep_after).await
+    read_log(found, files, keep_after, state.index == 0).await
 }
 
-async fn read_log(found: &log_files::Found, files: LogFiles, keep_after: u64) -> Result<Replayed, BootError> {
+/// With `is_state_empty` nothing but the log can say that the member has been founded, so it must say so.
+async fn read_log(
+    found: &log_files::Found,
+    files: LogFiles,
+    keep_after: u64,
+    is_state_empty: bool,
+) -> Result<Replayed, BootError> {
     sync_directory(files.directory())?;
     let mut replay = Replay::new(found.segments.clone(), keep_after)?;
     while let Some(read) = replay.next_read() {
@@ -383,6 +389,9 @@ async fn read_log(found: &log_files::Found, files: LogFiles, keep_after: u64) ->
         os::yield_now().await;
     }
     let recovered = replay.finish(wal::Config::new(salt()), &found.spares)?;
+    if recovered.contents.is_blank() && is_state_empty {
+        return Err(ReplayError::Empty.into());
+    }
     if let Some(cut) = recovered.contents.cut {
         tracing::warn!(
             segment = cut.segment.file_name(),
@@ -403,7 +412,7 @@ async fn read_log(found: &log_files::Found, files: LogFiles, keep_after: u64) ->
 /// Reads the log once more, to see what it holds after an entry.
 pub(super) async fn replay_again(config: &Config, dir: &DataDir, keep_after: u64) -> Result<Replayed, BootError> {
     let found = log_files::found(dir.wal())?;
-    read_log(&found, LogFiles::new(dir.wal(), wal_mode(config)), keep_after).await
+    read_log(&found, LogFiles::new(dir.wal(), wal_mode(config)), keep_after, false).await
 }
 
 /// Where the end of a state is in a log.

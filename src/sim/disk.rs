@@ -57,7 +57,7 @@ pub enum DiskError {
 }
 
 /// The disk of one machine, with one flat directory.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Disk {
     random: SmallRng,
     files: BTreeMap<FileId, File>,
@@ -80,7 +80,7 @@ enum Power {
     Off,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct File {
     current: Vec<u8>,
     stable: Vec<u8>,
@@ -88,7 +88,7 @@ struct File {
     pending: Vec<Pending>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Pending {
     Write {
         offset: usize,
@@ -99,7 +99,7 @@ enum Pending {
     Length(usize),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct InFlight {
     ticket: Ticket,
     file: FileId,
@@ -107,7 +107,7 @@ struct InFlight {
     bytes: Vec<u8>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum NameChange {
     Set(String, FileId),
     Remove(String),

@@ -81,6 +81,19 @@ impl LogFiles {
         Ok((Self { files }, wal, actions, recovered.contents))
     }
 
+    /// Removes the log: a first start ended before it had anything.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn clear(disk: &mut Disk) -> Result<(), DiskError> {
+        for (name, _) in disk.list()? {
+            if name.starts_with(DIRECTORY) {
+                disk.remove(&name)?;
+            }
+        }
+        disk.sync_directory()
+    }
+
     /// The file of a segment of the log.
     #[must_use]
     pub fn file(&self, segment: SegmentId) -> Option<FileId> {
@@ -147,6 +160,12 @@ impl LogFiles {
         self.files.insert(prepare.segment, file);
         Ok(())
     }
+}
+
+/// Whether a file of the disk is a segment of the log.
+#[must_use]
+pub fn is_segment(name: &str) -> bool {
+    matches!(name.strip_prefix(DIRECTORY).and_then(FileName::parse), Some(FileName::Segment(_)))
 }
 
 fn path(name: &str) -> String {

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use prost::Message as _;
 
-use super::member::{Knobs, Member};
+use super::{
+    member::{Member, Outcome, Start},
+    options::Knobs,
+};
 use crate::{
     apply::request::{self, Kind},
     auth::Requester,
@@ -12,7 +15,7 @@ use crate::{
         etcdserverpb::PutRequest,
         raftpb::{self, MessageType},
     },
-    replica::{Effect, Effects, Input, Note, ReadMode, Request, Timer},
+    replica::{Effect, Effects, Input, Note, Request, Timer},
 };
 
 const FOUNDERS: [u64; 3] = [1, 2, 3];
@@ -37,15 +40,9 @@ struct Trio {
 impl Trio {
     /// Led by one of them.
     fn start() -> (Trio, u64) {
-        let knobs = Knobs {
-            catchup_entries: 100,
-            commit_changes_max: 100,
-            compaction_batch: 100,
-            pre_vote: true,
-            read_mode: ReadMode::Index,
-        };
+        let knobs = Knobs::default();
         let mut trio = Trio {
-            members: FOUNDERS.map(|id| (id, Member::new(id, id, knobs))).into(),
+            members: FOUNDERS.map(|id| (id, Member::new(id, id, knobs, Start::Found(FOUNDERS.to_vec())))).into(),
             now_ms: 0,
             messages: VecDeque::new(),
             timers: Vec::new(),
@@ -54,7 +51,7 @@ impl Trio {
             stalls: Vec::new(),
         };
         for id in FOUNDERS {
-            let effects = trio.member(id).boot(id, &FOUNDERS).expect("an empty disk");
+            let effects = of(trio.member(id).boot(id));
             trio.carry_out(id, effects);
         }
         trio.pass(LONG_MS);
@@ -97,7 +94,7 @@ impl Trio {
                 self.step(id, Input::Turn);
                 while self.members[&id].work() > 0 {
                     let now_ms = self.now_ms;
-                    let effects = self.member(id).do_work(now_ms, 0).expect("a sound disk");
+                    let effects = of(self.member(id).do_work(now_ms, 0));
                     self.carry_out(id, effects);
                     self.is_quiet = false;
                 }
@@ -115,7 +112,7 @@ impl Trio {
 
     fn step(&mut self, id: u64, input: Input) {
         let now_ms = self.now_ms;
-        let effects = self.member(id).step(now_ms, input).expect("a sound disk");
+        let effects = of(self.member(id).step(now_ms, input));
         self.carry_out(id, effects);
     }
 
@@ -138,6 +135,12 @@ impl Trio {
         let data = request::wrap(id, Kind::Put, &put.encode_to_vec(), Requester::NOBODY);
         self.step(at, Input::Request { core: 0, request: Request::Propose { id, data } });
     }
+}
+
+/// The effects of a member whose disk is sound.
+fn of(outcome: Outcome) -> Effects {
+    assert!(outcome.stop.is_none(), "{:?}", outcome.stop);
+    outcome.effects
 }
 
 #[test]

@@ -111,23 +111,22 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::pagefile::{MemoryImage, PageFile};
+    use crate::{pagefile::PageFile, sim::page_files::LonePageFile};
 
     type Content = BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, Vec<u8>>>;
 
     const RESERVED: usize = 64 << 20;
 
     struct Disk {
-        image: MemoryImage,
+        pages: LonePageFile,
         file: PageFile,
     }
 
     impl Disk {
         fn new() -> Self {
-            let content = PageFile::image_of_new_file(4096);
-            let image = MemoryImage::new(&content, RESERVED);
-            let file = PageFile::open(image.map(), content.len() as u64).expect("a new file");
-            Self { image, file }
+            let new = LonePageFile::new(&PageFile::image_of_new_file(4096), RESERVED);
+            let (pages, file) = new.expect("a new file");
+            Self { pages, file }
         }
 
         fn commit(&mut self, changes: Vec<BucketChanges>) {
@@ -137,8 +136,7 @@ mod tests {
                     break commit;
                 }
             };
-            commit.pages.iter().for_each(|write| self.image.write(write));
-            self.image.write(&commit.meta);
+            self.pages.carry_out(commit).expect("a disk without faults");
             self.file.on_committed();
         }
 

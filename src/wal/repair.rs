@@ -33,6 +33,14 @@ pub struct Contents {
     pub cut: Option<Cut>,
 }
 
+impl Contents {
+    /// Whether the log never had anything: the first start ended before its first batch was durable.
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        self.last_index == 0 && self.snapshot.is_none() && self.hard_state == HardState::default()
+    }
+}
+
 /// A torn tail that is dropped. Nothing in it was ever acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cut {

@@ -25,6 +25,7 @@ use super::{
 use crate::base::{
     limits::{BLOCK_BYTES, WAL_REPLAY_SLICE_BYTES},
     log_entry::{HardState, LogEntry},
+    planted::{self, Bug},
 };
 
 /// Why a log cannot be used. All but `Empty` need an operator.
@@ -204,6 +205,10 @@ impl Replay {
                 damage: end.damage,
             });
         }
+        let mut entries = self.log.entries;
+        if planted::has(Bug::DropLastRecord) {
+            entries.pop();
+        }
         let found = Found {
             metadata: self.metadata,
             segments: self.segments,
@@ -211,7 +216,7 @@ impl Replay {
             position,
             hard_state: self.log.hard_state,
             snapshot: self.log.snapshot,
-            entries: self.log.entries,
+            entries,
         };
         Ok(recover(found, config, spares))
     }

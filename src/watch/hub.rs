@@ -14,7 +14,11 @@ use super::{
     watcher::{Place, Seat, StreamKey, Watcher, WatcherKey, Wish},
 };
 use crate::{
-    base::{limits, refusal::Refusal},
+    base::{
+        limits,
+        planted::{self, Bug},
+        refusal::Refusal,
+    },
     mvcc::{Failure, View},
     proto::etcdserverpb::{WatchCreateRequest, watch_create_request::FilterType},
 };
@@ -300,7 +304,7 @@ impl Hub {
                 if let Some(missed) = missed
                     && next <= self.seen
                 {
-                    self.fall_behind(key, missed.max(next));
+                    self.fall_behind(key, missed.max(next) + i64::from(planted::has(Bug::WatchSkip)));
                 }
             }
         }

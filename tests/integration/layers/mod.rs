@@ -18,7 +18,24 @@ const LINES_MAX: usize = 1000;
 /// The page of `lib.rs` shows the same table.
 const TABLE: [(&str, &[&str]); 31] = [
     // Beside the house: drives the core instead of the shell. Only its program uses it.
-    ("sim", &["replica", "consensus", "apply", "lease", "auth", "cluster", "mvcc", "pagefile", "wal", "proto", "base"]),
+    (
+        "sim",
+        &[
+            "replica",
+            "service",
+            "consensus",
+            "apply",
+            "watch",
+            "lease",
+            "auth",
+            "cluster",
+            "mvcc",
+            "pagefile",
+            "wal",
+            "proto",
+            "base",
+        ],
+    ),
     ("bin", &["utl", "ctl", "server", "config"]),
     // Above ctl, whose flags and formats it shares.
     (
