@@ -41,7 +41,7 @@
 //! sim       | replica consensus apply lease cluster mvcc pagefile wal proto base
 //! bin       | utl ctl server config
 //! utl       | ctl server os consensus apply lease cluster mvcc snapshot backend pagefile wal proto base
-//! ctl       | client service proto base
+//! ctl       | client service os proto base
 //! client    | service proto base
 //! server    | drive web services peer meters config frontend rpc os replica consensus apply lease cluster pagefile wal proto base
 //! drive     | services peer meters os replica service apply watch cluster mvcc pagefile wal proto metrics base

@@ -19,6 +19,7 @@
 //! | `values` | what was given for the flags, and from where |
 //! | `validation` | what follows from it, and what contradicts it |
 //! | `listening` | where is listened |
+//! | `discovery` | `--discovery-srv` |
 //! | `founding` | `--initial-cluster` and its kin: rules for a member that is new |
 //! | `gates` | `--feature-gates` |
 //! | `peer_tls` | certificates between members |
@@ -26,6 +27,7 @@
 //! | `refused` | why a start is refused |
 
 mod command_line;
+mod discovery;
 mod file;
 mod flags;
 mod founding;

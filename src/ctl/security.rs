@@ -6,13 +6,11 @@
 //! | `--cert`, `--key`, `--cacert` | | always |
 //! | `--insecure-transport` | `true` | `false` |
 //! | `--insecure-skip-tls-verify` | `false` | `true` |
-//! | `--discovery-srv` | | always |
-//! | `--insecure-discovery`, `--discovery-srv-name` | always: they only configure discovery | |
-//! | `--endpoints` | the others | `https://`, `unixs:` |
+//! | `--endpoints`, and what `--discovery-srv` finds | the others | `https://`, `unixs:` |
 
 use std::fs::File;
 
-use super::exit::{ERROR, Exit};
+use super::exit::Exit;
 use super::flags::Flags;
 use super::go_format::io_error;
 
@@ -29,10 +27,6 @@ const OF_EVERY_COMMAND: Names =
 
 /// Refuses global flags that ask for more than a plain connection.
 pub fn must_be_plain(flags: &Flags) -> Result<(), Exit> {
-    if !flags.text("discovery-srv").is_empty() {
-        let text = "--discovery-srv: discovery by DNS is not served by this version of ringctl, name the --endpoints";
-        return Err(Exit::new(ERROR, text));
-    }
     let Names { cert, key, cacert, .. } = OF_EVERY_COMMAND;
     for name in [cert, key, cacert] {
         if flags.given(name) && flags.text(name).is_empty() {

@@ -26,6 +26,7 @@
 
 pub mod channel;
 pub mod clock;
+pub mod dns;
 pub mod executor;
 pub mod file;
 pub mod lock;

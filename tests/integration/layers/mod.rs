@@ -40,7 +40,7 @@ const TABLE: [(&str, &[&str]); 30] = [
             "base",
         ],
     ),
-    ("ctl", &["client", "service", "proto", "base"]),
+    ("ctl", &["client", "service", "os", "proto", "base"]),
     ("client", &["service", "proto", "base"]),
     (
         "server",
