@@ -42,7 +42,7 @@
 //! sim       | replica service consensus apply watch lease auth cluster mvcc pagefile wal proto base
 //! bin       | utl ctl server config
 //! utl       | ctl server os consensus apply lease cluster mvcc snapshot backend pagefile wal proto base
-//! ctl       | client service proto base
+//! ctl       | client service os proto base
 //! client    | service proto base
 //! server    | drive web services peer meters config frontend rpc os replica consensus apply lease cluster pagefile wal proto base
 //! drive     | services peer meters os replica service apply watch auth cluster mvcc pagefile wal proto metrics base

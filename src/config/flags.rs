@@ -123,8 +123,8 @@ pub(super) const FLAGS: &[Flag] = &[
     without_effect("discovery-user", Text, ""),
     without_effect("discovery-password", Text, ""),
     fixed("discovery-fallback", Choice(&["exit", "proxy"]), "exit", "v2 proxy is deprecated, and --discovery-fallback can't be configured as \"proxy\""),
-    fixed("discovery-srv", Text, "", DISCOVERY),
-    fixed("discovery-srv-name", Text, "", DISCOVERY),
+    served("discovery-srv", Text, "", "Domain whose SRV records name the initial members"),
+    served("discovery-srv-name", Text, "", "Suffix of the services of those records"),
     served("strict-reconfig-check", Boolean, "true", "Refuse changes of the members that could lose the quorum"),
     served("pre-vote", Boolean, "true", "Ask before standing for election"),
     served("auto-compaction-retention", Text, "0", "History that is kept when old revisions are compacted by themselves: \

@@ -2,7 +2,10 @@
 //!
 //! As in etcd these say nothing to a member that has a log, and are then not looked at.
 
-use super::refused::{Refused, refuse};
+use super::{
+    discovery::Discovery,
+    refused::{Refused, refuse},
+};
 use crate::{
     base::go_quote::quote,
     cluster::initial::{ClusterError, InitialCluster},
@@ -14,6 +17,8 @@ use crate::{
 pub struct Founding {
     /// `name=url,name=url`, or `None` for this member alone.
     pub(super) cluster: Option<String>,
+    /// Where the members are found instead.
+    pub(super) discovery: Option<Discovery>,
     pub(super) joins: bool,
 }
 
@@ -30,6 +35,9 @@ impl Founding {
     /// Whether the flags name other members.
     #[must_use]
     pub fn names_others(&self) -> bool {
+        if self.discovery.is_some() {
+            return true;
+        }
         let names = self.cluster.iter().flat_map(|cluster| cluster.split(','));
         let names: std::collections::BTreeSet<&str> = names.filter_map(|item| Some(item.split_once('=')?.0)).collect();
         names.len() > 1
@@ -40,8 +48,10 @@ impl Founding {
     /// # Errors
     /// The flags contradict each other.
     pub fn first_start(&self, name: &str, token: &str, advertised: &[String]) -> Result<FirstStart, Refused> {
+        let found = self.discovery.as_ref().map(|discovery| discovery.members(name, advertised));
+        let found = found.transpose().map_err(|fault| refuse(1, fault))?;
         let advertised = advertised.join(",");
-        let cluster = match &self.cluster {
+        let cluster = match found.as_ref().or(self.cluster.as_ref()) {
             Some(text) if self.joins => InitialCluster::parse_running(name, text, token),
             Some(text) => InitialCluster::parse(name, text, token, &advertised, resolve),
             None if name.is_empty() => Err(ClusterError::NoLocal(quote(name.as_bytes()))),

@@ -19,6 +19,7 @@
 //! | `values` | what was given for the flags, and from where |
 //! | `validation` | what follows from it, and what contradicts it |
 //! | `listening` | where is listened |
+//! | `discovery` | `--discovery-srv` |
 //! | `founding` | `--initial-cluster` and its kin: rules for a member that is new |
 //! | `gates` | `--feature-gates` |
 //! | `rotation` | where log lines go, and when a file of them is put aside |
@@ -28,6 +29,7 @@
 
 mod auth;
 mod command_line;
+mod discovery;
 mod file;
 mod flags;
 mod founding;

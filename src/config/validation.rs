@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use super::{
     Config, Cores, Founding, LogOutput, Notice, ReadMode, WebAccess,
+    discovery::Discovery,
     flags::DEPRECATED,
     gates,
     refused::{Refused, refuse},
@@ -47,6 +48,7 @@ impl Values {
             advertise_peer_urls: self.advertised("initial-advertise-peer-urls")?,
             founding: Founding {
                 cluster: self.is_set("initial-cluster").then(|| self.text("initial-cluster").to_owned()),
+                discovery: self.discovery()?,
                 joins: self.text("initial-cluster-state") == "existing",
             },
             force_new_cluster: self.boolean("force-new-cluster")?,
@@ -117,6 +119,19 @@ impl Values {
             self.notices.push(Notice::WatchProgressRaised { least: format!("{least:?}") });
         }
         Ok(given.max(least))
+    }
+
+    fn discovery(&self) -> Result<Option<Discovery>, Refused> {
+        let domain = self.text("discovery-srv").to_owned();
+        if domain.is_empty() {
+            return Ok(None);
+        }
+        if self.is_set("initial-cluster") && !self.text("initial-cluster").is_empty() {
+            let text = "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \
+                        \"discovery-endpoints\" or \"discovery-srv\"";
+            return Err(refuse(1, text));
+        }
+        Ok(Some(Discovery { domain, service: self.text("discovery-srv-name").to_owned() }))
     }
 
     fn check_choices(&self) -> Result<(), Refused> {

@@ -25,6 +25,7 @@ pub(crate) mod complete;
 pub(crate) mod completion;
 mod defrag;
 mod del;
+mod discovery;
 mod downgrade;
 mod elect;
 mod endpoint;

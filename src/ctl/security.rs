@@ -6,12 +6,10 @@
 //! | `--cacert` | who vouches for the server; else the authorities of this machine |
 //! | `--insecure-transport=false` | TLS also without any of them, for endpoints that name no scheme |
 //! | `--insecure-skip-tls-verify` | nobody has to vouch for the server |
-//! | `--discovery-srv` | not served, and refused |
-//! | `--insecure-discovery`, `--discovery-srv-name` | taken: they only configure discovery |
 
 use std::fs::File;
 
-use super::exit::{ERROR, Exit};
+use super::exit::Exit;
 use super::flags::Flags;
 use super::go_format::io_error;
 use crate::client::{Tls, TlsFiles};
@@ -29,10 +27,6 @@ const OF_EVERY_COMMAND: Names =
 
 /// What the global flags ask for; `None` for connections without TLS.
 pub fn global(flags: &Flags) -> Result<Option<Tls>, Exit> {
-    if !flags.text("discovery-srv").is_empty() {
-        let text = "--discovery-srv: discovery by DNS is not served by this version of ringctl, name the --endpoints";
-        return Err(Exit::new(ERROR, text));
-    }
     let Names { cert, key, cacert, .. } = OF_EVERY_COMMAND;
     for name in [cert, key, cacert] {
         if flags.given(name) && flags.text(name).is_empty() {

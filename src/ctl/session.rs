@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::discovery;
 pub use super::exit::{BAD_CONNECTION, BAD_FEATURE, ERROR, Exit, INTERRUPTED, INTERRUPTED_PROMPT, INVALID_INPUT};
 use super::flags::Flags;
 use super::go_json;
@@ -173,7 +174,7 @@ impl<'a> Session<'a> {
         let bytes = |value: i64, default: usize| if value > 0 { value as usize } else { default };
         let (user, token) = self.credentials()?;
         Ok(Options {
-            endpoints: self.flags.list("endpoints").iter().map(|endpoint| endpoint.trim().to_owned()).collect(),
+            endpoints: discovery::endpoints(&self.flags, self.io.errors)?,
             tls: self.tls.clone(),
             // Zero is no bound, as in etcdctl.
             dial_timeout: Some(self.flags.duration("dial-timeout"))
@@ -326,7 +327,7 @@ impl<'a> Session<'a> {
     /// The endpoints of `--endpoints`, or with `--cluster` the client URLs of all members.
     pub fn chosen_endpoints(&mut self) -> Result<Vec<String>, Exit> {
         if !self.flags.bool("cluster") {
-            return Ok(self.flags.list("endpoints").to_vec());
+            return discovery::endpoints(&self.flags, self.io.errors);
         }
         let options = self.options()?;
         let client = self.wait(Client::connect(options))?;

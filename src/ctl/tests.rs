@@ -13,7 +13,7 @@ const NOT_IN_SCRIPTS: [&str; 4] = [
     // client_views::datascale_passes, client_views::perf_is_interrupted
     "check datascale",
     "check perf",
-    // ringctl::debug_shows_the_flags, ringctl::connections_that_are_not_served_are_refused
+    // ringctl::debug_shows_the_flags, discovery::clients_find_their_endpoints
     "--debug",
     "--discovery-srv",
 ];

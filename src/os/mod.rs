@@ -29,6 +29,7 @@
 pub mod channel;
 pub mod clock;
 pub mod cpu_claim;
+pub mod dns;
 pub mod executor;
 pub mod file;
 pub mod lock;

@@ -80,9 +80,8 @@ pub use self::{
     progress::ReadMode,
 };
 use self::{
-    heartbeats::Heartbeats,
     log::Log,
-    progress::{Compaction, Expiry, Lease, PageCommits, Settling, Snapshots, Stall, Transfer, Unsent},
+    progress::{Compaction, Expiry, Heartbeats, Lease, PageCommits, Settling, Snapshots, Stall, Transfer, Unsent},
     proposals::Proposals,
     reads::ReadRounds,
     retained::Retained,

@@ -164,6 +164,24 @@ pub(super) enum Stall {
     SteppedDown,
 }
 
+/// When the last heartbeat to each member left.
+#[derive(Debug, Default)]
+pub(super) struct Heartbeats(BTreeMap<u64, u64>);
+
+impl Heartbeats {
+    /// Another leader, or another term, begins anew.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// A heartbeat leaves: by how much it is late.
+    pub fn leaves(&mut self, to: u64, now_ms: u64, expected_ms: u64) -> Option<u64> {
+        let last_ms = self.0.insert(to, now_ms)?;
+        let exceeded_ms = now_ms.saturating_sub(last_ms + expected_ms);
+        (exceeded_ms > 0).then_some(exceeded_ms)
+    }
+}
+
 /// A transfer of leadership that a client waits for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Transfer {
@@ -285,5 +303,16 @@ mod tests {
         assert!(!lease.holds(3, 120));
         lease.renew(4, 110, 5);
         assert!(lease.holds(4, 114) && !lease.holds(4, 115));
+    }
+
+    #[test]
+    fn a_heartbeat_is_late_after_two_intervals() {
+        let mut heartbeats = Heartbeats::default();
+        assert_eq!(heartbeats.leaves(2, 1000, 200), None, "the first one");
+        assert_eq!(heartbeats.leaves(2, 1200, 200), None);
+        assert_eq!(heartbeats.leaves(3, 1250, 200), None, "another member");
+        assert_eq!(heartbeats.leaves(2, 1450, 200), Some(50));
+        heartbeats.clear();
+        assert_eq!(heartbeats.leaves(2, 9000, 200), None);
     }
 }

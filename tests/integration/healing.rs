@@ -30,7 +30,7 @@ pub fn damaged_database_is_healed() {
     flip(&database(&cluster, hurt), 0, 8192);
     refuses(&mut cluster, hurt, "snap/db");
     fill(&cluster, hurt, KEYS);
-    heals(&mut cluster, hurt, "with_a_new_log\":false");
+    heals(&mut cluster, hurt, "with-a-new-log\":false");
     assert_eq!(names(&database(&cluster, hurt), "db.damaged-"), 1, "the damaged file is kept");
     stays_sound(&mut cluster, hurt);
 }
@@ -42,7 +42,7 @@ pub fn database_behind_the_others_is_healed() {
     cluster.stop(hurt);
     flip(&database(&cluster, hurt), 0, 8192);
     fill(&cluster, hurt, 4 * KEYS);
-    heals(&mut cluster, hurt, "with_a_new_log\":false");
+    heals(&mut cluster, hurt, "with-a-new-log\":false");
     stays_sound(&mut cluster, hurt);
 }
 
@@ -55,7 +55,7 @@ pub fn damaged_log_is_healed() {
     flip(&log, 4096 + 8, 64);
     refuses(&mut cluster, hurt, ".rwal");
     fill(&cluster, hurt, KEYS);
-    heals(&mut cluster, hurt, "with_a_new_log\":true");
+    heals(&mut cluster, hurt, "with-a-new-log\":true");
     assert_eq!(names(&log, "damaged-"), 1, "the damaged log is kept");
     stays_sound(&mut cluster, hurt);
 }
@@ -130,7 +130,7 @@ pub fn other_value_is_found_at_start() {
         assert!(log.contains("found data inconsistency with peers"), "{program:?}: {log}");
         if program == Program::Ringd {
             assert!(log.contains(HEAL), "{log}");
-            heals(&mut cluster, hurt, "with_a_new_log\":false");
+            heals(&mut cluster, hurt, "with-a-new-log\":false");
             stays_sound(&mut cluster, hurt);
         }
     }

@@ -22,6 +22,7 @@
 //!   client_tls    the same for clients, and files that change under load
 //!   healing       members with damaged data, and how they come back
 //!   stalled_disk  a leader whose disk hangs
+//!   discovery     members that are found by SRV records
 //!   lone_start    one of three goes on alone with `--force-new-cluster`, as etcd does
 //!   cluster_clients   our client library and ringctl on three members
 //!   proxy, history    the network of those tests, and the checkers of what clients saw
@@ -47,6 +48,7 @@ mod cluster_services;
 mod crash;
 mod damage;
 mod differential;
+mod discovery;
 mod disks;
 mod fuzz;
 mod harness;
@@ -327,6 +329,9 @@ fn main() {
         with_reference_3_7("healing::other_value_is_found_at_start", healing::other_value_is_found_at_start),
         with_reference_3_7("healing::other_value_is_found_in_time", healing::other_value_is_found_in_time),
         with_mounts("stalled_disk::leader_hands_over", stalled_disk::leader_hands_over),
+        test("discovery::members_are_found_by_their_records", discovery::members_are_found_by_their_records),
+        test("discovery::clients_find_their_endpoints", discovery::clients_find_their_endpoints),
+        test("discovery::faults_of_records_are_told", discovery::faults_of_records_are_told),
         test("lone_start::ringd_goes_on_alone", lone_start::ringd_goes_on_alone),
         with_reference_3_7("lone_start::etcd_goes_on_alone", lone_start::etcd_goes_on_alone),
         with_reference_3_7(

@@ -56,13 +56,12 @@ pub fn certificates_that_are_none_are_refused() {
     fs::write(&file, "no certificate").unwrap();
     let file = file.to_str().unwrap();
     let mirror = ["make-mirror", "127.0.0.1:1"];
-    let cases: [(&[&str], i32, &str); 9] = [
+    let cases: [(&[&str], i32, &str); 8] = [
         (&["--cacert", file, "get", "a"], 128, "no certificate in it"),
         (&["--cert", file, "--key", file, "get", "a"], 128, "no certificate in it"),
         (&["--cert", file, "get", "a"], 128, "KeyFile and CertFile must both be present[key: , cert: "),
         (&["--cacert", "/nonexistent", "get", "a"], 128, "open /nonexistent: no such file or directory"),
         (&["--cacert", "", "get", "a"], 128, "empty string is passed to --cacert option"),
-        (&["--discovery-srv", "name.invalid", "get", "a"], 1, "--discovery-srv: discovery"),
         (&[mirror[0], mirror[1], "--dest-cacert", file], 128, "no certificate in it"),
         (&[mirror[0], mirror[1], "--dest-key", file], 128, "KeyFile and CertFile must both be present"),
         (&["-w", "json", "--cacert", file, "version"], 0, ""),
@@ -74,7 +73,7 @@ pub fn certificates_that_are_none_are_refused() {
         assert_eq!(said.code, code, "{words:?}: {errors}");
         assert!(errors.contains(text), "{words:?}: {errors}");
     }
-    for (variable, value, code) in [("ETCDCTL_CACERT", file, 128), ("ETCDCTL_DISCOVERY_SRV", "name.invalid", 1)] {
+    for (variable, value, code) in [("ETCDCTL_CACERT", file, 128)] {
         let environment = vec![(variable.to_owned(), value.to_owned())];
         let step = Step { environment, words: vec!["get".into(), "a".into()], ..Step::default() };
         assert_eq!(outcome(OsStr::new(RINGCTL), &step).code, code, "{variable}");

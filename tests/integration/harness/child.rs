@@ -130,6 +130,14 @@ impl Process {
         }
     }
 
+    /// Waits until it has ended by itself: all that it has logged.
+    pub fn wait_for_end(&mut self) -> String {
+        match self.wait_until(|_| false) {
+            Err(Ended { status: Some(_), log }) => log,
+            _ => panic!("it goes on\n{}", self.log()),
+        }
+    }
+
     /// Has it ended by itself?
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("our own child")

@@ -274,8 +274,7 @@ impl Cluster {
     pub fn ends(&mut self, at: usize) -> String {
         self.spawn(at);
         let mut process = self.members[at].process.take().expect("it has been spawned");
-        process.wait();
-        process.log()
+        process.wait_for_end()
     }
 
     /// Whether a running member has written this.

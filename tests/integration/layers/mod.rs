@@ -57,7 +57,7 @@ const TABLE: [(&str, &[&str]); 31] = [
             "base",
         ],
     ),
-    ("ctl", &["client", "service", "proto", "base"]),
+    ("ctl", &["client", "service", "os", "proto", "base"]),
     ("client", &["service", "proto", "base"]),
     (
         "server",
