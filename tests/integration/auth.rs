@@ -141,7 +141,7 @@ impl Guarded {
         self.tokens.push((name, tokens));
     }
 
-    fn tokens_of(&self, user: &str) -> [&str; 2] {
+    fn tokens_of<'a>(&'a self, user: &'a str) -> [&'a str; 2] {
         match self.tokens.iter().find(|(name, _)| *name == user) {
             Some((_, tokens)) => tokens.each_ref().map(String::as_str),
             None => [user; 2],
