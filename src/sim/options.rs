@@ -61,7 +61,7 @@ pub struct Knobs {
     pub election_ms: u64,
     /// Negative: none.
     pub quota_bytes: i64,
-    /// The log's segments and batches.
+    /// The log's segments, each larger than the largest request, and its batches.
     pub segment_bytes: u64,
     pub batch_bytes_max: usize,
 }
@@ -135,8 +135,8 @@ impl Options {
             read_mode: [ReadMode::Index, ReadMode::Lease, ReadMode::Log][random.random_range(0..3)],
             election_ms: [500, 1000, 1500][random.random_range(0..3)],
             quota_bytes: if random.random_range(0..12) == 0 { 256 << 10 } else { -1 },
-            segment_bytes: [24 << 10, 64 << 10, 256 << 10][random.random_range(0..3)],
-            batch_bytes_max: [4 << 10, 8 << 10, 12 << 10][random.random_range(0..3)],
+            segment_bytes: [64 << 10, 128 << 10, 256 << 10][random.random_range(0..3)],
+            batch_bytes_max: [8 << 10, 16 << 10, 32 << 10][random.random_range(0..3)],
         };
         let load = Load {
             registers: random.random_range(1..4),

@@ -54,7 +54,7 @@ const ROWS: [Row; 20] = [
     }),
     ("etcd #17529: events lost while a stream starves", |options| {
         (options.load.watchers, options.load.writers, options.load.value_bytes_max) = (3, 3, 60_000);
-        options.knobs.segment_bytes = 256 << 10;
+        options.knobs.segment_bytes = 4 << 20;
     }),
     ("etcd #15271, #20221: watching at a member that was cut off", |options| {
         (options.load.watchers, options.faults.cut, options.knobs.catchup_entries) = (3, 150, 0);
