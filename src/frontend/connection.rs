@@ -92,7 +92,9 @@ pub(super) async fn serve<H: Handler, W: WebHandler>(
             None => (Stream::from(socket), Bytes::new()),
             Some(secrets) => {
                 let remote = socket.peer();
-                let secured = place?.carry_out(secure(secrets, is_plain_too, &traffic, socket)).await;
+                // In a box, so that connections without TLS hold no room for a handshake.
+                let handshake = Box::pin(secure(secrets, is_plain_too, &traffic, socket));
+                let secured = place?.carry_out(handshake).await;
                 let secured = secured.unwrap_or_else(|| Err(TlsError::Late.into()));
                 secured.inspect_err(|rejected| rejected.log("client", remote)).ok()?
             }
