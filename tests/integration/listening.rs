@@ -11,7 +11,7 @@ use crate::{
     harness::{
         self,
         etcdctl::etcdctl,
-        server::{self, Program, Server},
+        server::{self, Program, Server, free_port},
     },
     pages::ask,
 };
@@ -107,6 +107,20 @@ pub fn traffic_is_split_as_by_etcd() {
         assert!(!answer_to(http2, metrics).starts_with(b"\0\0"), "gRPC where metrics are");
         harness::run(async { server.connect().await });
     }
+}
+
+/// Two servers share a port only if both want to.
+pub fn ports_are_shared_on_demand() {
+    let (directories, port) = ([server::directory(), server::directory()], free_port());
+    let url = format!("http://127.0.0.1:{port}");
+    let alone = ["--listen-client-urls", &url, "--advertise-client-urls", &url];
+    let shared = [&alone[..], &["--socket-reuse-port"]].concat();
+    let first = Server::start_with(Program::Ringd, directories[0].path(), &shared);
+    let second = Server::start_with(Program::Ringd, directories[1].path(), &shared);
+    second.stop();
+    let ended = Server::try_start(Program::Ringd, directories[1].path(), &alone).err().expect("the port is taken");
+    assert!(ended.log.contains("address already in use"), "{ended}");
+    first.stop();
 }
 
 /// The body of a page, over a socket.

@@ -114,6 +114,7 @@ fn main() {
         with_reference_3_7("startup::flags_and_version_of_etcd", startup::flags_and_version_of_etcd),
         test("listening::socket_in_the_file_system", listening::socket_in_the_file_system),
         test("listening::socket_shared_by_cores", listening::socket_shared_by_cores),
+        test("listening::ports_are_shared_on_demand", listening::ports_are_shared_on_demand),
         with_reference("listening::stock_client_on_a_socket", listening::stock_client_on_a_socket),
         with_reference_3_7("listening::traffic_is_split_as_by_etcd", listening::traffic_is_split_as_by_etcd),
         test("damage::log_regions", damage::log_regions),
