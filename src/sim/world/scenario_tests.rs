@@ -429,8 +429,8 @@ fn machines_join_and_replace_others() {
     world.conclude();
 }
 
-/// A power cut at any step of the first start. (Found by reading for this test: a log whose first batch was missing counted as one to
-/// continue, so the member had no cluster and never served.)
+/// A power cut at any step of the first start. A log whose first batch was missing counted as one to continue, so the member had no
+/// cluster and never served.
 #[test]
 fn a_first_start_that_loses_its_power_founds_again() {
     for operations in 0..40 {
