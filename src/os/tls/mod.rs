@@ -26,7 +26,7 @@ mod stream;
 mod suites;
 mod words;
 
-pub use rustls::CipherSuite;
+pub use rustls::{CipherSuite, pki_types};
 
 pub use self::{
     checks::Names,

@@ -226,6 +226,9 @@ impl Timeline {
 
 /// Is there an order in which each operation happens between its call and its return, and sees what it saw?
 fn linearizable(operations: &[Settled]) -> bool {
+    if operations.is_empty() {
+        return true;
+    }
     let mut timeline = Timeline::new(operations);
     let mut value = NOTHING;
     let mut done = vec![0_u64; operations.len().div_ceil(64)];

@@ -126,7 +126,9 @@ impl World {
             let id = self.id();
             let put = PutRequest { key: "probe".into(), value: id.to_string().into(), ..PutRequest::default() };
             let runs = self.machines[&member].member.is_running();
-            if self.machines[&member].is_gone {
+            // One that was removed while it lagged need not hear of it, as nobody sends to it any more.
+            let is_removed = self.membership.1.as_ref().is_some_and(|membership| membership.is_removed(member));
+            if self.machines[&member].is_gone || is_removed {
                 return Ok(());
             }
             if runs {

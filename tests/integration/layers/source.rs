@@ -46,7 +46,13 @@ pub fn test_modules(file: &SourceFile) -> Vec<String> {
     let code = without_comments(&file.text);
     let attributed = code.split("#[cfg(test)]").skip(1);
     attributed
-        .filter_map(|rest| rest.trim_start().trim_start_matches("pub ").strip_prefix("mod ")?.split_once(';'))
+        .filter_map(|rest| {
+            rest.trim_start()
+                .trim_start_matches("pub ")
+                .trim_start_matches("pub(crate) ")
+                .strip_prefix("mod ")?
+                .split_once(';')
+        })
         .filter(|(name, _)| name.chars().all(is_word))
         .map(|(name, _)| format!("{directory}{name}"))
         .collect()
