@@ -184,7 +184,8 @@ impl Services {
             return Identified::Now(Credentials::User(known));
         }
         match self.shared.tokens.index_of(token) {
-            Some(index) if index > view.applied => Identified::Later,
+            // A token is assigned by the entry after its index.
+            Some(index) if index >= view.applied => Identified::Later,
             _ => Identified::Now(Credentials::Invalid),
         }
     }
