@@ -14,7 +14,7 @@
 //! | `watch`, `watch_stream`, `watch_gate` | watchers of this core, their streams, and how changes reach them |
 //! | `lock`, `election` | the services that stand on the store, and `store`, what they ask of it |
 //! | `quota` | what is refused because the database is full |
-//! | `auth`, `auth_rules` | users and roles, and what the flags say of them |
+//! | `auth` | users and roles |
 //! | `credentials` | who calls, and whether it may |
 //! | `tokens`, `passwords` | what clients show, and how it is checked |
 //! | `condition` | whether clients should use this member |
@@ -30,7 +30,6 @@
 //! physical compaction, a Defragment, somebody else's lock.
 
 mod auth;
-mod auth_rules;
 mod condition;
 mod credentials;
 mod downgrade;
@@ -73,7 +72,7 @@ use prost::Message;
 
 use self::waiting::{HealthWatches, LeaseQuestions, Maintenance, MemberRequests, Proposals, Quota, Reads, Watching};
 pub use self::{
-    auth_rules::AuthRules,
+    auth::AuthRules,
     condition::Health,
     handler::ServiceHandler,
     watch::{Subscription, SubscriptionEnd},

@@ -22,9 +22,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Number;
 
 use super::{
-    identity::{Identity, Life, unix_seconds},
+    Identity, Life,
     jwt_keys::{KeyError, Keys},
-    ring_provider,
+    ring_provider, unix_seconds,
 };
 use crate::base::{go_duration, refusal::Refusal};
 

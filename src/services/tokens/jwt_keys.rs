@@ -6,7 +6,6 @@
 //! | EC | SEC 1 or PKCS#8 | SubjectPublicKeyInfo or a certificate |
 //! | Ed25519 | PKCS#8 | SubjectPublicKeyInfo or a certificate |
 
-use crate::os::tls::pki_types::{CertificateDer, PrivateKeyDer, SubjectPublicKeyInfoDer, pem::PemObject};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, EncodingKey};
 use ring::{
     rand::SystemRandom,
@@ -15,6 +14,7 @@ use ring::{
         Ed25519KeyPair, KeyPair, RsaKeyPair,
     },
 };
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, SubjectPublicKeyInfoDer, pem::PemObject};
 use x509_parser::{
     prelude::{FromDer, X509Certificate},
     x509::SubjectPublicKeyInfo,
