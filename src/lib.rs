@@ -55,7 +55,7 @@
 //! rpc       | os base
 //! os        | pagefile base
 //! replica   | consensus apply watch lease auth mvcc backend pagefile wal proto base
-//! service   | apply auth cluster mvcc backend pagefile proto base
+//! service   | apply auth cluster mvcc pagefile proto base
 //! consensus | proto base
 //! apply     | lease auth cluster mvcc backend pagefile proto base
 //! watch     | mvcc proto base

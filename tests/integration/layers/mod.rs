@@ -90,7 +90,7 @@ const TABLE: [(&str, &[&str]); 31] = [
         "replica",
         &["consensus", "apply", "watch", "lease", "auth", "mvcc", "backend", "pagefile", "wal", "proto", "base"],
     ),
-    ("service", &["apply", "auth", "cluster", "mvcc", "backend", "pagefile", "proto", "base"]),
+    ("service", &["apply", "auth", "cluster", "mvcc", "pagefile", "proto", "base"]),
     ("consensus", &["proto", "base"]),
     ("apply", &["lease", "auth", "cluster", "mvcc", "backend", "pagefile", "proto", "base"]),
     ("watch", &["mvcc", "proto", "base"]),
