@@ -15,8 +15,8 @@
 //! | `lock`, `election` | the services that stand on the store, and `store`, what they ask of it |
 //! | `quota` | what is refused because the database is full |
 //! | `auth` | users and roles |
-//! | `credentials` | who calls, and whether it may |
-//! | `tokens`, `passwords` | what clients show, and how it is checked |
+//! | `credentials`, `identify` | who calls, and whether it may |
+//! | `tokens`, `passwords`, `password_queue` | what clients show, and how it is checked |
 //! | `condition` | whether clients should use this member |
 //! | `health` | the gRPC health service |
 //! | `hashes`, `versions` | what other members say of their data and programs |
@@ -37,6 +37,7 @@ mod election;
 mod handler;
 pub mod hashes;
 mod health;
+mod identify;
 mod kv;
 mod lease;
 pub mod lease_forward;
@@ -44,6 +45,7 @@ mod lock;
 mod maintenance;
 pub mod members;
 pub mod methods;
+mod password_queue;
 mod passwords;
 pub mod peers;
 mod proposals;
@@ -72,13 +74,12 @@ use prost::Message;
 
 use self::waiting::{HealthWatches, LeaseQuestions, Maintenance, MemberRequests, Proposals, Quota, Reads, Watching};
 pub use self::{
-    auth::AuthRules,
     condition::Health,
     handler::ServiceHandler,
     watch::{Subscription, SubscriptionEnd},
     watch_gate::{Admission, Gate, WatchShared},
 };
-use self::{credentials::Seen, passwords::Passwords, tokens::Tokens};
+use self::{credentials::Seen, password_queue::Passwords, tokens::Tokens};
 /// What [`Services::settled`] tells.
 pub use crate::replica::{Follower, Role, Standing};
 use crate::{
@@ -118,6 +119,16 @@ pub struct ClusterRules {
     pub strict_reconfiguration: bool,
     /// `FastLeaseKeepAlive`: a lease that is there is renewed at once.
     pub fast_keep_alive: bool,
+}
+
+/// What the flags say of users and their tokens.
+#[derive(Clone, Copy, Debug)]
+pub struct AuthRules {
+    pub bcrypt_cost: u32,
+    /// The common name of a client's certificate is a user.
+    pub client_cert_auth: bool,
+    /// A watch whose right was taken away is cancelled.
+    pub recheck_watches: bool,
 }
 
 /// One core's front.

@@ -440,7 +440,9 @@ fn changes(random: &mut SmallRng) -> Vec<(String, Encoded)> {
     let options = Some(UserAddOptions { no_password });
     let (name, password) = (user.clone(), "pw".to_owned());
     let add = AuthUserAddRequest { name, password: password.clone(), options, ..AuthUserAddRequest::default() };
-    let (name, hashed_password) = (user.clone(), String::new());
+    // Root keeps its password, with which it comes back after a restart.
+    let other = if user == "root" { "carol" } else { &user };
+    let (name, hashed_password) = (other.to_owned(), String::new());
     let change = AuthUserChangePasswordRequest { name, password, hashed_password };
     let grant = AuthUserGrantRoleRequest { user: user.clone(), role: role.clone() };
     let permit = AuthRoleGrantPermissionRequest { name: role.clone(), perm: Some(perm) };

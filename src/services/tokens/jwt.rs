@@ -22,9 +22,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Number;
 
 use super::{
-    Identity, Life,
+    identity::{Identity, Life, unix_seconds},
     jwt_keys::{KeyError, Keys},
-    ring_provider, unix_seconds,
+    ring_provider,
 };
 use crate::base::{go_duration, refusal::Refusal};
 

@@ -14,8 +14,8 @@ use ring::{
         Ed25519KeyPair, KeyPair, RsaKeyPair,
     },
 };
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, SubjectPublicKeyInfoDer, pem::PemObject};
 use x509_parser::{
+    pem::Pem,
     prelude::{FromDer, X509Certificate},
     x509::SubjectPublicKeyInfo,
 };
@@ -82,29 +82,24 @@ impl Signing {
     }
 
     fn find(method: Algorithm, pem: &[u8]) -> Option<Self> {
-        let der = PrivateKeyDer::from_pem_slice(pem).ok()?;
-        match (method.family(), der) {
-            (AlgorithmFamily::Rsa, PrivateKeyDer::Pkcs1(der)) => {
-                let der = der.secret_pkcs1_der();
-                let pair = RsaKeyPair::from_der(der).ok()?;
-                Some(Self { key: EncodingKey::from_rsa_der(der), public: pair.public_key().as_ref().to_vec() })
-            }
-            (AlgorithmFamily::Rsa, PrivateKeyDer::Pkcs8(der)) => {
-                let der = der.secret_pkcs8_der();
-                let pair = RsaKeyPair::from_pkcs8(der).ok()?;
-                Some(Self { key: EncodingKey::from_rsa_der(der), public: pair.public_key().as_ref().to_vec() })
-            }
-            (AlgorithmFamily::Ec, PrivateKeyDer::Pkcs8(der)) => Self::of_ec(method, der.secret_pkcs8_der()),
-            (AlgorithmFamily::Ec, PrivateKeyDer::Sec1(der)) => {
-                Self::of_ec(method, &pkcs8_of(method, der.secret_sec1_der())?)
-            }
-            (AlgorithmFamily::Ed, PrivateKeyDer::Pkcs8(der)) => {
-                let der = der.secret_pkcs8_der();
+        let block =
+            Pem::iter_from_buffer(pem).filter_map(Result::ok).find(|block| block.label.ends_with("PRIVATE KEY"))?;
+        let der = &block.contents[..];
+        match (method.family(), &*block.label) {
+            (AlgorithmFamily::Rsa, "RSA PRIVATE KEY") => Some(Self::of_rsa(der, &RsaKeyPair::from_der(der).ok()?)),
+            (AlgorithmFamily::Rsa, "PRIVATE KEY") => Some(Self::of_rsa(der, &RsaKeyPair::from_pkcs8(der).ok()?)),
+            (AlgorithmFamily::Ec, "PRIVATE KEY") => Self::of_ec(method, der),
+            (AlgorithmFamily::Ec, "EC PRIVATE KEY") => Self::of_ec(method, &pkcs8_of(method, der)?),
+            (AlgorithmFamily::Ed, "PRIVATE KEY") => {
                 let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).ok()?;
                 Some(Self { key: EncodingKey::from_ed_der(der), public: pair.public_key().as_ref().to_vec() })
             }
             _ => None,
         }
+    }
+
+    fn of_rsa(der: &[u8], pair: &RsaKeyPair) -> Self {
+        Self { key: EncodingKey::from_rsa_der(der), public: pair.public_key().as_ref().to_vec() }
     }
 
     fn of_ec(method: Algorithm, der: &[u8]) -> Option<Self> {
@@ -151,17 +146,14 @@ fn public_key(method: Algorithm, pem: &[u8]) -> Result<Vec<u8>, KeyError> {
 }
 
 fn find_public(method: Algorithm, pem: &[u8]) -> Option<Vec<u8>> {
-    if let Ok(der) = SubjectPublicKeyInfoDer::from_pem_slice(pem) {
-        return bits_of(method, &SubjectPublicKeyInfo::from_der(&der).ok()?.1);
+    let block = Pem::iter_from_buffer(pem).find_map(Result::ok)?;
+    let der = &block.contents[..];
+    match &*block.label {
+        "PUBLIC KEY" => bits_of(method, &SubjectPublicKeyInfo::from_der(der).ok()?.1),
+        "CERTIFICATE" => bits_of(method, X509Certificate::from_der(der).ok()?.1.public_key()),
+        "RSA PUBLIC KEY" if method.family() == AlgorithmFamily::Rsa => Some(block.contents),
+        _ => None,
     }
-    if let Ok(der) = CertificateDer::from_pem_slice(pem) {
-        return bits_of(method, X509Certificate::from_der(&der).ok()?.1.public_key());
-    }
-    if method.family() != AlgorithmFamily::Rsa {
-        return None;
-    }
-    let (_, block) = x509_parser::pem::parse_x509_pem(pem).ok()?;
-    (block.label == "RSA PUBLIC KEY").then_some(block.contents)
 }
 
 fn bits_of(method: Algorithm, info: &SubjectPublicKeyInfo<'_>) -> Option<Vec<u8>> {

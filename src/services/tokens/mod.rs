@@ -9,48 +9,23 @@
 //! All cores share one table of simple tokens under a lock, and each core keeps the tokens that it has seen. So a request with a
 //! token that its core knows takes no lock and allocates nothing: a lookup, and two loads.
 
+mod identity;
 mod jwt;
 mod jwt_keys;
 mod ring_provider;
 mod simple;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-pub use self::jwt::{Jwt, JwtError, JwtOptions};
 use self::simple::SimpleTokens;
+pub use self::{
+    identity::Identity,
+    jwt::{Jwt, JwtError, JwtOptions},
+};
 use crate::{auth::TokenChange, base::refusal::Refusal, os::clock};
-
-/// How long `used_ms` may lag behind the last use.
-const USE_GRAIN_MS: u64 = 500;
-
-/// The user that a token stands for.
-#[derive(Debug)]
-pub struct Identity {
-    pub user: Box<str>,
-    /// The revision in a signed token. Any other counts as of now.
-    pub revision: Option<u64>,
-    life: Life,
-    is_ended: AtomicBool,
-}
-
-/// When a token ends by itself.
-#[derive(Debug)]
-enum Life {
-    Unlimited,
-    /// Seconds since 1970.
-    Until(f64),
-    /// Milliseconds from the table's start to the last use, and how long it may be unused.
-    Unused {
-        used_ms: AtomicU64,
-        ttl_ms: u64,
-    },
-}
 
 /// The tokens of a member.
 pub struct Tokens {
@@ -69,42 +44,6 @@ pub enum TokenSettings {
     Simple { ttl: Duration },
     Jwt(Box<Jwt>),
     None,
-}
-
-impl Identity {
-    /// A user by the common name of its certificate.
-    #[must_use]
-    pub fn by_certificate(name: &str) -> Self {
-        Self { user: name.into(), revision: None, life: Life::Unlimited, is_ended: AtomicBool::new(false) }
-    }
-
-    /// Whether the token is valid, without using it.
-    #[must_use]
-    pub fn is_valid(&self) -> bool {
-        let in_time = match self.life {
-            Life::Until(end) => unix_seconds() < end,
-            Life::Unlimited | Life::Unused { .. } => true,
-        };
-        in_time && !self.is_ended.load(Ordering::Acquire)
-    }
-
-    /// Uses the token: it is valid for another TTL. `false` if it is not valid any more.
-    fn use_at(&self, now_ms: u64) -> bool {
-        if let Life::Unused { used_ms, ttl_ms } = &self.life {
-            let used = used_ms.load(Ordering::Relaxed);
-            let since = now_ms.saturating_sub(used);
-            if since > *ttl_ms {
-                self.end();
-            } else if since >= USE_GRAIN_MS.min(ttl_ms / 8) {
-                used_ms.fetch_max(now_ms, Ordering::Relaxed);
-            }
-        }
-        self.is_valid()
-    }
-
-    fn end(&self) {
-        self.is_ended.store(true, Ordering::Release);
-    }
 }
 
 impl Tokens {
@@ -187,8 +126,4 @@ impl Tokens {
     fn ms(&self, at: Instant) -> u64 {
         u64::try_from(at.saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX)
     }
-}
-
-fn unix_seconds() -> f64 {
-    clock::unix_ms() as f64 / 1000.0
 }

@@ -13,7 +13,7 @@ use std::{
 
 use ahash::{HashMap, HashMapExt};
 
-use super::{Identity, Life};
+use super::identity::{Identity, Life};
 use crate::os::random;
 
 const LETTERS: &[u8; 52] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";

@@ -158,6 +158,10 @@ impl Cluster {
                 Err(ended) => panic!("{} did not start: {ended}", self.members[at].name),
             }
         }
+        if self.members[at].id != 0 {
+            // It keeps its id, and may ask for a user by now.
+            return;
+        }
         let status: StatusResponse = self.ask(at, "Maintenance/Status", &StatusRequest {});
         self.members[at].id = status.header.expect("answers have headers").member_id;
         self.members[at].peer_proxy.belongs_to(self.members[at].id);
