@@ -95,6 +95,7 @@ pub(super) async fn serve<H: Handler, W: WebHandler>(
                 // In a box, so that connections without TLS hold no room for a handshake.
                 let handshake = Box::pin(secure(secrets, is_plain_too, &traffic, socket));
                 let secured = place?.carry_out(handshake).await;
+                #[expect(clippy::result_large_err, reason = "made once per connection")]
                 let secured = secured.unwrap_or_else(|| Err(TlsError::Late.into()));
                 secured.inspect_err(|rejected| rejected.log("client", remote)).ok()?
             }

@@ -92,7 +92,9 @@ async fn welcome<W: WebHandler>(
     let Some(secrets) = secrets else { return serve(table, socket.into(), pages, membership).await };
     let patience = Duration::from_millis(PEER_SILENCE_MS_MAX);
     let accepted = os::timeout(patience, secrets.accept(socket, Bytes::new(), &[])).await;
-    match accepted.unwrap_or_else(|| Err(TlsError::Late.into())) {
+    #[expect(clippy::result_large_err, reason = "made once per connection")]
+    let accepted = accepted.unwrap_or_else(|| Err(TlsError::Late.into()));
+    match accepted {
         Ok(stream) => serve(table, stream, pages, membership).await,
         Err(rejected) => rejected.log("peer", remote),
     }

@@ -274,6 +274,7 @@ pub(super) struct Unsent {
 
 impl Unsent {
     /// Keeps one, or gives it back when there are too many already.
+    #[expect(clippy::result_large_err, reason = "the message is given back, not an error")]
     pub fn push(&mut self, message: raftpb::Message) -> Result<(), raftpb::Message> {
         if self.waiting.len() >= limits::PROPOSALS_HELD_MAX {
             return Err(message);

@@ -135,7 +135,7 @@ fn strangers_and_states_that_are_not_there_are_refused() {
         let (_image, pages) = database();
         let (two, directory) = (source(&pages), tempfile::tempdir().unwrap());
         for (from, index, expected) in [(9, INDEX, 403), (1, INDEX + 1, 503)] {
-            match fetch(&asking(from), &[two.url.clone()], index, directory.path()).await {
+            match fetch(&asking(from), std::slice::from_ref(&two.url), index, directory.path()).await {
                 Err(FetchError::Refused { status, .. }) => assert_eq!(status.as_u16(), expected),
                 other => panic!("{other:?}"),
             }
