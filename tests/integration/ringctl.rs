@@ -73,11 +73,9 @@ pub fn certificates_that_are_none_are_refused() {
         assert_eq!(said.code, code, "{words:?}: {errors}");
         assert!(errors.contains(text), "{words:?}: {errors}");
     }
-    for (variable, value, code) in [("ETCDCTL_CACERT", file, 128)] {
-        let environment = vec![(variable.to_owned(), value.to_owned())];
-        let step = Step { environment, words: vec!["get".into(), "a".into()], ..Step::default() };
-        assert_eq!(outcome(OsStr::new(RINGCTL), &step).code, code, "{variable}");
-    }
+    let environment = vec![("ETCDCTL_CACERT".to_owned(), file.to_owned())];
+    let step = Step { environment, words: vec!["get".into(), "a".into()], ..Step::default() };
+    assert_eq!(outcome(OsStr::new(RINGCTL), &step).code, 128);
 }
 
 /// `--debug` shows the flags, without the lines of etcdctl's gRPC library.
