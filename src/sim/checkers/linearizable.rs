@@ -7,7 +7,7 @@
 //!
 //! Values are unique, so a read tells which write it saw. Checked in two ways that know nothing of each other:
 //!
-//! 1. [`linearizable`]: per key, a search for an order of all operations that each outcome fits, after Wing and Gong, with Lowe's memory
+//! 1. `linearizable`: per key, a search for an order of all operations that each outcome fits, after Wing and Gong, with Lowe's memory
 //!    of what has been tried ("Testing for linearizability", 2017).
 //! 2. [`Log::check`]: all events of a watch from the first revision are the order; every outcome names its revision, must be what the
 //!    log says about it, and operations that follow each other in time must do so in revisions. This also judges serializable reads.
