@@ -159,7 +159,7 @@ impl World {
         let Some(id) = self.any_machine() else { return };
         let machine = self.machine(id);
         if machine.member.is_running() && machine.paused_until_us <= until_us {
-            machine.paused_until_us = until_us;
+            self.pause_until(id, until_us);
             let number = self.mark();
             self.note(Kind::Fault, format!("!{number} member {id} stands still for {} ms", for_us / 1000));
         }

@@ -44,6 +44,7 @@ impl World {
             member,
             clock: Clock::new(rate),
             paused_until_us: 0,
+            held: Vec::new(),
             stalled_until_us: 0,
             is_working: false,
             is_turning: false,
@@ -73,20 +74,13 @@ impl World {
     // Starts and ends.
 
     pub(super) fn boot(&mut self, id: u64) -> Result<(), String> {
-        let (seed, now_us) = (self.chance.schedule.random(), self.now_us);
+        let seed = self.chance.schedule.random();
         let machine = self.machine(id);
         if machine.member.is_running() || machine.is_gone {
             return Ok(());
         }
-        if machine.paused_until_us > now_us {
-            // It is frozen.
-            let after_us = machine.paused_until_us - now_us;
-            self.at(after_us, Event::Boot { member: id });
-            return Ok(());
-        }
         let booted = machine.member.boot(seed);
         (machine.front, machine.is_working, machine.is_turning) = (Front::default(), false, false);
-        machine.paused_until_us = 0;
         self.journal.restart(id);
         self.agreement.restart(id);
         if let Some(view) = self.machines[&id].member.view() {
@@ -99,13 +93,34 @@ impl World {
         Ok(())
     }
 
+    /// The process stands still until this time, which may be now.
+    pub(super) fn pause_until(&mut self, id: u64, until_us: u64) {
+        self.machine(id).paused_until_us = until_us;
+        if until_us <= self.now_us {
+            self.resume(id);
+        } else if until_us < u64::MAX {
+            self.at(until_us - self.now_us, Event::Resume { member: id });
+        }
+    }
+
+    /// What came during a pause that has ended comes now.
+    pub(super) fn resume(&mut self, id: u64) {
+        let now_us = self.now_us;
+        let machine = self.machine(id);
+        if machine.paused_until_us <= now_us {
+            for event in std::mem::take(&mut machine.held) {
+                self.at(0, event);
+            }
+        }
+    }
+
     pub(super) fn crash(&mut self, id: u64, is_power_cut: bool) {
         let machine = self.machine(id);
         if !machine.member.is_running() {
             return;
         }
         machine.member.crash(is_power_cut);
-        machine.paused_until_us = 0;
+        self.pause_until(id, self.now_us);
         self.counts.crashes += 1;
         self.note(Kind::Fault, format!("member {id} {}", if is_power_cut { "loses its power" } else { "is killed" }));
         let after_us = if self.is_calm { 1000 } else { 2_000_000 };

@@ -204,16 +204,19 @@ impl World {
         let ((now_us, _), event) = self.queue.pop_first().expect("clients and timers never end");
         self.now_us = now_us;
         if let Some(id) = event.member()
-            && let Some(machine) = self.machines.get(&id)
+            && let Some(machine) = self.machines.get_mut(&id)
             && machine.paused_until_us > now_us
         {
-            let after_us = machine.paused_until_us - now_us;
-            self.at(after_us, event);
+            machine.held.push(event);
             return Ok(());
         }
         self.counts.events += 1;
         match event {
             Event::Boot { member } => self.boot(member),
+            Event::Resume { member } => {
+                self.resume(member);
+                Ok(())
+            }
             Event::Step { member, epoch, input } => {
                 self.step(member, epoch, *input)?;
                 self.turn_soon(member);

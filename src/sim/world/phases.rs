@@ -66,36 +66,27 @@ impl World {
         self.make_room();
         self.note(Kind::Fault, format!("members {core:?} work without faults; the others are frozen"));
         for id in all {
-            let now_us = self.now_us;
             let machine = self.machine(id);
             machine.member.disk.fail_writes(0);
             machine.member.disk.fail_syncs(0);
             if core.contains(&id) {
-                (machine.paused_until_us, machine.stalled_until_us) = (now_us, 0);
+                machine.stalled_until_us = 0;
+                self.pause_until(id, self.now_us);
                 self.wake_disk(id);
                 self.at(0, Event::Boot { member: id });
             } else {
-                machine.paused_until_us = u64::MAX;
+                self.pause_until(id, u64::MAX);
             }
         }
         for id in &core {
             self.probe(*id)?;
         }
         for id in self.machines.keys().copied().collect::<Vec<_>>() {
-            let now_us = self.now_us;
-            let machine = self.machine(id);
-            machine.paused_until_us = machine.paused_until_us.min(now_us);
+            if self.machines[&id].paused_until_us > self.now_us {
+                self.pause_until(id, self.now_us);
+            }
         }
-        self.thaw();
         Ok(())
-    }
-
-    /// Moves what waited for frozen members to the present.
-    fn thaw(&mut self) {
-        let frozen = self.queue.split_off(&(u64::MAX, 0));
-        for (_, event) in frozen {
-            self.at(0, event);
-        }
     }
 
     /// A random quorum of every configuration that is in use, as small as possible.

@@ -283,7 +283,7 @@ fn etcd_20418_a_leader_that_stood_still_confirms_no_read() {
     world.wait(id);
     // The read goes to the leader, which stands still, and is asked for again and again.
     let until_us = world.now_us + 5_000_000;
-    world.machine(leader).paused_until_us = until_us;
+    world.pause_until(leader, until_us);
     let read = world.load(follower, "k");
     world.pass(4_000);
     let new_leader = world.leader_of(follower).expect("another leads");

@@ -111,6 +111,10 @@ pub(super) enum Event {
     Boot {
         member: u64,
     },
+    /// The end of a pause, if it was not made longer.
+    Resume {
+        member: u64,
+    },
     Client {
         client: usize,
     },
@@ -128,8 +132,9 @@ impl Event {
             | Self::Work { member, .. }
             | Self::Changes { member, .. }
             | Self::Read { member, .. }
-            | Self::Taken { member, .. } => Some(*member),
-            Self::Boot { .. } | Self::Client { .. } | Self::Fault => None,
+            | Self::Taken { member, .. }
+            | Self::Boot { member } => Some(*member),
+            Self::Resume { .. } | Self::Client { .. } | Self::Fault => None,
         }
     }
 }
@@ -140,6 +145,8 @@ pub(super) struct Machine {
     pub clock: Clock,
     /// The process stands still until then.
     pub paused_until_us: u64,
+    /// What came while it stood still, in order.
+    pub held: Vec<Event>,
     /// The disk does nothing until then.
     pub stalled_until_us: u64,
     /// A step of the disk is under way.
