@@ -26,6 +26,7 @@
 //!   lone_start    one of three goes on alone with `--force-new-cluster`, as etcd does
 //!   cluster_clients   our client library and ringctl on three members
 //!   proxy, history    the network of those tests, and the checkers of what clients saw
+//!   namespaces    the same with packets that the kernel loses
 //!   soak          random faults on such clusters, for as long as one wants
 //!   fuzz          seeded programs against parsers
 //! ```
@@ -66,6 +67,7 @@ mod maintenance_crash;
 mod maintenance_disks;
 mod members;
 mod metrics;
+mod namespaces;
 mod pages;
 mod peer_tls;
 mod proxy;
@@ -321,6 +323,9 @@ fn main() {
         with_reference_3_7("cluster::emptied_member_is_refused", cluster::emptied_member_is_refused),
         with_reference_3_7("cluster::lagging_member_gets_a_snapshot", cluster::lagging_member_gets_a_snapshot),
         with_reference_3_7("cluster::members_move_to_another_program", cluster::members_move_to_another_program),
+        with_namespaces("namespaces::three_keep_a_quorum", namespaces::three_keep_a_quorum),
+        with_namespaces("namespaces::three_lose_every_link", namespaces::three_lose_every_link),
+        with_namespaces("namespaces::five_are_split", namespaces::five_are_split),
         test("healing::damaged_database_is_healed", healing::damaged_database_is_healed),
         test("healing::database_behind_the_others_is_healed", healing::database_behind_the_others_is_healed),
         test("healing::damaged_log_is_healed", healing::damaged_log_is_healed),
@@ -399,6 +404,14 @@ fn with_mounts(name: &'static str, body: fn()) -> Trial {
     }
     let must = in_ci() && rustix::process::geteuid().is_root();
     test(name, || panic!("root cannot mount here")).with_ignored_flag(!must)
+}
+
+/// A test whose members live in network namespaces. Where that is not allowed it is reported as ignored: proxies lose bytes there.
+fn with_namespaces(name: &'static str, body: fn()) -> Trial {
+    match harness::namespaces::may_be_made() {
+        true => with_reference_3_7(name, body),
+        false => test(name, body).with_ignored_flag(true),
+    }
 }
 
 /// Both: a small disk, and etcd's tools to judge what is on it.

@@ -14,7 +14,7 @@ use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 
 use crate::{
     cluster::{SLOW, SNAPSHOTS, cast},
-    harness::{self, cluster::Cluster, load::Load, proxy::Rule, server::Program},
+    harness::{self, cluster::Cluster, load::Load, namespaces, proxy::Rule, server::Program},
 };
 
 pub const MINUTES: &str = "RINGD_SOAK_MINUTES";
@@ -70,8 +70,10 @@ fn episode(seed: u64) {
     if env::var_os("RINGD_CLUSTER").is_none() {
         programs.fill_with(|| if random.random() { Program::Ringd } else { Program::Etcd });
     }
-    eprintln!("RINGD_SEED={seed} {programs:?}");
-    let mut cluster = Cluster::start(&programs, &SNAPSHOTS);
+    let in_namespaces = random.random() && namespaces::may_be_made();
+    let start = if in_namespaces { Cluster::start_in_namespaces } else { Cluster::start };
+    let mut cluster = start(&programs, &SNAPSHOTS);
+    eprintln!("RINGD_SEED={seed} {programs:?}{}", if in_namespaces { " in namespaces" } else { "" });
     let load = Load::start(&cluster, random.random());
     for _ in 0..FAULTS {
         let fault = *ALL.choose(&mut random).expect("there are some");
@@ -113,6 +115,11 @@ fn inflict(cluster: &mut Cluster, fault: Fault, victim: usize, load: &Load, writ
             writes();
             cluster.resume(victim);
         }
+        Fault::CutOff | Fault::NotHeard | Fault::OneWay if cluster.is_in_namespaces() => {
+            lose_packets(cluster, fault, victim);
+            writes();
+            cluster.wires().heal();
+        }
         Fault::CutOff | Fault::NotHeard => {
             let rule = if matches!(fault, Fault::CutOff) { Rule::Cut } else { Rule::Swallow };
             cluster.peers.isolate(id, &others, rule);
@@ -137,5 +144,15 @@ fn inflict(cluster: &mut Cluster, fault: Fault, victim: usize, load: &Load, writ
             load.members_changed(cluster);
             writes();
         }
+    }
+}
+
+/// What a fault of links is where the kernel loses the packets.
+fn lose_packets(cluster: &Cluster, fault: Fault, victim: usize) {
+    let others: Vec<usize> = cluster.running().into_iter().filter(|&at| at != victim).collect();
+    match fault {
+        Fault::CutOff => cluster.wires().unplug(victim),
+        Fault::OneWay => cluster.wires().cut(victim, others[0]),
+        _ => cluster.wires().split(&[victim], &others),
     }
 }

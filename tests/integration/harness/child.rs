@@ -61,6 +61,13 @@ impl Process {
         Process::run(command)
     }
 
+    /// The same in a network namespace. (`ip` becomes the program.)
+    pub fn spawn_in(namespace: &str, program: Program, arguments: &[impl AsRef<OsStr>]) -> Process {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace]).arg(program.path()).args(arguments);
+        Process::run(command)
+    }
+
     pub fn run(mut command: Command) -> Process {
         let mut child = command
             .stdin(Stdio::null())

@@ -6,10 +6,11 @@
 //! ```
 //!
 //! A member is known by its place: 0, 1, 2, and so on in the order in which they came. Both of its advertised URLs are proxies, whose
-//! ports stay; where it listens is chosen at each start.
+//! ports stay; where it listens is chosen at each start. In [namespaces](super::namespaces) members reach each other without a proxy.
 
 use std::{
     fs,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     process::Command,
     thread,
@@ -29,6 +30,7 @@ use tempfile::TempDir;
 use super::{
     child::{PATIENCE, Process},
     grpc::{CallError, Connection},
+    namespaces::{CLIENT_PORT, PEER_PORT, Wires},
     proxy::{Network, Proxy},
     server::{self, PORT_ATTEMPTS, PORT_TAKEN, Program, READY, free_port},
 };
@@ -52,6 +54,8 @@ pub struct Cluster {
     peer_scheme: &'static str,
     flags: Vec<String>,
     token: String,
+    /// Members live in network namespaces.
+    wires: Option<Wires>,
     // Last, so that the processes end before their directories go.
     directory: TempDir,
 }
@@ -59,6 +63,8 @@ pub struct Cluster {
 struct Member {
     name: String,
     program: Program,
+    /// Where it listens.
+    host: Ipv4Addr,
     data: PathBuf,
     peer_proxy: Proxy,
     peer_scheme: &'static str,
@@ -75,15 +81,20 @@ struct Member {
 impl Cluster {
     /// Starts as many members as there are programs, and waits until they serve.
     pub fn start(programs: &[Program], flags: &[&str]) -> Cluster {
-        Cluster::start_by("http", programs, flags)
+        Cluster::start_by("http", programs, flags, None)
+    }
+
+    /// The same with each member in a network namespace of its own.
+    pub fn start_in_namespaces(programs: &[Program], flags: &[&str]) -> Cluster {
+        Cluster::start_by("http", programs, flags, Some(Wires::new()))
     }
 
     /// The same with `https` peer URLs.
     pub fn start_secure(programs: &[Program], flags: &[&str]) -> Cluster {
-        Cluster::start_by("https", programs, flags)
+        Cluster::start_by("https", programs, flags, None)
     }
 
-    fn start_by(peer_scheme: &'static str, programs: &[Program], flags: &[&str]) -> Cluster {
+    fn start_by(peer_scheme: &'static str, programs: &[Program], flags: &[&str], wires: Option<Wires>) -> Cluster {
         let mut cluster = Cluster {
             peers: Network::new(),
             clients: Network::new(),
@@ -91,6 +102,7 @@ impl Cluster {
             peer_scheme,
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
             token: format!("token-{}", free_port()),
+            wires,
             directory: server::directory(),
         };
         for &program in programs {
@@ -113,10 +125,17 @@ impl Cluster {
         let name = format!("m{at}");
         let client_proxy = Proxy::start(&self.clients);
         client_proxy.belongs_to(at as u64);
+        let mut host = Ipv4Addr::LOCALHOST;
+        if let Some(wires) = &mut self.wires {
+            wires.add();
+            host = wires.address(at);
+            client_proxy.lead_to_address(wires.client_address(at));
+        }
         self.members.push(Member {
             data: self.directory.path().join(&name),
             name,
             program,
+            host,
             peer_proxy: Proxy::start(&self.peers),
             peer_scheme: self.peer_scheme,
             client_proxy,
@@ -136,10 +155,16 @@ impl Cluster {
 
     /// Starts the process of a member and does not wait for it.
     pub fn spawn(&mut self, at: usize) {
+        assert!(self.members[at].process.is_none(), "{} runs already", self.members[at].name);
+        if let Some(wires) = &self.wires {
+            let (namespace, arguments) = (wires.namespace(at), self.arguments(at, CLIENT_PORT, PEER_PORT));
+            let member = &mut self.members[at];
+            member.process = Some(Process::spawn_in(&namespace, member.program, &arguments));
+            return;
+        }
         let (client_port, peer_port) = (free_port(), free_port());
         let arguments = self.arguments(at, client_port, peer_port);
         let member = &mut self.members[at];
-        assert!(member.process.is_none(), "{} runs already", member.name);
         member.client_proxy.lead_to(client_port);
         member.peer_proxy.lead_to(peer_port);
         member.process = Some(Process::spawn(member.program, &arguments));
@@ -169,8 +194,8 @@ impl Cluster {
 
     fn arguments(&self, at: usize, client_port: u16, peer_port: u16) -> Vec<String> {
         let member = &self.members[at];
-        let client_url = format!("http://127.0.0.1:{client_port}");
-        let peer_url = format!("{}://127.0.0.1:{peer_port}", self.peer_scheme);
+        let client_url = format!("http://{}:{client_port}", member.host);
+        let peer_url = format!("{}://{}:{peer_port}", self.peer_scheme, member.host);
         let fixed = [
             ("--name", member.name.clone()),
             ("--data-dir", member.data.display().to_string()),
@@ -341,6 +366,15 @@ impl Cluster {
         self.members[at].process.as_ref().expect("it runs").lines_with(parts)
     }
 
+    /// The links between members that live in namespaces.
+    pub fn wires(&self) -> &Wires {
+        self.wires.as_ref().expect("members live in namespaces")
+    }
+
+    pub fn is_in_namespaces(&self) -> bool {
+        self.wires.is_some()
+    }
+
     pub fn program(&self, at: usize) -> Program {
         self.members[at].program
     }
@@ -463,6 +497,8 @@ impl Member {
     }
 
     fn peer_url(&self) -> String {
-        format!("{}://127.0.0.1:{}", self.peer_scheme, self.peer_proxy.port)
+        // Without a namespace, others come by the proxy.
+        let port = if self.host.is_loopback() { self.peer_proxy.port } else { PEER_PORT };
+        format!("{}://{}:{port}", self.peer_scheme, self.host)
     }
 }

@@ -33,6 +33,7 @@ pub mod grpc;
 pub mod history;
 pub mod load;
 pub mod masked;
+pub mod namespaces;
 pub mod pair;
 pub mod printed;
 pub mod proxy;

@@ -18,7 +18,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
@@ -110,7 +110,7 @@ pub struct Proxy {
 /// What a proxy stands before.
 #[derive(Clone, Copy, Debug, Default)]
 struct Behind {
-    port: Option<u16>,
+    address: Option<SocketAddr>,
     id: Party,
 }
 
@@ -135,9 +135,13 @@ impl Proxy {
         Proxy { port: address.port(), server, stop: Some(stop), thread: Some(thread) }
     }
 
-    /// Leads to this port from now on.
+    /// Leads to this port of the machine from now on.
     pub fn lead_to(&self, port: u16) {
-        self.server.send_modify(|behind| behind.port = Some(port));
+        self.lead_to_address((Ipv4Addr::LOCALHOST, port).into());
+    }
+
+    pub fn lead_to_address(&self, address: SocketAddr) {
+        self.server.send_modify(|behind| behind.address = Some(address));
     }
 
     /// The member behind it, once it is known.
@@ -172,7 +176,7 @@ async fn carry(
 ) -> io::Result<()> {
     client.set_nodelay(true)?;
     let (head, caller) = read_head(&mut client).await?;
-    let Behind { port, id } = *behind.borrow();
+    let Behind { address, id } = *behind.borrow();
     let link = match caller {
         Caller { from, stream: true } => (id, from),
         Caller { from, stream: false } => (from, id),
@@ -181,7 +185,7 @@ async fn carry(
     if lane.rule() == Rule::Cut {
         return Ok(());
     }
-    let server = TcpStream::connect(("127.0.0.1", port.ok_or(io::ErrorKind::ConnectionRefused)?)).await?;
+    let server = TcpStream::connect(address.ok_or(io::ErrorKind::ConnectionRefused)?).await?;
     server.set_nodelay(true)?;
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
