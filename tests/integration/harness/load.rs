@@ -178,12 +178,17 @@ async fn work(shared: Arc<Shared>, endpoints: Vec<String>, stopped: watch::Recei
     Story { history, watched, kept, left }
 }
 
-/// A lease and a key on it.
+/// A lease and a key on it. One that ran out before the key was there is granted anew.
 async fn grant(client: &Client, seconds: i64, key: &'static str) -> i64 {
-    let lease = client.grant(seconds, Call::within(PATIENCE)).await.unwrap_or_else(|error| panic!("{error}")).id;
-    let request = PutRequest { key: key.into(), lease, ..PutRequest::default() };
-    client.call(&method::PUT, &request, Call::within(PATIENCE)).await.unwrap_or_else(|error| panic!("{error}"));
-    lease
+    loop {
+        let lease = client.grant(seconds, Call::within(PATIENCE)).await.unwrap_or_else(|error| panic!("{error}")).id;
+        let request = PutRequest { key: key.into(), lease, ..PutRequest::default() };
+        match client.call(&method::PUT, &request, Call::within(PATIENCE)).await {
+            Ok(_) => return lease,
+            Err(error) if error.to_string().contains("requested lease not found") => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 /// Watches everything until the load is over and its last write has been seen.
