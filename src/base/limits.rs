@@ -318,7 +318,9 @@ pub const PEER_PROBE_MS: u64 = PEER_SILENCE_MS_MAX - 1_000;
 pub const PEER_REMOTES_MAX: usize = 64;
 /// What is read, sent or written of a database at a time.
 pub const PEER_SNAPSHOT_SLICE_BYTES: usize = 128 * 1024;
-/// A state that goes no further for this long is given up; ringd's own bound.
+/// Written of a received state before it is made durable so far; ringd's own bound.
+pub const PEER_SNAPSHOT_UNSYNCED_BYTES_MAX: u64 = 8 << 20;
+/// A state of which nothing arrives for this long is given up; ringd's own bound.
 pub const PEER_SNAPSHOT_STALL_MS_MAX: u64 = 120_000;
 /// What leaves a member of whole states in a second, all of them together; ringd's own bound.
 pub const PEER_SNAPSHOT_BYTES_PER_SECOND: u64 = 100 << 20;

@@ -11,7 +11,10 @@ use std::{
 use bytes::BytesMut;
 
 use crate::{
-    base::{limits::PEER_SNAPSHOT_SLICE_BYTES, received_state::received_name},
+    base::{
+        limits::{PEER_SNAPSHOT_SLICE_BYTES, PEER_SNAPSHOT_UNSYNCED_BYTES_MAX},
+        received_state::received_name,
+    },
     os::{
         self,
         file::{self, FileError, PagedFile},
@@ -41,6 +44,8 @@ pub(super) struct ReceivedFile {
     index: u64,
     waiting: BytesMut,
     written: u64,
+    /// Written, and not durable yet.
+    unsynced: u64,
 }
 
 /// A file that is removed unless it gets its name.
@@ -72,16 +77,32 @@ impl ReceivedFile {
         let name = format!("{}.{from}.{attempt:x}.part", received_name(index));
         let part = Part { path: directory.join(name), is_kept: false };
         let file = PagedFile::create(&part.path).await?;
-        Ok(Self { file, part, directory: directory.to_owned(), index, waiting: BytesMut::new(), written: 0 })
+        Ok(Self {
+            file,
+            part,
+            directory: directory.to_owned(),
+            index,
+            waiting: BytesMut::new(),
+            written: 0,
+            unsynced: 0,
+        })
     }
 
-    /// Takes the next bytes, and writes them slice by slice.
+    /// Takes the next bytes, and writes them slice by slice. They become durable piece by piece: a whole state at once would keep the
+    /// disk busy for seconds, and the log of this member, or of others on that disk, would wait.
     ///
     /// # Errors
     /// The kernel's; the disk may be full.
     pub(super) async fn take(&mut self, bytes: &[u8]) -> Result<(), KeepError> {
         self.waiting.extend_from_slice(bytes);
-        if self.waiting.len() >= PEER_SNAPSHOT_SLICE_BYTES { self.write_waiting().await } else { Ok(()) }
+        if self.waiting.len() >= PEER_SNAPSHOT_SLICE_BYTES {
+            self.write_waiting().await?;
+        }
+        if self.unsynced >= PEER_SNAPSHOT_UNSYNCED_BYTES_MAX {
+            self.file.sync().await?;
+            self.unsynced = 0;
+        }
+        Ok(())
     }
 
     /// Bytes taken so far.
@@ -96,6 +117,7 @@ impl ReceivedFile {
             let length = bytes.len() as u64;
             self.file.write(bytes, self.written).await?;
             self.written += length;
+            self.unsynced += length;
         }
         Ok(())
     }

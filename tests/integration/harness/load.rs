@@ -48,7 +48,7 @@ const KEYS: usize = 4;
 const CALL: Duration = Duration::from_millis(1500);
 /// Between a client's requests: the load is there to be right, not to be high.
 const THINK_MS_MAX: u64 = 6;
-const LEASE_SECONDS: i64 = 8;
+const LEASE_SECONDS: i64 = 15;
 const SHORT_LEASE_SECONDS: i64 = 2;
 const PREFIX: &str = "load/";
 const KEPT: &str = "load/lease/kept";
