@@ -14,11 +14,11 @@ DESTDIR ?=
 run:
 	cargo run --release --bin ringd -- --data-dir default.ringd
 
-# ringd, ringctl and ringutl into $(DESTDIR)$(PREFIX)/bin.
+# ringd, ringctl, ringutl and ringbench into $(DESTDIR)$(PREFIX)/bin.
 install:
 	cargo build --release --bins
 	install -d $(DESTDIR)$(PREFIX)/bin
-	install -m 755 target/release/ringd target/release/ringctl target/release/ringutl $(DESTDIR)$(PREFIX)/bin
+	install -m 755 target/release/ringd target/release/ringctl target/release/ringutl target/release/ringbench $(DESTDIR)$(PREFIX)/bin
 
 # Three members on 127.0.0.1, client ports 2379, 22379 and 32379: the lines of the Procfile, until interrupted.
 cluster:

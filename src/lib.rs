@@ -3,10 +3,11 @@
 //! This page is the map of the modules. They form layers, from programs down to the ground, and a module may only use modules below it.
 //!
 //! ```text
-//! programs   bin/       ringd, ringctl, ringutl: parse arguments, call the library
+//! programs   bin/       ringd, ringctl, ringutl, ringbench: parse arguments, call the library
 //!            ctl/       ringctl: one file per command, one per printer
 //!            utl/       ringutl: one file per command on files, one per printer
 //!            client/    endpoints, balance, retry
+//!            load/      ringbench: loads, what is measured, reports
 //! shell      server/    one process: boot, cores, run, shutdown
 //! (async)    drive/     the tasks that carry out what the member decides: log files, page commits, compaction, expiry, ticks
 //!            web/       pages over HTTP/1: health, metrics, versions
@@ -40,10 +41,11 @@
 //!
 //! ```text
 //! sim       | replica service consensus apply watch lease auth cluster mvcc pagefile wal proto base
-//! bin       | utl ctl server config
+//! bin       | utl ctl load server config
 //! utl       | ctl server os consensus apply lease cluster mvcc snapshot backend pagefile wal proto base
 //! ctl       | client service os proto base
 //! client    | service proto base
+//! load      | proto
 //! server    | drive web services peer meters config frontend rpc os replica consensus apply lease cluster pagefile wal proto base
 //! drive     | services peer meters os replica service apply watch auth cluster mvcc pagefile wal proto metrics base
 //! web       | services frontend os service apply cluster proto metrics base
@@ -144,6 +146,7 @@ pub mod ctl;
 pub mod drive;
 pub mod frontend;
 pub mod lease;
+pub mod load;
 pub mod meters;
 pub mod metrics;
 pub mod mvcc;

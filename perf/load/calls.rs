@@ -10,7 +10,7 @@ use clap::Args;
 use ringd::proto::etcdserverpb::{LeaseGrantRequest, PutRequest, RangeRequest};
 
 use crate::{
-    AnyError, Keys, Length, WIDE,
+    AnyError, Keys, Length, WIDE, here,
     pool::{Pool, or_closed},
     samples::{Memory, Samples, Span},
     wire::{Event, Wire},
@@ -107,7 +107,7 @@ impl Grant {
 
 /// Keeps so many calls in flight until the time is over, then waits for the last answers.
 fn closed(loops: &Loops, length: &Length, mut issue: impl FnMut(&mut Wire, u64) -> u32) -> Result<(), AnyError> {
-    let mut pool = Pool::open(loops.port, loops.connections, WIDE)?;
+    let mut pool = Pool::open(&here(loops.port), loops.connections, WIDE)?;
     let mut calls = Calls::new(loops.connections);
     let mut samples = Samples::default();
     let count = loops.count.unwrap_or(u64::MAX);
@@ -167,7 +167,7 @@ impl Pace {
 
 impl Paced {
     pub fn run(&self) -> Result<(), AnyError> {
-        let mut pool = Pool::open(self.port, 2 * self.connections, WIDE)?;
+        let mut pool = Pool::open(&here(self.port), 2 * self.connections, WIDE)?;
         let mut calls = Calls::new(2 * self.connections);
         let mut memory = Memory::of(self.process)?;
         let mut span = Span::begin(self.length.seconds, &self.length.command)?;

@@ -10,7 +10,7 @@ use clap::Args;
 use ringd::proto::etcdserverpb::LeaseKeepAliveRequest;
 
 use crate::{
-    AnyError, WIDE,
+    AnyError, WIDE, here,
     messages::{Assembly, number_in},
     pool::{Pool, or_closed},
     samples::Samples,
@@ -48,7 +48,7 @@ struct Stream {
 
 impl Keepalive {
     pub fn run(&self) -> Result<(), AnyError> {
-        let mut pool = Pool::open(self.port, self.connections, WIDE)?;
+        let mut pool = Pool::open(&here(self.port), self.connections, WIDE)?;
         let mut streams: AHashMap<(usize, u32), Stream> = AHashMap::new();
         let mut numbers = Vec::new();
         let mut samples = Samples::default();

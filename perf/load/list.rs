@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use ringd::proto::etcdserverpb::RangeRequest;
 
 use crate::{
-    AnyError, WIDE,
+    AnyError, WIDE, here,
     pool::{Pool, or_closed},
     prefix_end,
     samples::Memory,
@@ -58,7 +58,7 @@ impl List {
         };
         let (key, range_end) = (self.prefix.clone().into(), prefix_end(&self.prefix));
         let request = RangeRequest { key, range_end, ..RangeRequest::default() };
-        let mut pool = Pool::open(self.port, self.clients, WIDE)?;
+        let mut pool = Pool::open(&here(self.port), self.clients, WIDE)?;
         let mut memory = Memory::of(self.process)?;
         let mut clients = vec![Client::default(); self.clients];
         let begin = Instant::now();

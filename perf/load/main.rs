@@ -3,7 +3,7 @@
 //! ```text
 //!   put, paced, grant ────────────── calls ────┐
 //!   idle, stalled, behind, fanout ── watch ────┤
-//!   keepalive ────────────────────── lease ────┼── pool (ppoll, sockets) ── wire (HTTP/2)
+//!   keepalive ────────────────────── lease ────┼── ringd::load: pool (ppoll, sockets), wire (HTTP/2)
 //!   list ─────────────────────────── list ─────┤
 //!   read, defragment, snapshot... ── operate ──┘
 //!                  messages (gRPC)   samples (latencies, memory, commands)
@@ -22,18 +22,19 @@ mod lease;
 mod list;
 mod messages;
 mod operate;
-mod pool;
 mod samples;
 mod watch;
-mod wire;
 
-use std::{error::Error, ffi::OsString};
+use std::{
+    ffi::OsString,
+    net::{Ipv4Addr, SocketAddr},
+};
 
 use clap::{Args, Parser, Subcommand};
 
+pub use ringd::load::AnyError;
+use ringd::load::{pool, wire};
 use wire::Windows;
-
-pub type AnyError = Box<dyn Error>;
 
 /// Windows of a client that reads.
 pub const WIDE: Windows = Windows { stream: 1 << 20, connection: 16 << 20, grant: true };
@@ -103,6 +104,11 @@ pub struct Length {
     /// Runs this and lasts as long as it does.
     #[arg(last = true)]
     command: Vec<OsString>,
+}
+
+/// The server, on this machine.
+pub fn here(port: u16) -> [SocketAddr; 1] {
+    [(Ipv4Addr::LOCALHOST, port).into()]
 }
 
 /// The end of all keys with a prefix.

@@ -9,7 +9,7 @@ use ringd::proto::etcdserverpb::{
 };
 
 use crate::{
-    AnyError, WIDE,
+    AnyError, WIDE, here,
     messages::{Assembly, count_in, header_revision},
     pool::{Pool, or_closed},
     wire::Event,
@@ -41,7 +41,7 @@ enum What {
 impl Operate {
     pub fn run(&self) -> Result<(), AnyError> {
         let begin = Instant::now();
-        let mut pool = Pool::open(self.port, 1, WIDE)?;
+        let mut pool = Pool::open(&here(self.port), 1, WIDE)?;
         let read = RangeRequest { key: "/".into(), ..RangeRequest::default() };
         let bytes = match self.what {
             What::Read => call(&mut pool, "/etcdserverpb.KV/Range", &read)?.bytes,

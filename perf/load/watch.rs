@@ -14,6 +14,7 @@ use ringd::proto::etcdserverpb::{PutRequest, WatchCreateRequest, WatchRequest, w
 use crate::{
     AnyError, Keys, WIDE,
     calls::Calls,
+    here,
     messages::{Assembly, WatchNews},
     pool::{Pool, or_closed},
     prefix_end,
@@ -111,7 +112,7 @@ pub struct Fanout {
 impl Idle {
     pub fn run(&self) -> Result<(), AnyError> {
         let begin = Instant::now();
-        let mut pool = Pool::open(self.port, self.connections, WIDE)?;
+        let mut pool = Pool::open(&here(self.port), self.connections, WIDE)?;
         let mut number = 0;
         for connection in &mut pool.connections {
             for _ in 0..self.streams {
@@ -144,7 +145,7 @@ impl Stalled {
             Stall::Stream => Windows { stream: 65_535, connection: 65_535, grant: false },
             Stall::Socket => WIDE,
         };
-        let mut pool = Pool::open(self.port, self.count, windows)?;
+        let mut pool = Pool::open(&here(self.port), self.count, windows)?;
         let request = history(&self.prefix, true);
         for connection in &mut pool.connections {
             connection.wire.call(WATCH, &request, false);
@@ -189,7 +190,7 @@ impl Stalled {
 
 impl Behind {
     pub fn run(&self) -> Result<(), AnyError> {
-        let mut pool = Pool::open(self.port, 1, WIDE)?;
+        let mut pool = Pool::open(&here(self.port), 1, WIDE)?;
         let begin = Instant::now();
         let limit = begin + Duration::from_secs_f64(self.most);
         let least = begin + Duration::from_secs_f64(self.least);
@@ -244,7 +245,7 @@ struct Pass {
 
 impl Fanout {
     pub fn run(&self) -> Result<(), AnyError> {
-        let mut pool = Pool::open(self.port, self.connections + 1, WIDE)?;
+        let mut pool = Pool::open(&here(self.port), self.connections + 1, WIDE)?;
         let (key, range_end) = (self.keys.prefix.clone().into(), prefix_end(&self.keys.prefix));
         let request = create(WatchCreateRequest { key, range_end, ..WatchCreateRequest::default() });
         for stream in 0..self.streams {

@@ -25,6 +25,7 @@
 //!   discovery     members that are found by SRV records
 //!   lone_start    one of three goes on alone with `--force-new-cluster`, as etcd does
 //!   cluster_clients   our client library and ringctl on three members
+//!   ringbench     the load generator: what it counts, and what it says of faults
 //!   proxy, history    the network of those tests, and the checkers of what clients saw
 //!   namespaces    the same with packets that the kernel loses
 //!   soak          random faults on such clusters, for as long as one wants
@@ -71,6 +72,7 @@ mod namespaces;
 mod pages;
 mod peer_tls;
 mod proxy;
+mod ringbench;
 mod ringctl;
 mod snapshots;
 mod soak;
@@ -370,6 +372,8 @@ fn main() {
         with_reference_3_7("cluster_clients::stock_client_operates", cluster_clients::stock_client_operates),
         with_reference_3_7("cluster_clients::questions_print_the_same", cluster_clients::questions_print_the_same),
         with_reference_3_7("cluster_clients::changes_print_the_same", cluster_clients::changes_print_the_same),
+        test("ringbench::workloads_are_counted", ringbench::workloads_are_counted),
+        test("ringbench::faults_are_told", ringbench::faults_are_told),
         test("crash::acknowledged_writes_survive", crash::acknowledged_writes_survive),
     ];
     if env::var_os(soak::MINUTES).is_some() {

@@ -154,7 +154,7 @@ impl Wire {
             (":path", path),
             ("content-type", "application/grpc"),
             ("te", "trailers"),
-            ("user-agent", "ringd-load"),
+            ("user-agent", "ringbench"),
         ] {
             self.header(name, value);
         }

@@ -5,18 +5,21 @@
 
 use std::{
     io::{self, Read, Write},
-    net::TcpStream,
-    time::Instant,
+    net::{SocketAddr, TcpStream},
+    time::{Duration, Instant},
 };
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::{
+use super::{
     AnyError,
     wire::{Event, Windows, Wire, WireError},
 };
 
 const READ_BYTES: usize = 128 * 1024;
+const CONNECT: Duration = Duration::from_secs(5);
+/// A server that does not answer a greeting for so long does not speak HTTP/2.
+const GREETING: Duration = Duration::from_secs(5);
 
 /// Called by a step with the number of a connection, the connection, and an event on it.
 pub type Handler<'a> = dyn FnMut(usize, &mut Wire, Event<'_>) -> Result<(), AnyError> + 'a;
@@ -38,22 +41,32 @@ pub struct Connection {
 
 impl Pool {
     /// Returns when the server has sent its settings on every connection.
-    pub fn open(port: u16, count: usize, windows: Windows) -> Result<Pool, AnyError> {
+    ///
+    /// # Errors
+    /// A server cannot be reached, or speaks something else.
+    pub fn open(addresses: &[SocketAddr], count: usize, windows: Windows) -> Result<Pool, AnyError> {
         let mut pool = Pool { connections: Vec::with_capacity(count), input: vec![0; READ_BYTES] };
-        for _ in 0..count {
-            let socket = TcpStream::connect(("127.0.0.1", port))?;
+        for address in addresses.iter().cycle().take(count) {
+            let socket = TcpStream::connect_timeout(address, CONNECT).map_err(|error| format!("{address}: {error}"))?;
             socket.set_nodelay(true)?;
             socket.set_nonblocking(true)?;
             let (wire, unread) = (Wire::new(windows), Vec::new());
             pool.connections.push(Connection { wire, reading: true, socket, unread, open: true });
         }
+        let end = Instant::now() + GREETING;
         while !pool.connections.iter().all(|connection| connection.wire.settled()) {
-            pool.step(None, &mut or_closed(|_, _, _| Ok(())))?;
+            if Instant::now() >= end {
+                return Err(format!("no server answers as one of HTTP/2 within {} s", GREETING.as_secs()).into());
+            }
+            pool.step(Some(end), &mut or_closed(|_, _, _| Ok(())))?;
         }
         Ok(pool)
     }
 
     /// Writes output, waits for input until the given time, and passes events to `handler`.
+    ///
+    /// # Errors
+    /// Those of the handler.
     pub fn step(&mut self, until: Option<Instant>, handler: &mut Handler<'_>) -> Result<(), AnyError> {
         for (number, connection) in self.connections.iter_mut().enumerate() {
             connection.write().or_else(|error| connection.close(number, &error.to_string(), handler))?;

@@ -1,0 +1,246 @@
+//! The load generator: parses its arguments and calls `ringd::load`.
+
+use std::{
+    fs,
+    io::{self, Write},
+    net::{SocketAddr, ToSocketAddrs},
+    process::exit,
+    time::Duration,
+};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ringd::load::{
+    AnyError,
+    plan::{Keys, Mix, Order, Plan, Reading},
+    report,
+    run::{Load, run},
+};
+
+/// Loads an etcd or a ringd with requests, and says how long they took.
+///
+/// Without --rate, clients send their next request when they have an answer (closed loop). With it, requests are sent when they are
+/// due, and their latency counts from then (open loop).
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    workload: Workload,
+}
+
+#[derive(Subcommand)]
+enum Workload {
+    /// Writes keys.
+    Put(Writing),
+    /// Reads a key of the key space, or KEY, or the range from KEY to END.
+    Range(Ranges),
+    /// Writes keys in transactions.
+    TxnPut(Transactions),
+    /// Reads and writes.
+    Mixed(Mixed),
+}
+
+#[derive(Args)]
+struct Common {
+    /// Addresses of the servers, to which connections go in turn.
+    #[arg(long, value_delimiter = ',', default_value = "127.0.0.1:2379")]
+    endpoints: Vec<String>,
+    #[arg(long, default_value_t = 16)]
+    conns: usize,
+    /// Requests under way in a closed loop, over all connections.
+    #[arg(long, default_value_t = 256)]
+    clients: usize,
+    /// Requests a second: an open loop.
+    #[arg(long)]
+    rate: Option<f64>,
+    /// Ends after so many requests, instead of after a time.
+    #[arg(long)]
+    total: Option<u64>,
+    /// Seconds.
+    #[arg(long, default_value_t = 10.0)]
+    duration: f64,
+    /// Seconds before that, which do not count.
+    #[arg(long, default_value_t = 1.0)]
+    warm_up: f64,
+    /// Bytes of a key: a hexadecimal number with zeros before it.
+    #[arg(long, default_value_t = 16)]
+    key_size: usize,
+    /// Number of different keys.
+    #[arg(long, default_value_t = 10_000)]
+    key_space_size: u64,
+    #[arg(long, value_enum, default_value_t = Order::Uniform)]
+    key_order: Order,
+    /// Short for --key-order=sequential.
+    #[arg(long)]
+    sequential_keys: bool,
+    #[arg(long, default_value_t = 256)]
+    val_size: usize,
+    /// Writes every key once before.
+    #[arg(long)]
+    preload: bool,
+    /// Decides which keys come, and in which order.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// A percentile distribution as HdrHistogram's plotter reads it, into this file.
+    #[arg(long, value_name = "FILE")]
+    hdr: Option<std::path::PathBuf>,
+    /// No line a second on standard error.
+    #[arg(long)]
+    quiet: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+    Csv,
+}
+
+#[derive(Args)]
+struct Writing {
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args)]
+struct Ranges {
+    key: Option<String>,
+    end: Option<String>,
+    /// `l`: linearizable, `s`: serializable.
+    #[arg(long, default_value = "l", value_parser = ["l", "s"])]
+    consistency: String,
+    #[arg(long, default_value_t = 0)]
+    limit: i64,
+    #[arg(long)]
+    keys_only: bool,
+    #[arg(long)]
+    count_only: bool,
+    /// Reads at this revision.
+    #[arg(long, default_value_t = 0)]
+    rev: i64,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args)]
+struct Transactions {
+    /// Puts in a transaction.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=128))]
+    txn_ops: u16,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args)]
+struct Mixed {
+    /// Reads for each write.
+    #[arg(long, default_value_t = 1.0)]
+    rw_ratio: f64,
+    /// The part of the reads that is serializable, from 0 to 1.
+    #[arg(long, default_value_t = 0.0)]
+    serializable: f64,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Workload {
+    fn parts(self) -> Result<(Common, Mix, Reading), AnyError> {
+        let reads = |reads, serializable| Mix { reads, serializable, txn_ops: 0 };
+        Ok(match self {
+            Self::Put(Writing { common }) => (common, reads(0.0, 0.0), Reading::default()),
+            Self::TxnPut(Transactions { txn_ops, common }) => {
+                (common, Mix { txn_ops: usize::from(txn_ops), ..reads(0.0, 0.0) }, Reading::default())
+            }
+            Self::Range(ranges) => {
+                let reading = Reading {
+                    key: ranges.key.map(Into::into),
+                    range_end: ranges.end.unwrap_or_default().into(),
+                    limit: ranges.limit,
+                    keys_only: ranges.keys_only,
+                    count_only: ranges.count_only,
+                    revision: ranges.rev,
+                };
+                let serializable = if ranges.consistency == "s" { 1.0 } else { 0.0 };
+                (ranges.common, reads(1.0, serializable), reading)
+            }
+            Self::Mixed(Mixed { rw_ratio, serializable, common }) => {
+                if !(rw_ratio.is_finite() && rw_ratio >= 0.0 && (0.0..=1.0).contains(&serializable)) {
+                    return Err("--rw-ratio is 0 or more, --serializable from 0 to 1".into());
+                }
+                (common, reads(rw_ratio / (1.0 + rw_ratio), serializable), Reading::default())
+            }
+        })
+    }
+}
+
+impl Common {
+    fn load(&self) -> Result<Load, AnyError> {
+        let is_time = |seconds: f64| (0.0..=1e6).contains(&seconds);
+        if self.conns == 0 || self.clients == 0 || !is_time(self.duration) || !is_time(self.warm_up) {
+            return Err("--conns and --clients are at least 1, times from 0 to 1000000 seconds".into());
+        }
+        if self.rate.is_some_and(|rate| !(0.001..=1e7).contains(&rate)) {
+            return Err("--rate is from 0.001 to 10000000 a second".into());
+        }
+        let addresses = self.endpoints.iter().map(|endpoint| resolve(endpoint)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Load {
+            addresses,
+            connections: self.conns,
+            clients: self.clients,
+            rate: self.rate,
+            total: self.total,
+            duration: Duration::from_secs_f64(self.duration),
+            warm_up: Duration::from_secs_f64(self.warm_up),
+            preload: self.preload,
+        })
+    }
+}
+
+fn resolve(endpoint: &str) -> Result<SocketAddr, AnyError> {
+    if endpoint.starts_with("https://") || endpoint.starts_with("unix") {
+        return Err(format!("{endpoint}: TLS and UNIX sockets are not supported yet").into());
+    }
+    let address = endpoint.strip_prefix("http://").unwrap_or(endpoint);
+    let found = address.to_socket_addrs().map_err(|error| format!("{endpoint}: {error}"))?.next();
+    found.ok_or_else(|| format!("{endpoint} has no address").into())
+}
+
+/// Whether all of it was measured.
+fn measure() -> Result<bool, AnyError> {
+    let (common, mix, reading) = Arguments::parse().workload.parts()?;
+    let load = common.load()?;
+    let order = if common.sequential_keys { Order::Sequential } else { common.key_order };
+    let keys = Keys::new(order, common.key_space_size, common.key_size)?;
+    let mut plan = Plan::new(common.seed, keys, mix, reading, common.val_size);
+    let outcome = run(&load, &mut plan, &mut |second| {
+        if !common.quiet {
+            eprintln!("{}", report::line(second));
+        }
+    })?;
+    if let Some(path) = &common.hdr {
+        let distribution = report::percentiles(&outcome.tallies.total());
+        fs::write(path, distribution).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    let mut out = io::stdout().lock();
+    match common.format {
+        Format::Text => out.write_all(report::text(&load, &outcome).as_bytes())?,
+        Format::Json => writeln!(out, "{:#}", report::json(&load, &outcome))?,
+        Format::Csv => {
+            out.write_all(report::csv(&outcome).as_bytes())?;
+            report::warnings(&load, &outcome).iter().for_each(|warning| eprintln!("note: {warning}"));
+        }
+    }
+    Ok(outcome.cut_short.is_none())
+}
+
+fn main() {
+    match measure() {
+        Ok(true) => {}
+        Ok(false) => exit(1),
+        Err(error) => {
+            eprintln!("ringbench: {error}");
+            exit(2);
+        }
+    }
+}
