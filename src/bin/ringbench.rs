@@ -10,7 +10,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ringd::load::{
-    AnyError,
+    AnyError, host,
     plan::{Keys, Mix, Order, Plan, Reading},
     report,
     run::{Load, run},
@@ -24,7 +24,15 @@ use ringd::load::{
 #[command(version)]
 struct Arguments {
     #[command(subcommand)]
-    workload: Workload,
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    #[command(flatten)]
+    Load(Workload),
+    /// Looks at this machine: what spoils latencies here, and what to do about it.
+    Host(Host),
 }
 
 #[derive(Subcommand)]
@@ -95,6 +103,15 @@ enum Format {
     Text,
     Json,
     Csv,
+}
+
+#[derive(Args)]
+struct Host {
+    /// Where the data of a server would be; a small file is written there and removed.
+    #[arg(long, default_value = ".")]
+    directory: std::path::PathBuf,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
 }
 
 #[derive(Args)]
@@ -206,9 +223,21 @@ fn resolve(endpoint: &str) -> Result<SocketAddr, AnyError> {
     found.ok_or_else(|| format!("{endpoint} has no address").into())
 }
 
+fn look(Host { directory, format }: &Host) -> Result<(), AnyError> {
+    let mut findings = host::facts(directory);
+    let measured = host::measurements(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+    findings.extend(measured);
+    match format {
+        Format::Text => print!("{}", host::text(&findings)),
+        Format::Json => println!("{:#}", host::json(&findings)),
+        Format::Csv => return Err("a machine has no CSV".into()),
+    }
+    Ok(())
+}
+
 /// Whether all of it was measured.
-fn measure() -> Result<bool, AnyError> {
-    let (common, mix, reading) = Arguments::parse().workload.parts()?;
+fn measure(workload: Workload) -> Result<bool, AnyError> {
+    let (common, mix, reading) = workload.parts()?;
     let load = common.load()?;
     let order = if common.sequential_keys { Order::Sequential } else { common.key_order };
     let keys = Keys::new(order, common.key_space_size, common.key_size)?;
@@ -235,7 +264,11 @@ fn measure() -> Result<bool, AnyError> {
 }
 
 fn main() {
-    match measure() {
+    let done = match Arguments::parse().what {
+        What::Load(workload) => measure(workload),
+        What::Host(host) => look(&host).map(|()| true),
+    };
+    match done {
         Ok(true) => {}
         Ok(false) => exit(1),
         Err(error) => {

@@ -4,6 +4,7 @@
 //!   plan (what to send) ─▶ run: closed loop, or open loop at a rate ─▶ tally (a histogram for each kind of request) ─▶ report
 //!                           ├ pool (ppoll, sockets) ── wire (HTTP/2)
 //!                           └ machine: what both sides used, from /proc and /metrics
+//!   host: what of this machine spoils latencies
 //! ```
 //!
 //! | loop | the next request is sent | latency counts from | shows |
@@ -16,6 +17,7 @@
 //!
 //! One thread, because the server needs the other cores. No TLS and no users yet.
 
+pub mod host;
 pub mod machine;
 pub mod plan;
 pub mod pool;

@@ -1,10 +1,11 @@
 //! A run as text, JSON, CSV, or a percentile distribution of HdrHistogram.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, path::Path};
 
 use serde_json::{Value, json};
 
 use super::{
+    host,
     machine::Usage,
     run::{Load, Outcome, Second, Server},
     tally::Tally,
@@ -148,6 +149,7 @@ pub fn json(load: &Load, outcome: &Outcome) -> Value {
         "servers": servers,
         "course": course,
         "notes": warnings(load, outcome),
+        "host": host::json(&host::facts(Path::new("."))),
     })
 }
 
