@@ -76,9 +76,9 @@ simulator = CARGO_PROFILE_DEV_OPT_LEVEL=2 $(if $(SEEDS),RINGD_SIM_SEEDS=$(SEEDS)
 simulate:
 	$(simulator) cargo test --lib -- sim::world_tests::$(if $(REPLAY),replay,simulate) --exact --nocapture
 
-# How long the simulator takes to find each of the bugs in src/base/planted.rs, SECONDS each at most: a table.
+# How long the simulator takes to find each of the bugs in src/base/planted.rs, SECONDS of CPU time each at most: a table.
 mutations:
-	CARGO_PROFILE_DEV_OPT_LEVEL=2 RINGD_SIM_MUTATIONS=$(or $(SECONDS),600) cargo test --lib -- sim::mutation_tests::search_for_planted_bugs --exact --nocapture
+	CARGO_PROFILE_DEV_OPT_LEVEL=2 RUST_BACKTRACE=0 RINGD_SIM_MUTATIONS=$(or $(SECONDS),600) cargo test --lib -- sim::mutation_tests::search_for_planted_bugs --exact --nocapture
 
 # The programs to compare with: etcd $(etcd_version) and its tools, as tests/reference/go.mod pins them. Nothing to do when they are there.
 reference:

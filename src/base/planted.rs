@@ -43,6 +43,16 @@ pub enum Bug {
     MislabelSnapshot,
     /// A compaction also deletes the newest version of a key below its revision.
     CompactTooMuch,
+    /// A new leader answers reads before an entry of its own term is committed.
+    ReadBeforeTermCommit,
+    /// A state that a member needs is not sent when the page file is busy.
+    ForgetOwedState,
+    /// A learner that moves counts as a voter.
+    LoseLearner,
+    /// A watcher hears that it has had everything while changes are on their way to it.
+    ProgressEarly,
+    /// The file of a received state is removed as soon as a newer state is accepted.
+    DiscardEarly,
 }
 
 #[cfg(test)]

@@ -16,7 +16,10 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 
 use super::membership::{Member, Membership};
-use crate::proto::raftpb::{ConfChange, ConfChangeSingle, ConfChangeType, ConfChangeV2};
+use crate::{
+    base::planted::{self, Bug},
+    proto::raftpb::{ConfChange, ConfChangeSingle, ConfChangeType, ConfChangeV2},
+};
 
 /// A change of who the members are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,7 +179,10 @@ impl Membership {
             }
             Change::Promote { id } => self.set(id, |member| member.is_learner = false),
             // The rest of what a context says is not news: whether it is a learner, above all, stays as it was.
-            Change::Update { id, peer_urls } => self.set(id, |member| member.peer_urls = peer_urls),
+            Change::Update { id, peer_urls } => self.set(id, |member| {
+                member.peer_urls = peer_urls;
+                member.is_learner &= !planted::has(Bug::LoseLearner);
+            }),
             Change::Remove { id } => {
                 self.remove(id);
                 return Effect::Removed(id);

@@ -437,7 +437,8 @@ impl Consensus {
             effects.push(Effect::ReadDropped { context, reason });
             return;
         }
-        if planted::has(Bug::SkipReadQuorum) && self.is_leader() {
+        let is_too_new = planted::has(Bug::ReadBeforeTermCommit) && !self.raw.raft.commit_to_current_term();
+        if self.is_leader() && (is_too_new || planted::has(Bug::SkipReadQuorum)) {
             effects.push(Effect::ReadReady { context, index: self.commit() });
             return;
         }

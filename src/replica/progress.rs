@@ -201,6 +201,8 @@ pub(super) struct Snapshots {
     pub install: Install,
     /// A state that was accepted while an older one is being installed.
     pub next: Option<u64>,
+    /// Older ones that were accepted and are not needed any more when the marker of a newer one is durable.
+    pub superseded: Vec<u64>,
 }
 
 /// How far the installation of a received state is.

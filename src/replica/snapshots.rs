@@ -15,12 +15,13 @@
 //! | any but none | consensus takes a newer one | marking: the newer one; later: the newer one follows |
 //!
 //! Meanwhile nothing is applied and readers keep the old view. After a crash the member finds at its start either no marker, and
-//! continues with the old state, or the marker and the received file beside an older page file, and installs it then.
+//! continues with the old state, or the marker and the received file beside an older page file, and installs it then. So the file of a
+//! state that is superseded stays until the marker of the newer one is durable.
 
 use super::{
     Answer, Effect, Effects, Failure, Note, Replica,
     opening::Opening,
-    progress::{FlushPurpose, Install},
+    progress::{CommitState, FlushPurpose, Install},
 };
 use crate::{
     base::{
@@ -36,6 +37,9 @@ impl Replica {
     // Sending.
 
     pub(super) fn want_snapshot(&mut self, message: raftpb::Message) {
+        if planted::has(Bug::ForgetOwedState) && !matches!(self.commits.state, CommitState::Idle) {
+            return;
+        }
         let to = message.to();
         self.snapshots.wanted.retain(|other| other.to() != to);
         self.snapshots.wanted.push(message);
@@ -102,14 +106,22 @@ impl Replica {
         match self.snapshots.install {
             Install::None => self.snapshots.install = Install::Marking { index },
             Install::Marking { index: older } => {
-                effects.push(Effect::DiscardSnapshot { index: older });
+                self.supersede(older, effects);
                 self.snapshots.install = Install::Marking { index };
             }
             Install::Installing { .. } | Install::Restoring { .. } => {
                 if let Some(older) = self.snapshots.next.replace(index) {
-                    effects.push(Effect::DiscardSnapshot { index: older });
+                    self.supersede(older, effects);
                 }
             }
+        }
+    }
+
+    /// A newer state follows this one. Its file stays until the newer marker is durable: a start may find this marker as the last one.
+    fn supersede(&mut self, older: u64, effects: &mut Effects) {
+        match planted::has(Bug::DiscardEarly) {
+            false => self.snapshots.superseded.push(older),
+            true => effects.push(Effect::DiscardSnapshot { index: older }),
         }
     }
 
@@ -119,6 +131,8 @@ impl Replica {
             && self.log.awaits_installation(index)
             && !self.commits.is_writing()
         {
+            let superseded = std::mem::take(&mut self.snapshots.superseded).into_iter();
+            effects.extend(superseded.map(|older| Effect::DiscardSnapshot { index: older }));
             self.snapshots.install = Install::Installing { index };
             effects.push(Effect::InstallSnapshot { index });
         }

@@ -30,7 +30,7 @@ use super::{
     page_files::{self, OpenFailure, PageDisk},
 };
 use crate::{
-    apply::View,
+    apply::{RaftStatus, View},
     base::{
         log_entry::{ConfState, EntryKind, LogEntry},
         received_state::received_name,
@@ -38,7 +38,7 @@ use crate::{
     cluster::membership::{LEARNERS_MAX_DEFAULT, Member as ClusterMember},
     consensus,
     lease::Terms,
-    pagefile::PageFile,
+    pagefile::{MemoryImage, PageFile},
     proto::raftpb,
     replica::{self, Effect, Effects, Identity, Input, Opening, OwnIds, Replica, Settings, Stopwatch},
     wal::{self, Action, Metadata, ReplayError, Wal},
@@ -47,7 +47,6 @@ use crate::{
 const DATABASE: &str = "member/snap/db";
 const PARTIAL: &str = ".part";
 const SNAP_DIRECTORY: &str = "member/snap/";
-const IMAGE_BYTES: usize = 16 << 20;
 pub const CLUSTER_ID: u64 = 0xc1;
 pub const TICK_MS: u64 = 100;
 /// The limit on everything that waits for consensus.
@@ -199,13 +198,7 @@ impl Member {
         self.epoch += 1;
         page_files::create(&mut self.disk, DATABASE)?;
         self.remove_partial()?;
-        let identity = Identity {
-            cluster_id: CLUSTER_ID,
-            member_id: self.id,
-            terms: Terms::new(TICK_MS, self.knobs.election_ms, REQUEST_TIMEOUT_MS),
-            quota_bytes: self.knobs.quota_bytes,
-            learners_max: LEARNERS_MAX_DEFAULT,
-        };
+        let identity = identity(self.id, &self.knobs);
         let (mut database, mut opening) = self.open_database()?;
         let config = wal_config(&self.knobs, seed);
         let keep_after = opening.state().index.saturating_sub(self.knobs.catchup_entries + 1);
@@ -298,7 +291,7 @@ impl Member {
     }
 
     fn map_database(&mut self) -> Result<(PageDisk, PageFile), Stop> {
-        PageDisk::open(&self.disk, DATABASE, IMAGE_BYTES).map_err(|error| match error {
+        PageDisk::open(&self.disk, DATABASE, self.knobs.image_bytes).map_err(|error| match error {
             OpenFailure::Disk(error) => error.into(),
             OpenFailure::File(error) => failure(error),
         })
@@ -507,6 +500,32 @@ fn sync_failure(error: DiskError) -> Stop {
 
 fn received_path(index: u64) -> String {
     format!("{SNAP_DIRECTORY}{}", received_name(index))
+}
+
+/// The state of a page file, as a member that starts from it alone would show it.
+///
+/// # Errors
+/// It is damaged.
+pub fn view_of_image(id: u64, knobs: &Knobs, image: &[u8]) -> Result<View, String> {
+    let file = PageFile::open(MemoryImage::new(image, image.len()).map(), image.len() as u64);
+    let file = file.map_err(|error| error.to_string())?;
+    if let Some(violation) = file.check().first() {
+        return Err(format!("{violation:?}"));
+    }
+    let mut opening = Opening::new(file).map_err(|error| error.to_string())?;
+    while !opening.step().map_err(|error| error.to_string())? {}
+    let opened = opening.finish(&identity(id, knobs)).map_err(|error| error.to_string())?;
+    Ok(opened.applier.view(RaftStatus::default()))
+}
+
+fn identity(id: u64, knobs: &Knobs) -> Identity {
+    Identity {
+        cluster_id: CLUSTER_ID,
+        member_id: id,
+        terms: Terms::new(TICK_MS, knobs.election_ms, REQUEST_TIMEOUT_MS),
+        quota_bytes: knobs.quota_bytes,
+        learners_max: LEARNERS_MAX_DEFAULT,
+    }
 }
 
 /// Small segments, so that a run sees many of them.

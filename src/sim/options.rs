@@ -4,7 +4,7 @@
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 
 use super::network::Rates;
-use crate::replica::ReadMode;
+use crate::{base::limits::WATCH_QUEUE_BYTES_MAX, replica::ReadMode};
 
 /// Everything that decides a run.
 #[derive(Clone, Debug)]
@@ -64,6 +64,10 @@ pub struct Knobs {
     /// The log's segments, each larger than the largest request, and its batches.
     pub segment_bytes: u64,
     pub batch_bytes_max: usize,
+    /// Bytes of events that may wait for a client that watches.
+    pub watch_queue_bytes: usize,
+    /// What the page file can grow to. Every start clears as much memory.
+    pub image_bytes: usize,
 }
 
 impl Default for Knobs {
@@ -78,6 +82,8 @@ impl Default for Knobs {
             quota_bytes: -1,
             segment_bytes: 64 << 10,
             batch_bytes_max: 8 << 10,
+            watch_queue_bytes: WATCH_QUEUE_BYTES_MAX,
+            image_bytes: 16 << 20,
         }
     }
 }
@@ -90,6 +96,8 @@ pub struct Load {
     pub watchers: usize,
     pub leases: usize,
     pub locks: usize,
+    /// Keep views, and copy page files.
+    pub readers: usize,
     /// Compactions, defragmentations, flushes, transfers, alarms.
     pub operator: bool,
     /// Changes of the members.
@@ -137,6 +145,8 @@ impl Options {
             quota_bytes: if random.random_range(0..12) == 0 { 256 << 10 } else { -1 },
             segment_bytes: [64 << 10, 128 << 10, 256 << 10][random.random_range(0..3)],
             batch_bytes_max: [8 << 10, 16 << 10, 32 << 10][random.random_range(0..3)],
+            watch_queue_bytes: [100, 2_000, WATCH_QUEUE_BYTES_MAX][random.random_range(0..3)],
+            image_bytes: if events > 20_000 { 64 << 20 } else { 2 << 20 },
         };
         let load = Load {
             registers: random.random_range(1..4),
@@ -148,12 +158,13 @@ impl Options {
             members: size > 1 && random.random_range(0..3) == 0,
             pace_us: [5_000, 20_000, 100_000][random.random_range(0..3)],
             value_bytes_max: [16, 400, 3000][random.random_range(0..3)],
+            readers: random.random_range(0..3),
         };
         Self { seed, size, events, network, faults, knobs, load, without: Vec::new(), skipped: Vec::new() }
     }
 
     /// The names that [`Options::switch_off`] knows.
-    pub const NAMES: [&str; 22] = [
+    pub const NAMES: [&str; 23] = [
         "lost",
         "doubled",
         "capacity",
@@ -173,6 +184,7 @@ impl Options {
         "watchers",
         "leases",
         "locks",
+        "readers",
         "operator",
         "members",
         "slow-disk",
@@ -201,6 +213,7 @@ impl Options {
             "watchers" => std::mem::take(&mut load.watchers) > 0,
             "leases" => std::mem::take(&mut load.leases) > 0,
             "locks" => std::mem::take(&mut load.locks) > 0,
+            "readers" => std::mem::take(&mut load.readers) > 0,
             "operator" => std::mem::take(&mut load.operator),
             "members" => std::mem::take(&mut load.members),
             "slow-disk" => std::mem::replace(&mut faults.disk_us_max, 500) > 500,

@@ -40,6 +40,17 @@ pub struct Hub {
     pub(super) behind: usize,
     /// Events in all queues.
     pub(super) events: usize,
+    pub queue_limit: QueueLimit,
+}
+
+/// Bytes of live events that may wait for one client. The simulator sets lower ones, so that watchers fall behind.
+#[derive(Clone, Copy, Debug)]
+pub struct QueueLimit(pub usize);
+
+impl Default for QueueLimit {
+    fn default() -> Self {
+        Self(limits::WATCH_QUEUE_BYTES_MAX)
+    }
 }
 
 /// Numbers of streams, watchers and events.
@@ -175,7 +186,7 @@ impl Hub {
         if !self.may_tell_progress(stream, revision) {
             return;
         }
-        if self.seen >= revision {
+        if self.seen >= revision || planted::has(Bug::ProgressEarly) {
             self.push(stream, Response { watch_id: NO_WATCHER, revision, kind: ResponseKind::Progress });
         } else if self.streams[stream.0].progress_at.replace(revision).is_none() {
             self.awaiting_progress.push(stream);
@@ -294,7 +305,7 @@ impl Hub {
                 let next = self.watchers[key].next;
                 let mut missed = built.missed;
                 for chunk in built.chunks.iter().filter_map(|chunk| chunk.from(next)) {
-                    if !self.streams[stream.0].has_room(&chunk) {
+                    if !self.streams[stream.0].has_room(&chunk, self.queue_limit) {
                         missed = Some(chunk.first);
                         break;
                     }

@@ -53,7 +53,7 @@ mod script_tests;
 
 pub use self::{
     batch::Batch,
-    hub::{Counts, Hub},
+    hub::{Counts, Hub, QueueLimit},
     stream::{NO_WATCHER, Response, ResponseKind},
     watcher::StreamKey,
 };

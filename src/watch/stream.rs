@@ -7,6 +7,7 @@ use prost::Message;
 
 use super::{
     chunk::{Chunk, fragments},
+    hub::QueueLimit,
     run::Run,
     watcher::WatcherKey,
 };
@@ -172,9 +173,9 @@ impl Stream {
     }
 
     /// Whether another chunk may be queued. An empty queue takes one of any size.
-    pub(super) fn has_room(&self, chunk: &Chunk) -> bool {
+    pub(super) fn has_room(&self, chunk: &Chunk, limit: QueueLimit) -> bool {
         let cost = chunk.body.len() + limits::WATCH_RESPONSE_COST;
-        self.queue.is_empty() || self.bytes + cost <= limits::WATCH_QUEUE_BYTES_MAX
+        self.queue.is_empty() || self.bytes + cost <= limit.0
     }
 
     pub(super) fn has_room_for_answers(&self) -> bool {

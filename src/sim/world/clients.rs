@@ -45,6 +45,7 @@ impl World {
         tasks.extend((0..load.locks).map(|_| Task::Lock(lock())));
         tasks.extend(load.operator.then_some(Task::Operator));
         tasks.extend(load.members.then_some(Task::Members));
+        tasks.extend((0..load.readers).map(|_| Task::Reader(None)));
         for (client, task) in tasks.into_iter().enumerate() {
             self.clients.push(Client { task, waits_for: None, gives_up_us: 0 });
             self.soon(2_000_000, Event::Client { client });
@@ -69,6 +70,7 @@ impl World {
             Task::Writer => self.use_keys(client),
             Task::Lease(_) => self.use_lease(client),
             Task::Lock(_) => self.use_lock(client),
+            Task::Reader(_) => self.read_long(client),
             Task::Operator => self.operate(client),
             Task::Members => self.change_members(client),
         }

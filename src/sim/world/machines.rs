@@ -5,7 +5,7 @@ use rand::Rng;
 
 use super::{
     World,
-    state::{Event, Front, Machine},
+    state::{Event, Front, Machine, StateOnItsWay},
 };
 use crate::{
     apply::View,
@@ -48,7 +48,7 @@ impl World {
             stalled_until_us: 0,
             is_working: false,
             is_turning: false,
-            front: Front::default(),
+            front: Front::new(&self.options.knobs),
             is_damaged: false,
             is_gone: false,
         };
@@ -75,12 +75,13 @@ impl World {
 
     pub(super) fn boot(&mut self, id: u64) -> Result<(), String> {
         let seed = self.chance.schedule.random();
+        let knobs = self.options.knobs;
         let machine = self.machine(id);
         if machine.member.is_running() || machine.is_gone {
             return Ok(());
         }
         let booted = machine.member.boot(seed);
-        (machine.front, machine.is_working, machine.is_turning) = (Front::default(), false, false);
+        (machine.front, machine.is_working, machine.is_turning) = (Front::new(&knobs), false, false);
         self.journal.restart(id);
         self.agreement.restart(id);
         if let Some(view) = self.machines[&id].member.view() {
@@ -240,9 +241,7 @@ impl World {
             Effect::Answer { answer, .. } => self.on_answer(id, epoch, answer)?,
             Effect::Send(message) => self.send(id, message, None),
             Effect::SendSnapshot { message, image, .. } => {
-                let mut bytes = Vec::new();
-                image.copy_image(0, image.size_bytes() as usize, &mut bytes);
-                self.send(id, message, Some(bytes.into()));
+                self.send(id, message, Some(StateOnItsWay::new(image, epoch)));
             }
             Effect::SetTimer { timer, after_ms } => {
                 let after_us = machine.clock.wait_us(after_ms);
@@ -322,7 +321,7 @@ impl World {
 
     // Messages.
 
-    pub(super) fn send(&mut self, from: u64, message: raftpb::Message, image: Option<Bytes>) {
+    pub(super) fn send(&mut self, from: u64, message: raftpb::Message, mut image: Option<StateOnItsWay>) {
         let to = message.to();
         let epoch = self.machines[&from].member.epoch;
         let view = self.machines[&from].member.view();
@@ -335,7 +334,7 @@ impl World {
             Route::Lost => self.on_lost(from, epoch, to, message, image.is_some()),
             Route::Arrives(times) => {
                 for at_us in times {
-                    let (message, image) = (Box::new(message.clone()), image.clone());
+                    let (message, image) = (Box::new(message.clone()), image.take());
                     self.at(at_us - self.now_us, Event::Deliver { from, to, message, image });
                 }
             }
@@ -359,7 +358,7 @@ impl World {
         from: u64,
         to: u64,
         message: raftpb::Message,
-        image: Option<Bytes>,
+        image: Option<StateOnItsWay>,
     ) -> Result<(), String> {
         self.network.arrived((from, to));
         let now_us = self.now_us;
@@ -374,12 +373,14 @@ impl World {
             }
             return Ok(());
         };
+        // The connection ends with the sender's process.
+        let from_epoch = self.machines[&from].member.epoch;
+        let is_whole = self.machines[&from].member.is_running() && from_epoch == image.epoch;
         let machine = self.machine(to);
-        let (arrived, outcome) = match arrives {
-            true => machine.member.receive_state(machine.clock.now_ms(now_us), message, &image),
+        let (arrived, outcome) = match arrives && is_whole {
+            true => machine.member.receive_state(machine.clock.now_ms(now_us), message, &image.whole()),
             false => (false, Outcome::default()),
         };
-        let from_epoch = self.machines[&from].member.epoch;
         let input = Box::new(Input::SnapshotSent { to, arrived });
         self.soon(2_000, Event::Step { member: from, epoch: from_epoch, input });
         if arrives {

@@ -71,7 +71,8 @@ impl World {
                 voters.choose(&mut self.chance.clients).map(|id| Change::Remove { id: *id })
             }
             _ => {
-                let id = *voters.choose(&mut self.chance.clients)?;
+                let all: Vec<u64> = membership.members().map(|member| member.id).collect();
+                let id = *all.choose(&mut self.chance.clients)?;
                 let port = self.chance.clients.random_range(1000..9000);
                 Some(Change::Update { id, peer_urls: vec![format!("http://{id}.test:{port}")] })
             }

@@ -25,7 +25,7 @@
 //! | `machines` | starts, steps, effects, messages |
 //! | `faults` | what is broken, and when |
 //! | `clients` | requests, their answers, their time-outs |
-//! | `kv`, `watching`, `leasing`, `locking`, `operating`, `members` | one kind of client each |
+//! | `kv`, `reading`, `watching`, `leasing`, `locking`, `operating`, `members` | one kind of client each |
 //! | `phases` | a whole run, and its end |
 
 mod clients;
@@ -37,6 +37,7 @@ mod machines;
 mod members;
 mod operating;
 mod phases;
+mod reading;
 #[cfg(test)]
 mod scenario_tests;
 mod state;

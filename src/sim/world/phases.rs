@@ -1,5 +1,7 @@
 //! A whole run: safety, progress, calm, and what must hold at the end.
 
+use std::collections::BTreeSet;
+
 use rand::seq::SliceRandom;
 
 use super::{World, state::Event};
@@ -239,8 +241,25 @@ impl World {
 
     // The end.
 
+    /// Who is a learner is the same in the membership and in consensus.
+    fn check_voters(&self) -> Result<(), String> {
+        for id in self.members() {
+            let member = &self.machines[&id].member;
+            let (view, replica) = member.view().zip(member.replica()).expect("settled members run");
+            let of = |is_learner| view.membership.members().filter(move |member| member.is_learner == is_learner);
+            let ids = |is_learner| of(is_learner).map(|member| member.id).collect::<BTreeSet<u64>>();
+            let conf_state = replica.consensus().conf_state();
+            let has = |list: &[u64]| list.iter().copied().collect::<BTreeSet<u64>>();
+            if has(&conf_state.voters) != ids(false) || has(&conf_state.learners) != ids(true) {
+                return Err(format!("member {id} has the members {:?} and consensus {conf_state:?}", view.membership));
+            }
+        }
+        Ok(())
+    }
+
     fn check_end(&mut self) -> Result<(), String> {
         check_linearizable(&self.registers)?;
+        self.check_voters()?;
         let newest = self.journal.newest();
         for id in self.members() {
             let view = self.machines[&id].member.view().expect("settled members run");

@@ -32,7 +32,7 @@ type Row = (&'static str, fn(&mut Options));
 
 const SEEDS_EACH: u64 = 4;
 
-const ROWS: [Row; 20] = [
+const ROWS: [Row; 21] = [
     ("etcd #13766: a crash under load, revisions differ", |options| {
         (options.faults.kill, options.faults.power) = (40, 40);
         options.load.writers = 3;
@@ -96,6 +96,10 @@ const ROWS: [Row; 20] = [
     ("etcd #15247, #12528: an old leader revokes leases after a stall", |options| {
         (options.load.leases, options.faults.pause, options.faults.stall) = (3, 60, 60);
     }),
+    ("etcd #12359: a change of two members is committed, and its leader dies", |options| {
+        (options.size, options.load.members, options.faults.kill) = (2, true, 60);
+        options.load.pace_us = 5_000;
+    }),
     ("a partial partition without pre-votes", |options| {
         (options.knobs.pre_vote, options.faults.cut, options.size) = (false, 200, 5);
     }),
@@ -129,7 +133,11 @@ fn worlds_of_known_bugs_pass() {
 
 /// A world in which only the test acts, with a leader.
 fn stage(size: u64, knobs: Knobs) -> World {
-    let mut options = quiet(7);
+    stage_of(7, size, knobs)
+}
+
+fn stage_of(seed: u64, size: u64, knobs: Knobs) -> World {
+    let mut options = quiet(seed);
     (options.size, options.knobs, options.events) = (size, knobs, 0);
     options.load = Load { pace_us: 10_000, ..Load::default() };
     let mut world = World::new(options);
@@ -318,6 +326,33 @@ fn etcd_18055_a_second_state_follows_the_first_at_once() {
     world.pass(3_000);
     assert!(world.counts.snapshots > 0);
     world.conclude();
+}
+
+/// A second state arrives while the marker of the first one is on its way to the log. The file of the first one was removed at once;
+/// when the power failed before the second marker was durable, the log ended with the first marker, and the member could not start.
+#[test]
+fn a_state_that_is_superseded_stays_until_the_newer_marker_is_durable() {
+    for seed in 0..12 {
+        let mut world = stage_of(seed, 3, Knobs { catchup_entries: 0, ..Knobs::default() });
+        let (leader, follower) = (world.leader(), world.follower());
+        let others: Vec<u64> = world.machines.keys().copied().filter(|id| *id != follower).collect();
+        for round in 0..2 {
+            for other in &others {
+                world.network.cut((*other, follower), Cut::All);
+            }
+            for number in 0..20 {
+                let id = world.store(leader, "k", &format!("{round}-{number}"));
+                world.wait(id);
+            }
+            world.pass(500);
+            world.machine(follower).member.is_log_stalled = true;
+            world.network.heal();
+            world.pass(400);
+        }
+        world.crash(follower, true);
+        world.machine(follower).member.is_log_stalled = false;
+        world.conclude();
+    }
 }
 
 #[test]

@@ -1,19 +1,19 @@
 //! The parts of a world: machines, clients, what waits in its queue, and what was counted.
 
-use std::collections::VecDeque;
-
-use bytes::Bytes;
+use std::{collections::VecDeque, sync::Arc};
 
 use crate::{
+    apply::View,
     mvcc::Change,
+    pagefile::ReadTxn,
     proto::{
         etcdserverpb::{RangeRequest, TxnRequest},
         raftpb,
     },
     replica::{Input, Timer},
     service::lock::Contender,
-    sim::{checkers::watch::Watched, clock::Clock, member::Member},
-    watch::{Batch, Hub, StreamKey},
+    sim::{checkers::watch::Watched, clock::Clock, member::Member, options::Knobs},
+    watch::{Batch, Hub, QueueLimit, StreamKey},
 };
 
 /// Counts of a run, so that a test without effect is noticed.
@@ -29,6 +29,7 @@ pub struct Counts {
     pub lease_renewals: u64,
     pub leases_expired: u64,
     pub locks_held: u64,
+    pub copies: u64,
     pub crashes: u64,
     pub faults: u64,
     pub snapshots: u64,
@@ -52,6 +53,7 @@ impl Counts {
             (&mut self.lease_renewals, other.lease_renewals),
             (&mut self.leases_expired, other.leases_expired),
             (&mut self.locks_held, other.locks_held),
+            (&mut self.copies, other.copies),
             (&mut self.crashes, other.crashes),
             (&mut self.faults, other.faults),
             (&mut self.snapshots, other.snapshots),
@@ -70,7 +72,7 @@ pub(super) enum Event {
         from: u64,
         to: u64,
         message: Box<raftpb::Message>,
-        image: Option<Bytes>,
+        image: Option<StateOnItsWay>,
     },
     Step {
         member: u64,
@@ -139,6 +141,28 @@ impl Event {
     }
 }
 
+/// A whole state that is sent: half of it is copied when it is sent, the rest when it arrives.
+pub(super) struct StateOnItsWay {
+    pub copied: Vec<u8>,
+    pub pages: ReadTxn,
+    /// The start of the sender's process.
+    pub epoch: u64,
+}
+
+impl StateOnItsWay {
+    pub fn new(pages: ReadTxn, epoch: u64) -> Self {
+        let mut copied = Vec::new();
+        pages.copy_image(0, pages.size_bytes() as usize / 2, &mut copied);
+        Self { copied, pages, epoch }
+    }
+
+    pub fn whole(mut self) -> Vec<u8> {
+        let (from, bytes) = (self.copied.len() as u64, self.pages.size_bytes());
+        self.pages.copy_image(from, (bytes - from) as usize, &mut self.copied);
+        self.copied
+    }
+}
+
 /// A machine of the cluster, or one that was.
 pub(super) struct Machine {
     pub member: Member,
@@ -170,6 +194,12 @@ pub(super) struct Front {
 }
 
 impl Front {
+    pub fn new(knobs: &Knobs) -> Self {
+        let mut front = Self::default();
+        front.hub.queue_limit = QueueLimit(knobs.watch_queue_bytes);
+        front
+    }
+
     pub fn push(&mut self, changes: Vec<Change>, is_lost: bool) {
         if let Some(batch) = Batch::new(changes) {
             self.batches.push_back((!is_lost).then_some(batch));
@@ -193,6 +223,7 @@ pub(super) enum Task {
     Watcher(Watching),
     Lease(Leasing),
     Lock(Locking),
+    Reader(Option<Box<Reading>>),
     Operator,
     Members,
 }
@@ -232,6 +263,17 @@ pub(super) enum LockState {
     /// Nobody is before it in the queue: it looks whether its own key is still there.
     Confirming,
     Holding,
+}
+
+/// A client that keeps a view and copies its page file.
+pub(super) struct Reading {
+    pub member: u64,
+    pub epoch: u64,
+    pub view: Arc<View>,
+    pub copy: Vec<u8>,
+    /// In how many pieces the copy is made.
+    pub pieces: u64,
+    pub until_us: u64,
 }
 
 /// A request under way.
