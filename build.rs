@@ -1,6 +1,8 @@
-//! Compiles `proto/` into Rust messages without a system `protoc`.
+//! Compiles `proto/` into Rust messages, and into descriptors for the JSON gateway, without a system `protoc`.
 
-use std::{env, error::Error, path::PathBuf};
+use std::{env, error::Error, fs, path::PathBuf};
+
+use protox::Compiler;
 
 const FILES: &[&str] = &[
     "etcdserverpb/rpc.proto",
@@ -15,15 +17,23 @@ const FILES: &[&str] = &[
     "grpc/health/v1/health.proto",
 ];
 
+/// Files that describe messages, and have none of their own for the wire.
+const DESCRIBING: &str = "google/";
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let descriptors = protox::compile(FILES, ["proto"])?;
+    let mut compiler = Compiler::new(["proto"])?;
+    compiler.include_imports(true).open_files(FILES)?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
+    // The bytes keep the options of methods, which the typed set drops.
+    fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
+    let mut messages = compiler.file_descriptor_set();
+    messages.file.retain(|file| !file.name().starts_with(DESCRIBING));
     prost_build::Config::new()
         // Values and keys are shared slices of the receive buffer, never copies.
         .bytes(["."])
         .out_dir(&out)
         .include_file("messages.rs")
-        .compile_fds(descriptors)?;
+        .compile_fds(messages)?;
     Ok(())
 }

@@ -11,6 +11,7 @@
 //! shell      server/    one process: boot, cores, run, shutdown
 //! (async)    drive/     the tasks that carry out what the member decides: log files, page commits, compaction, expiry, ticks
 //!            web/       pages over HTTP/1: health, metrics, versions
+//!            gateway/   the same methods as JSON over HTTP/1
 //!            services/  the gRPC services of one core: decode, check, ask the replica, answer
 //!            peer/      links between members, in etcd's peer protocol
 //!            config/    flags and environment -> one typed Config
@@ -46,9 +47,10 @@
 //! ctl       | client service os proto base
 //! client    | service proto base
 //! load      | proto
-//! server    | drive web services peer meters config frontend rpc os replica consensus apply lease cluster pagefile wal proto base
+//! server    | drive web gateway services peer meters config frontend rpc os replica consensus apply lease cluster pagefile wal proto base
 //! drive     | services peer meters os replica service apply watch auth cluster mvcc pagefile wal proto metrics base
-//! web       | services frontend os service apply cluster proto metrics base
+//! web       | gateway services frontend os service apply cluster proto metrics base
+//! gateway   | services frontend rpc os proto base
 //! services  | peer meters rpc os replica service apply watch lease auth cluster mvcc backend pagefile proto metrics base
 //! peer      | meters frontend rpc os pagefile proto metrics base
 //! meters    | rpc apply metrics base
@@ -145,6 +147,7 @@ pub mod consensus;
 pub mod ctl;
 pub mod drive;
 pub mod frontend;
+pub mod gateway;
 pub mod lease;
 pub mod load;
 pub mod meters;

@@ -254,6 +254,14 @@ pub const TLS_HANDSHAKE_PRESSED_MS_MAX: u64 = 1_000;
 pub const HTTP1_HEAD_BYTES_MAX: usize = 64 * 1024;
 /// HTTP/1: size of a request body.
 pub const HTTP1_BODY_BYTES_MAX: usize = REQUEST_BYTES_MAX + REQUEST_OVERHEAD_BYTES;
+/// JSON gateway: what names and brackets of a request may take beside its message.
+pub const GATEWAY_DOCUMENT_OVERHEAD_BYTES: usize = 64 * 1024;
+/// JSON gateway: messages inside messages, as many as the decoder of messages takes.
+pub const GATEWAY_MESSAGE_DEPTH_MAX: usize = 100;
+/// JSON gateway: requests of a stream that its method has not taken.
+pub const GATEWAY_REQUESTS_WAITING_MAX: usize = 16;
+/// JSON gateway: WebSocket messages that one document of a stream may be spread over.
+pub const GATEWAY_DOCUMENT_PIECES_MAX: u32 = 64;
 /// HTTP/1: time between two completed requests (etcd's header timeout).
 pub const HTTP1_IDLE_MS_MAX: u64 = 300_000;
 /// Time for a failed connection to take the last bytes.

@@ -99,7 +99,7 @@ pub(super) const FLAGS: &[Flag] = &[
     served("grpc-keepalive-timeout", Duration, "20s", "Wait for the answer to a ping"),
     served("socket-reuse-port", Boolean, "false", "Let other processes listen on the same ports (SO_REUSEPORT)"),
     without_effect("socket-reuse-address", Boolean, "false"),
-    without_effect("enable-grpc-gateway", Boolean, "true"),
+    served("enable-grpc-gateway", Boolean, "true", "Serve the methods of gRPC as JSON at /v3/ of client URLs"),
     without_effect("raft-read-timeout", Duration, "5s"),
     without_effect("raft-write-timeout", Duration, "5s"),
     served("feature-gates", Text, "", "etcd's feature gates as name=true,name=false,..."),

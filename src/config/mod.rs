@@ -121,6 +121,8 @@ pub struct Config {
     pub access: WebAccess,
     /// Profiles are served.
     pub profiles: bool,
+    /// `--enable-grpc-gateway`
+    pub gateway: bool,
     pub log_level: tracing::Level,
     pub log_json: bool,
     pub log_outputs: Vec<LogOutput>,

@@ -95,6 +95,7 @@ impl Values {
             watch_progress,
             extensive_metrics: self.text("metrics") == "extensive",
             access: self.access()?,
+            gateway: self.boolean("enable-grpc-gateway")?,
             profiles: self.boolean("enable-pprof")? || self.log_level()? == tracing::Level::DEBUG,
             log_level: self.log_level()?,
             log_json: self.log_json()?,

@@ -1,34 +1,31 @@
-//! HTTP/1 on the gRPC port, through hyper, for small requests and answers.
+//! HTTP/1 on the gRPC port, through hyper. Requests come complete; answers may be streams, or hand the connection to another protocol.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
+    fmt,
     future::Future,
-    io,
     pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use futures_lite::future;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::{
     body::{Body, Frame, Incoming, SizeHint},
     ext::ReasonPhrase,
-    rt::{Read, ReadBufCursor, Write},
     server::conn::http1::Builder,
     service::service_fn,
 };
 
+use super::http1_io::{ClientWatch, WebIo};
 use crate::{
     base::limits::{HTTP1_BODY_BYTES_MAX, HTTP1_HEAD_BYTES_MAX, HTTP1_IDLE_MS_MAX, LINGER_MS_MAX},
-    os::{self, tls::Stream},
+    os::{self, net::Peer, tls::Stream},
     rpc::{Drain, Stage},
 };
-
-/// Bytes that hyper reads at a time.
-const READ_BYTES: usize = 8 * 1024;
 
 /// Size of the reads that discard a client's last bytes while its connection is closed.
 const LAST_READ_BYTES: usize = 1024;
@@ -39,10 +36,19 @@ pub type WebFuture = Pin<Box<dyn Future<Output = WebResponse>>>;
 /// Answers the HTTP/1 requests of a core.
 pub trait WebHandler: 'static {
     fn http(&self, request: WebRequest) -> WebFuture;
+
+    /// The longest body of a request for `path`.
+    fn body_bytes_max(&self, _path: &str) -> usize {
+        HTTP1_BODY_BYTES_MAX
+    }
+
+    /// The answer to a longer one.
+    fn too_large(&self, _path: &str) -> WebResponse {
+        WebResponse::new(StatusCode::PAYLOAD_TOO_LARGE, "text/plain; charset=utf-8", "request body too large\n")
+    }
 }
 
 /// A request, its body complete.
-#[derive(Debug)]
 pub struct WebRequest {
     pub method: Method,
     pub path: String,
@@ -51,22 +57,54 @@ pub struct WebRequest {
     pub headers: HeaderMap,
     pub body: Bytes,
     pub identity: Rc<WebIdentity>,
+    pub client: ClientWatch,
 }
 
 /// What is known of the connection that a request came on.
 #[derive(Debug, Default)]
 pub struct WebIdentity {
     pub is_secure: bool,
+    /// `None` if it is not known.
+    pub peer: Option<Peer>,
     /// Of the client's verified certificate.
     pub common_name: Option<Rc<str>>,
 }
 
-/// A response, its body complete.
+/// A response.
 #[derive(Debug)]
 pub struct WebResponse {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
+    pub more: More,
+}
+
+/// What follows the body that a response has at once.
+pub enum More {
+    Nothing,
+    /// A body in pieces, instead of the one at once.
+    Pieces(Box<dyn WebPieces>),
+    /// Another protocol, after a response of status 101.
+    Takeover(Takeover),
+}
+
+/// A body that is made while the client reads. Each piece is a chunk of its own, sent at once.
+pub trait WebPieces {
+    /// The next piece, not empty; `None` after the last. Not called while the connection has no room.
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>>;
+}
+
+/// Serves a connection in another protocol to its end, from the bytes on that were read already.
+pub type Takeover = Box<dyn FnOnce(Stream, Bytes, Rc<Drain>) -> Pin<Box<dyn Future<Output = ()>>>>;
+
+impl fmt::Debug for More {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            More::Nothing => "nothing",
+            More::Pieces(_) => "pieces",
+            More::Takeover(_) => "another protocol",
+        })
+    }
 }
 
 impl WebResponse {
@@ -74,16 +112,34 @@ impl WebResponse {
     pub fn new(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> WebResponse {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
-        WebResponse { status, headers, body: body.into() }
+        WebResponse { status, headers, body: body.into(), more: More::Nothing }
     }
+}
+
+/// What the requests of one connection share.
+struct Shared<W> {
+    web: Rc<W>,
+    activity: Rc<Activity>,
+    identity: Rc<WebIdentity>,
+    client: ClientWatch,
+    /// Set by the last request.
+    takeover: RefCell<Option<Takeover>>,
 }
 
 /// Serves requests until the client leaves, is silent for too long, or the core drains.
 pub(super) async fn serve<W: WebHandler>(web: Rc<W>, stream: Stream, first: Bytes, drain: &Rc<Drain>) {
     let activity = Rc::new(Activity { last: Cell::new(Instant::now()), busy: Cell::new(false) });
-    let identity = Rc::new(WebIdentity { is_secure: stream.is_secure(), common_name: stream.common_name() });
-    let io = WebIo { stream, first, buffer: BytesMut::zeroed(READ_BYTES) };
-    let service = service_fn(|request| answer(web.clone(), activity.clone(), Rc::clone(&identity), request));
+    let identity =
+        WebIdentity { is_secure: stream.is_secure(), peer: Some(stream.peer()), common_name: stream.common_name() };
+    let io = WebIo::new(stream, first);
+    let shared = Rc::new(Shared {
+        web,
+        activity: Rc::clone(&activity),
+        identity: Rc::new(identity),
+        client: io.watch(),
+        takeover: RefCell::new(None),
+    });
+    let service = service_fn(|request| answer(Rc::clone(&shared), request));
     let mut builder = Builder::new();
     builder.max_buf_size(HTTP1_HEAD_BYTES_MAX).half_close(true);
     let mut served = pin!(builder.serve_connection(io, service).without_shutdown());
@@ -95,8 +151,15 @@ pub(super) async fn serve<W: WebHandler>(web: Rc<W>, stream: Stream, first: Byte
         None
     };
     // hyper's errors need no handling: it has answered a malformed request with 400, and a broken connection has no reader.
-    if let Some(Ok(parts)) = future::or(async { Some(served.as_mut().await) }, watch).await {
-        close(parts.io.stream).await;
+    let Some(Ok(parts)) = future::or(async { Some(served.as_mut().await) }, watch).await else { return };
+    let Some((stream, unread)) = parts.io.into_stream() else { return };
+    match shared.takeover.take() {
+        Some(takeover) => {
+            // What hyper has read comes before what it has not taken.
+            let unread = [parts.read_buf, unread].concat();
+            takeover(stream, unread.into(), Rc::clone(drain)).await;
+        }
+        None => close(stream).await,
     }
 }
 
@@ -133,38 +196,60 @@ impl Activity {
 }
 
 async fn answer<W: WebHandler>(
-    web: Rc<W>,
-    activity: Rc<Activity>,
-    identity: Rc<WebIdentity>,
+    shared: Rc<Shared<W>>,
     request: Request<Incoming>,
-) -> Result<Response<WholeBody>, hyper::Error> {
+) -> Result<Response<AnswerBody>, hyper::Error> {
     let (parts, body) = request.into_parts();
     if let Some(reason) = host_fault(parts.version, &parts.method, &parts.headers) {
         return Ok(bad_request(reason));
     }
-    let response = match collect(body).await? {
-        None => {
-            WebResponse::new(StatusCode::PAYLOAD_TOO_LARGE, "text/plain; charset=utf-8", "request body too large\n")
-        }
+    let path = parts.uri.path().to_owned();
+    let body = collect(body, shared.web.body_bytes_max(&path)).await?;
+    let busy = Busy::begin(&shared.activity);
+    let response = match body {
+        None => shared.web.too_large(&path),
         Some(body) => {
-            activity.busy.set(true);
             let request = WebRequest {
                 method: parts.method,
-                path: parts.uri.path().to_owned(),
+                path,
                 query: parts.uri.query().unwrap_or_default().to_owned(),
                 headers: parts.headers,
                 body,
-                identity,
+                identity: Rc::clone(&shared.identity),
+                client: shared.client.clone(),
             };
-            web.http(request).await
+            shared.web.http(request).await
         }
     };
-    activity.busy.set(false);
-    activity.last.set(Instant::now());
-    let mut answer = Response::new(WholeBody(Some(response.body)));
+    let body = match response.more {
+        More::Nothing => AnswerBody::Whole(Some(response.body)),
+        More::Pieces(pieces) => AnswerBody::Pieces { pieces, _busy: busy },
+        More::Takeover(takeover) => {
+            *shared.takeover.borrow_mut() = Some(takeover);
+            AnswerBody::Whole(None)
+        }
+    };
+    let mut answer = Response::new(body);
     *answer.status_mut() = response.status;
     *answer.headers_mut() = response.headers;
     Ok(answer)
+}
+
+/// A request is being answered while this lives.
+struct Busy(Rc<Activity>);
+
+impl Busy {
+    fn begin(activity: &Rc<Activity>) -> Busy {
+        activity.busy.set(true);
+        Busy(Rc::clone(activity))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.set(false);
+        self.0.last.set(Instant::now());
+    }
 }
 
 /// The fault of a request's `Host`, in the words of Go's server.
@@ -182,8 +267,8 @@ fn host_fault(version: Version, method: &Method, headers: &HeaderMap) -> Option<
 }
 
 /// A refusal after which the connection ends.
-fn bad_request(reason: &'static str) -> Response<WholeBody> {
-    let mut answer = Response::new(WholeBody(Some(format!("400 {reason}").into())));
+fn bad_request(reason: &'static str) -> Response<AnswerBody> {
+    let mut answer = Response::new(AnswerBody::Whole(Some(format!("400 {reason}").into())));
     *answer.status_mut() = StatusCode::BAD_REQUEST;
     answer.extensions_mut().insert(ReasonPhrase::from_static(reason.as_bytes()));
     let fields = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CONNECTION, "close")];
@@ -192,11 +277,11 @@ fn bad_request(reason: &'static str) -> Response<WholeBody> {
 }
 
 /// The whole body, or `None` if it is too large.
-async fn collect(mut body: Incoming) -> Result<Option<Bytes>, hyper::Error> {
+async fn collect(mut body: Incoming, bytes_max: usize) -> Result<Option<Bytes>, hyper::Error> {
     let mut collected = BytesMut::new();
     while let Some(frame) = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
         if let Ok(data) = frame?.into_data() {
-            if collected.len() + data.len() > HTTP1_BODY_BYTES_MAX {
+            if collected.len() + data.len() > bytes_max {
                 return Ok(None);
             }
             collected.extend_from_slice(&data);
@@ -205,68 +290,35 @@ async fn collect(mut body: Incoming) -> Result<Option<Bytes>, hyper::Error> {
     Ok(Some(collected.freeze()))
 }
 
-/// A response body in one piece.
-struct WholeBody(Option<Bytes>);
+/// The body of a response.
+enum AnswerBody {
+    Whole(Option<Bytes>),
+    Pieces { pieces: Box<dyn WebPieces>, _busy: Busy },
+}
 
-impl Body for WholeBody {
+impl Body for AnswerBody {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let piece = match &mut *self {
+            AnswerBody::Whole(body) => Poll::Ready(body.take()),
+            AnswerBody::Pieces { pieces, .. } => pieces.poll_piece(context),
+        };
+        piece.map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(Bytes::is_empty)
+        matches!(self, AnswerBody::Whole(body) if body.as_ref().is_none_or(Bytes::is_empty))
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.0.as_ref().map_or(0, |bytes| bytes.len() as u64))
-    }
-}
-
-/// A stream as hyper wants it, with the bytes that were read already.
-struct WebIo {
-    stream: Stream,
-    first: Bytes,
-    buffer: BytesMut,
-}
-
-impl Read for WebIo {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        mut into: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        let WebIo { stream, first, buffer } = &mut *self;
-        if !first.is_empty() {
-            let count = first.len().min(into.remaining());
-            into.put_slice(&first[..count]);
-            first.advance(count);
-            return Poll::Ready(Ok(()));
+        match self {
+            AnswerBody::Whole(body) => SizeHint::with_exact(body.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            AnswerBody::Pieces { .. } => SizeHint::default(),
         }
-        let room = buffer.len().min(into.remaining());
-        match stream.poll_receive(context, &mut buffer[..room]) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Ready(Ok(count)) => {
-                into.put_slice(&buffer[..count]);
-                Poll::Ready(Ok(()))
-            }
-        }
-    }
-}
-
-impl Write for WebIo {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.stream.poll_send(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream.poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.stream.shutdown_send(context))
     }
 }

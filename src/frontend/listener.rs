@@ -28,6 +28,10 @@ impl<H: Handler> Front<H> {
         Rc::new(Front { server, drain: Drain::new(), handshakes: Rc::default() })
     }
 
+    pub fn server(&self) -> &Rc<Server<H>> {
+        &self.server
+    }
+
     /// Open connections of this core.
     pub fn connections(&self) -> usize {
         self.drain.members()

@@ -20,10 +20,12 @@
 mod connection;
 mod handshakes;
 mod http1;
+mod http1_io;
 mod listener;
 
 pub use connection::{Door, Traffic};
-pub use http1::{WebFuture, WebHandler, WebIdentity, WebRequest, WebResponse};
+pub use http1::{More, Takeover, WebFuture, WebHandler, WebIdentity, WebPieces, WebRequest, WebResponse};
+pub use http1_io::ClientWatch;
 pub use listener::Front;
 
 #[cfg(test)]

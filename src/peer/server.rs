@@ -38,7 +38,7 @@ use crate::{
         },
         version,
     },
-    frontend::{WebHandler, WebRequest, WebResponse},
+    frontend::{ClientWatch, WebHandler, WebRequest, WebResponse},
     metrics::Name,
     os::{
         self,
@@ -247,7 +247,8 @@ async fn page<W: WebHandler>(parts: Parts, body: Incoming, pages: &W) -> Answer 
         headers: parts.headers,
         body,
         identity: Rc::default(),
+        client: ClientWatch::default(),
     };
-    let WebResponse { status, headers, body } = pages.http(request).await;
+    let WebResponse { status, headers, body, .. } = pages.http(request).await;
     answer(status, body, headers)
 }

@@ -5,4 +5,7 @@
 
 #![allow(clippy::all, clippy::pedantic, missing_docs, rustdoc::all)]
 
+/// Everything in `proto/` as a `google.protobuf.FileDescriptorSet`, with the HTTP routes of methods.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
 include!(concat!(env!("OUT_DIR"), "/messages.rs"));

@@ -21,7 +21,9 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use slab::Slab;
 
-use super::{answer::Reply, call::Call, frame::Payload, head::Form, status::Code, status::Status};
+use super::{
+    answer::Reply, call::Call, frame::Payload, head::Form, local_reply::LocalReply, status::Code, status::Status,
+};
 
 /// A call for the lifetime of its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +94,7 @@ impl Inbox {
         self.serial.set(serial + 1);
         let key = CallKey { slot: self.calls.borrow().vacant_key(), serial };
         self.current.set(Some(key));
-        (key, Responder { inbox: Some(self.clone()), key, quiet: None })
+        (key, Responder { target: Some(Target::Connection(self.clone(), key)), quiet: None })
     }
 
     /// The handler returned. `false` if it dropped the responder without a reply.
@@ -164,10 +166,40 @@ impl Inbox {
 /// Dropping it unused answers the call with `Unavailable`.
 pub struct Responder {
     /// `None` once used.
-    inbox: Option<Rc<Inbox>>,
-    key: CallKey,
+    target: Option<Target>,
     /// While it is set, dropping this responder unused does nothing.
     quiet: Option<Rc<Cell<bool>>>,
+}
+
+/// The place of the call that a responder answers.
+#[derive(Clone)]
+enum Target {
+    Connection(Rc<Inbox>, CallKey),
+    Local(Rc<LocalReply>),
+}
+
+impl Target {
+    fn put(&self, reply: Reply) {
+        match self {
+            Target::Connection(inbox, key) => inbox.put(*key, reply),
+            Target::Local(local) => local.put(reply),
+        }
+    }
+
+    /// The handler drops the responder without a reply.
+    fn drop_unused(&self) {
+        match self {
+            Target::Connection(inbox, key) if inbox.current.get() == Some(*key) => inbox.current.set(None),
+            _ => self.put(Err(unanswered())),
+        }
+    }
+
+    fn poll_canceled(&self, context: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Target::Connection(inbox, key) => inbox.poll_canceled(*key, context),
+            Target::Local(local) => local.poll_canceled(context),
+        }
+    }
 }
 
 /// A responder that gave its right away for the time of one attempt.
@@ -185,24 +217,29 @@ impl Principal {
     /// The attempt has kept the deputy, which answers by itself from now on.
     pub fn release(mut self) {
         self.quiet.set(false);
-        self.responder.inbox = None;
+        self.responder.target = None;
     }
 }
 
 impl Responder {
+    /// Answers a call that was made in this process.
+    pub(super) fn local(reply: Rc<LocalReply>) -> Responder {
+        Responder { target: Some(Target::Local(reply)), quiet: None }
+    }
+
     /// Splits the right to answer: a deputy for a function that either returns the answer or keeps the responder, and what sends
     /// the answer if it returns one.
     #[must_use]
     pub fn with_deputy(self) -> (Principal, Responder) {
         let quiet = Rc::new(Cell::new(true));
-        let deputy = Responder { inbox: self.inbox.clone(), key: self.key, quiet: Some(Rc::clone(&quiet)) };
+        let deputy = Responder { target: self.target.clone(), quiet: Some(Rc::clone(&quiet)) };
         (Principal { responder: self, quiet }, deputy)
     }
 
     /// Sends the answer. It has no effect after the call has ended by a reset, the end of its connection or its deadline.
     pub fn send(mut self, reply: Reply) {
-        if let Some(inbox) = self.inbox.take() {
-            inbox.put(self.key, reply);
+        if let Some(target) = self.target.take() {
+            target.put(reply);
         }
     }
 
@@ -218,8 +255,8 @@ impl Responder {
     }
 
     fn poll_canceled(&self, context: &mut Context<'_>) -> Poll<()> {
-        match &self.inbox {
-            Some(inbox) => inbox.poll_canceled(self.key, context),
+        match &self.target {
+            Some(target) => target.poll_canceled(context),
             None => Poll::Ready(()),
         }
     }
@@ -227,14 +264,9 @@ impl Responder {
 
 impl Drop for Responder {
     fn drop(&mut self) {
-        let Some(inbox) = self.inbox.take() else { return };
-        if self.quiet.as_ref().is_some_and(|quiet| quiet.get()) {
-            return;
-        }
-        if inbox.current.get() == Some(self.key) {
-            inbox.current.set(None);
-        } else {
-            inbox.put(self.key, Err(unanswered()));
+        let Some(target) = self.target.take() else { return };
+        if !self.quiet.as_ref().is_some_and(|quiet| quiet.get()) {
+            target.drop_unused();
         }
     }
 }

@@ -23,6 +23,8 @@
 //! Per unary request answered in its turn: no task, no timer, no lock shared between threads; allocations are those of
 //! h2's header maps for the answer and the answer's bytes.
 //!
+//! Another front of the same core makes the same calls without a connection (`local`).
+//!
 //! Deliberately absent: client-streaming kind (no method of etcd's), reflection.
 //! On the read and the write path this is the second step and the last.
 
@@ -39,6 +41,9 @@ pub mod hpack;
 mod inbox;
 mod intake;
 mod interceptors;
+mod local;
+mod local_reply;
+mod local_stream;
 mod messages;
 mod method;
 mod packing;
@@ -58,6 +63,7 @@ pub use drain::{Drain, Membership, Stage};
 pub use handler::{Description, Handler};
 pub use inbox::{Principal, Responder};
 pub use interceptors::{CallCounters, MethodCounts};
+pub use local::{LocalCall, LocalExchange};
 pub use messages::Messages;
 pub use method::{Method, MethodId, MethodKind, MethodTable};
 pub use server::{Server, Settings};

@@ -25,6 +25,7 @@ use super::{
     frame::{Assembler, COMPRESSED, PLAIN, PREFIX_BYTES, Payload, prefix},
     head::Form,
     inbox::unanswered,
+    local_stream::LocalStream,
     messages::Messages,
     packing::{pack_in_slices, packs},
     status::{Code, Status},
@@ -65,17 +66,33 @@ impl StreamState {
 
 /// Messages from the client.
 pub struct Inbound {
+    source: Source,
+    state: Rc<StreamState>,
+}
+
+/// Where the messages come from.
+enum Source {
+    Wire(WireSource),
+    /// A caller in this process.
+    Local(Rc<LocalStream>),
+}
+
+struct WireSource {
     stream: RecvStream,
     assembler: Assembler,
     limit: usize,
-    state: Rc<StreamState>,
     /// The last message was unpacked: other tasks run before the next.
     unpacked: bool,
 }
 
 impl Inbound {
     pub(super) fn new(stream: RecvStream, encoding: Encoding, limit: usize, state: Rc<StreamState>) -> Inbound {
-        Inbound { stream, assembler: Assembler::new(encoding), limit, state, unpacked: false }
+        let wire = WireSource { stream, assembler: Assembler::new(encoding), limit, unpacked: false };
+        Inbound { source: Source::Wire(wire), state }
+    }
+
+    pub(super) fn local(stream: Rc<LocalStream>, state: Rc<StreamState>) -> Inbound {
+        Inbound { source: Source::Local(stream), state }
     }
 
     /// The next message; `None` once the client has finished sending.
@@ -99,25 +116,38 @@ impl Inbound {
 
     /// [`Inbound::next`] for hand-written futures.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
+        self.state.check()?;
+        let next = match &mut self.source {
+            Source::Wire(wire) => wire.poll_next(context),
+            Source::Local(stream) => stream.poll_request(context),
+        };
+        match &next {
+            Poll::Pending => self.state.wait(INBOUND, context.waker()),
+            Poll::Ready(Ok(Some(message))) => {
+                let mut received = self.state.received.get();
+                received.add(message.len());
+                self.state.received.set(received);
+            }
+            Poll::Ready(_) => {}
+        }
+        next
+    }
+}
+
+impl WireSource {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
         if mem::take(&mut self.unpacked) {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
         loop {
-            self.state.check()?;
             let decompressed = self.assembler.decompressed();
             if let Some(message) = self.assembler.next(self.limit)? {
                 self.unpacked = self.assembler.decompressed() > decompressed;
-                let mut received = self.state.received.get();
-                received.add(message.len());
-                self.state.received.set(received);
                 return Poll::Ready(Ok(Some(message)));
             }
             match self.stream.poll_data(context) {
-                Poll::Pending => {
-                    self.state.wait(INBOUND, context.waker());
-                    return Poll::Pending;
-                }
+                Poll::Pending => return Poll::Pending,
                 Poll::Ready(None) if self.assembler.is_torn() => {
                     return Poll::Ready(Err(Status::new(Code::Internal, "unexpected EOF")));
                 }
@@ -138,14 +168,25 @@ pub(super) type StreamEnd = Box<dyn FnOnce(Code, Traffic, Traffic)>;
 
 /// Messages to the client. Dropped without [`Outbound::finish`], the call ends as `Unavailable`.
 pub struct Outbound {
-    respond: SendResponse<Payload>,
-    /// `None` before the first message.
-    stream: Option<SendStream<Payload>>,
-    form: Form,
+    sink: Sink,
     state: Rc<StreamState>,
     sent: Traffic,
     /// `None` once the call has ended.
     on_end: Option<StreamEnd>,
+}
+
+/// Where the messages go.
+enum Sink {
+    Wire(WireSink),
+    /// A caller in this process.
+    Local(Rc<LocalStream>),
+}
+
+struct WireSink {
+    respond: SendResponse<Payload>,
+    /// `None` before the first message.
+    stream: Option<SendStream<Payload>>,
+    form: Form,
 }
 
 impl Outbound {
@@ -155,7 +196,12 @@ impl Outbound {
         state: Rc<StreamState>,
         on_end: StreamEnd,
     ) -> Outbound {
-        Outbound { respond, stream: None, form, state, sent: Traffic::default(), on_end: Some(on_end) }
+        let sink = Sink::Wire(WireSink { respond, stream: None, form });
+        Outbound { sink, state, sent: Traffic::default(), on_end: Some(on_end) }
+    }
+
+    pub(super) fn local(stream: Rc<LocalStream>, state: Rc<StreamState>, on_end: StreamEnd) -> Outbound {
+        Outbound { sink: Sink::Local(stream), state, sent: Traffic::default(), on_end: Some(on_end) }
     }
 
     /// Sends one message; returns when all of it is queued, for which it may wait until the client reads.
@@ -165,7 +211,10 @@ impl Outbound {
             let text = format!("trying to send message larger than max ({length} vs. {SEND_BYTES_MAX})");
             return Err(Status::new(Code::ResourceExhausted, text));
         }
-        self.send_one(message).await?;
+        match &mut self.sink {
+            Sink::Wire(wire) => wire.send_one(&self.state, message).await?,
+            Sink::Local(stream) => send_local(stream, &self.state, message).await?,
+        }
         self.sent.add(length);
         Ok(())
     }
@@ -174,11 +223,16 @@ impl Outbound {
     pub async fn send_all(&mut self, messages: Messages) -> Result<(), Status> {
         let sent = messages.traffic;
         let pieces = messages.into_pieces()?;
-        if self.form.encoding == Encoding::Gzip {
-            self.send_each(pieces).await?;
-        } else {
-            for piece in pieces {
-                self.send_pieces(piece).await?;
+        match &mut self.sink {
+            Sink::Wire(wire) => wire.send_framed(&self.state, pieces).await?,
+            Sink::Local(stream) => {
+                let mut assembler = Assembler::default();
+                for piece in pieces {
+                    assembler.push(piece);
+                    while let Some(message) = assembler.next(SEND_BYTES_MAX as usize)? {
+                        send_local(stream, &self.state, message).await?;
+                    }
+                }
             }
         }
         self.sent.messages += sent.messages;
@@ -201,58 +255,101 @@ impl Outbound {
         if let Err(status) = self.state.check() {
             return Poll::Ready(status);
         }
+        let closed = match &mut self.sink {
+            Sink::Wire(wire) => wire.poll_reset(context),
+            Sink::Local(stream) => stream.poll_abandoned(context),
+        };
+        if closed.is_pending() {
+            self.state.wait(OUTBOUND, context.waker());
+        }
+        closed
+    }
+
+    fn end(&mut self, result: Result<(), Status>) {
+        let Some(on_end) = self.on_end.take() else { return };
+        let status = result.err().unwrap_or(Status::OK);
+        match &mut self.sink {
+            Sink::Wire(wire) => wire.end(&status),
+            Sink::Local(stream) => stream.end(status.clone()),
+        }
+        on_end(status.code, self.state.received.get(), self.sent);
+    }
+}
+
+async fn send_local(stream: &LocalStream, state: &StreamState, message: Bytes) -> Result<(), Status> {
+    let mut message = Some(message);
+    poll_fn(|context| {
+        state.check()?;
+        let sent = stream.poll_send(context, &mut message);
+        if sent.is_pending() {
+            state.wait(OUTBOUND, context.waker());
+        }
+        sent
+    })
+    .await
+}
+
+impl WireSink {
+    fn poll_reset(&mut self, context: &mut Context<'_>) -> Poll<Status> {
         let reset = match &mut self.stream {
             Some(stream) => stream.poll_reset(context),
             None => self.respond.poll_reset(context),
         };
-        if reset.is_pending() {
-            self.state.wait(OUTBOUND, context.waker());
-        }
         reset.map(|_| Status::canceled())
     }
 
+    async fn send_framed(&mut self, state: &StreamState, pieces: Vec<Bytes>) -> Result<(), Status> {
+        if self.form.encoding == Encoding::Gzip {
+            return self.send_each(state, pieces).await;
+        }
+        for piece in pieces {
+            self.send_pieces(state, piece).await?;
+        }
+        Ok(())
+    }
+
     /// Framed messages, one by one, so that each can be compressed.
-    async fn send_each(&mut self, pieces: Vec<Bytes>) -> Result<(), Status> {
+    async fn send_each(&mut self, state: &StreamState, pieces: Vec<Bytes>) -> Result<(), Status> {
         let mut assembler = Assembler::default();
         for piece in pieces {
             assembler.push(piece);
             while let Some(message) = assembler.next(SEND_BYTES_MAX as usize)? {
-                self.send_one(message).await?;
+                self.send_one(state, message).await?;
             }
         }
         Ok(())
     }
 
-    async fn send_one(&mut self, message: Bytes) -> Result<(), Status> {
+    async fn send_one(&mut self, state: &StreamState, message: Bytes) -> Result<(), Status> {
         let (flag, message) = match packs(self.form.encoding, message.len() as u64) {
             true => (COMPRESSED, pack_in_slices(&message).await),
             false => (PLAIN, message),
         };
         let length = message.len();
-        let room = self.room(PREFIX_BYTES + length).await?;
+        let room = self.room(state, PREFIX_BYTES + length).await?;
         if room >= PREFIX_BYTES + length {
             let payload = if flag == PLAIN { Payload::message(message) } else { Payload::packed(message) };
             return self.queue(payload);
         }
-        self.send_pieces(Bytes::copy_from_slice(&prefix(flag, length as u64))).await?;
-        self.send_pieces(message).await
+        self.send_pieces(state, Bytes::copy_from_slice(&prefix(flag, length as u64))).await?;
+        self.send_pieces(state, message).await
     }
 
-    async fn send_pieces(&mut self, mut bytes: Bytes) -> Result<(), Status> {
+    async fn send_pieces(&mut self, state: &StreamState, mut bytes: Bytes) -> Result<(), Status> {
         while !bytes.is_empty() {
-            let room = self.room(bytes.len()).await?;
+            let room = self.room(state, bytes.len()).await?;
             self.queue(Payload::raw(bytes.split_to(room.min(bytes.len()))))?;
         }
         Ok(())
     }
 
     /// Waits for room for at least one byte, and asks for `want`.
-    async fn room(&mut self, want: usize) -> Result<usize, Status> {
+    async fn room(&mut self, state: &StreamState, want: usize) -> Result<usize, Status> {
         poll_fn(|context| {
-            self.state.check()?;
+            state.check()?;
             let room = answer::poll_room(self.open()?, context, want.min(STREAM_SEND_BUFFER_BYTES));
             if room.is_pending() {
-                self.state.wait(OUTBOUND, context.waker());
+                state.wait(OUTBOUND, context.waker());
             }
             room.map(|room| room.ok_or_else(Status::canceled))
         })
@@ -272,17 +369,14 @@ impl Outbound {
         self.stream.as_mut().ok_or_else(Status::canceled)
     }
 
-    fn end(&mut self, result: Result<(), Status>) {
-        let Some(on_end) = self.on_end.take() else { return };
-        let status = result.err().unwrap_or(Status::OK);
-        // Errors below mean that the client has ended the call, and need no handling.
+    /// Errors here mean that the client has ended the call, and need no handling.
+    fn end(&mut self, status: &Status) {
         match &mut self.stream {
             Some(stream) => {
-                let _ = stream.send_trailers(answer::trailers(&status));
+                let _ = stream.send_trailers(answer::trailers(status));
             }
-            None => answer::send_status(&mut self.respond, http::StatusCode::OK, &self.form.content_type, &status),
+            None => answer::send_status(&mut self.respond, http::StatusCode::OK, &self.form.content_type, status),
         }
-        on_end(status.code, self.state.received.get(), self.sent);
     }
 }
 

@@ -6,6 +6,7 @@ use super::secrets::ClientSecrets;
 use crate::{
     config::{Config, Listen, Security, Traffic, WebAccess},
     frontend::{self, Front},
+    gateway::Gateway,
     os::{
         self,
         net::{self, Address, Bound, BoundSocket, Listener, Sharing, SocketFile},
@@ -151,7 +152,11 @@ impl OfFront {
     pub fn serve(self, config: &Config, served: &Rc<Front<ServiceHandler>>, services: &Rc<Services>) {
         let WebAccess { origins, hosts } = config.access.clone();
         let access = Rc::new(Access { origins, hosts, profiles: config.profiles });
-        let web = |pages| Rc::new(Web { front: Rc::clone(services), pages, access: Rc::clone(&access) });
+        let gateway = config.gateway.then(|| Gateway::new(Rc::clone(served.server())));
+        let web = |pages| {
+            let (front, access, gateway) = (Rc::clone(services), Rc::clone(&access), gateway.clone());
+            Rc::new(Web { front, pages, access, gateway })
+        };
         let (all, health) = (web(Pages::All), web(Pages::Health));
         for Door { socket, traffic, security, secrets } in self.0 {
             let traffic = match traffic {

@@ -7,12 +7,16 @@
 //! | `/metrics` | see `exposition`; compressed for clients that ask for it (`compression`) |
 //! | `/debug/vars` | command line, limits and Raft's state as JSON |
 //! | `/debug/pprof/` | see `profile`; only if asked for |
+//! | `/v3/`, `/v3beta/` | the methods of gRPC as JSON: see `gateway`; unless switched off |
 //!
 //! The peer port has pages of its own: see `peer_pages`.
 //!
 //! The listeners of `--listen-metrics-urls` have the probes and the metrics only, and say nothing of origins.
 //!
 //! As with etcd the scripts of some or all origins may read them, requests without TLS name an allowed host, a path that is not in its shortest form is redirected to it, and OPTIONS is always fine.
+//!
+//! A request passes, in etcd's order: the old prefix of the gateway is replaced; the host is checked without TLS, and the guard of
+//! common names with it; origins; OPTIONS; the page.
 
 mod compression;
 pub mod exposition;
@@ -29,8 +33,9 @@ pub use self::peer_pages::PeerPages;
 use self::plain::{TEXT, error, get};
 use crate::{
     apply::View,
-    base::version,
+    base::{limits::HTTP1_BODY_BYTES_MAX, version},
     frontend::{WebFuture, WebHandler, WebRequest, WebResponse},
+    gateway::{self, Gateway},
     metrics::text::CONTENT_TYPE,
     os::process,
     services::{Follower, Role, Services, Standing},
@@ -39,6 +44,10 @@ use crate::{
 const JSON: &str = "application/json";
 const JSON_UTF8: &str = "application/json; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
+
+/// In etcd's words.
+const COMMON_NAME_IGNORED: &str =
+    "CommonName of client sending a request against gateway will be ignored and not used as expected";
 
 /// What a browser is told that lets a script read a page, beside its origin.
 const CORS: [(HeaderName, &str); 2] = [
@@ -51,6 +60,8 @@ pub struct Web {
     pub front: Rc<Services>,
     pub pages: Pages,
     pub access: Rc<Access>,
+    /// `None`: there is none.
+    pub gateway: Option<Rc<Gateway>>,
 }
 
 /// Who may read which pages.
@@ -114,15 +125,26 @@ pub enum Pages {
 impl WebHandler for Web {
     fn http(&self, request: WebRequest) -> WebFuture {
         let (front, access, pages) = (Rc::clone(&self.front), Rc::clone(&self.access), self.pages);
+        let gateway = self.gateway.clone();
         Box::pin(async move {
             if pages == Pages::Health {
                 return health_page(&front, &request).await;
             }
+            let mut request = request;
+            if let Some(rest) = request.path.strip_prefix(gateway::OLD_PREFIX) {
+                request.path = format!("{}{rest}", gateway::PREFIX);
+            }
             if let Some(refusal) = access.refusal(&request) {
                 return refusal;
             }
-            let mut response = answer(&front, &access, &request).await;
-            if let Some(origin) = access.origin(&request) {
+            if gateway.is_some()
+                && let Some(refusal) = common_name_guard(&front, &request)
+            {
+                return refusal;
+            }
+            let origin = access.origin(&request);
+            let mut response = answer(&front, &access, gateway.as_ref(), request).await;
+            if let Some(origin) = origin {
                 response.headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
                 for (name, value) in CORS {
                     response.headers.insert(name, HeaderValue::from_static(value));
@@ -131,17 +153,57 @@ impl WebHandler for Web {
             response
         })
     }
+
+    fn body_bytes_max(&self, path: &str) -> usize {
+        match &self.gateway {
+            Some(gateway) if is_of_gateway(path) => gateway.body_bytes_max(),
+            _ => HTTP1_BODY_BYTES_MAX,
+        }
+    }
+
+    fn too_large(&self, path: &str) -> WebResponse {
+        match &self.gateway {
+            Some(gateway) if is_of_gateway(path) => gateway.too_large(),
+            _ => error(StatusCode::PAYLOAD_TOO_LARGE, "request body too large"),
+        }
+    }
 }
 
-async fn answer(front: &Services, access: &Access, request: &WebRequest) -> WebResponse {
+fn is_of_gateway(path: &str) -> bool {
+    path.starts_with(gateway::PREFIX) || path.starts_with(gateway::OLD_PREFIX)
+}
+
+/// With `--client-cert-auth` a certificate's name would be the user elsewhere; here it would not, which must not go unnoticed.
+fn common_name_guard(front: &Services, request: &WebRequest) -> Option<WebResponse> {
+    let name = request.identity.common_name.as_deref().unwrap_or_default();
+    let is_ignored = !name.is_empty()
+        && request.path.starts_with(gateway::PREFIX)
+        && front.shared().auth.client_cert_auth
+        && front.shared().view.load().auth.is_enabled();
+    is_ignored.then(|| error(StatusCode::BAD_REQUEST, COMMON_NAME_IGNORED))
+}
+
+async fn answer(front: &Services, access: &Access, gateway: Option<&Rc<Gateway>>, request: WebRequest) -> WebResponse {
     if request.method == Method::OPTIONS {
         let mut response = WebResponse::new(StatusCode::OK, TEXT, "");
         response.headers.clear();
         return response;
     }
-    if let Some(response) = redirect(request) {
+    if let Some(response) = redirect(&request) {
         return response;
     }
+    if let Some(gateway) = gateway {
+        if request.path.starts_with(gateway::PREFIX) {
+            return gateway.answer(request).await;
+        }
+        if request.path == gateway::PREFIX.trim_end_matches('/') {
+            return redirect_to(&request, gateway::PREFIX.to_owned()).unwrap_or_else(not_found);
+        }
+    }
+    page(front, access, &request).await
+}
+
+async fn page(front: &Services, access: &Access, request: &WebRequest) -> WebResponse {
     if access.profiles
         && let Some(page) = profile::page(request).await
     {
@@ -157,6 +219,10 @@ async fn answer(front: &Services, access: &Access, request: &WebRequest) -> WebR
     }
 }
 
+fn not_found() -> WebResponse {
+    error(StatusCode::NOT_FOUND, "404 page not found")
+}
+
 /// A page that the listeners for metrics have as well.
 async fn health_page(front: &Services, request: &WebRequest) -> WebResponse {
     if let Some(response) = redirect(request) {
@@ -170,7 +236,7 @@ async fn health_page(front: &Services, request: &WebRequest) -> WebResponse {
         }
         path => match probes::find(path) {
             Some(probe) => probes::run(front, request, probe).await,
-            None => error(StatusCode::NOT_FOUND, "404 page not found"),
+            None => not_found(),
         },
     }
 }
@@ -178,12 +244,13 @@ async fn health_page(front: &Services, request: &WebRequest) -> WebResponse {
 /// To the shortest form of the path, if it is not that already.
 fn redirect(request: &WebRequest) -> Option<WebResponse> {
     let shortest = shortest_path(&request.path);
-    if shortest == request.path {
-        return None;
-    }
+    if shortest == request.path { None } else { redirect_to(request, shortest) }
+}
+
+fn redirect_to(request: &WebRequest, path: String) -> Option<WebResponse> {
     let target = match request.query.as_str() {
-        "" => shortest,
-        query => format!("{shortest}?{query}"),
+        "" => path,
+        query => format!("{path}?{query}"),
     };
     let location = HeaderValue::from_str(&target).ok()?;
     let shows = matches!(request.method, Method::GET | Method::HEAD);

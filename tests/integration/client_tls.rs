@@ -508,3 +508,50 @@ pub fn kubeadms_flags_are_served() {
     }
     secure.stop();
 }
+
+/// The gateway does not take the name in a certificate for a user, and says so to who shows one while there are users.
+pub fn common_names_do_not_count_at_the_gateway() {
+    let authority = Authority::new();
+    let of_server = authority.sign("server", &LOCAL, 1);
+    let (named, unnamed) = (authority.sign("root", &LOCAL, 2), authority.sign("", &LOCAL, 3));
+    let ca = authority.path("ca.pem");
+    let mut printed = Vec::new();
+    for program in BOTH {
+        let flags = [authority.client_flags(&of_server), vec!["--bcrypt-cost=4".to_owned()]].concat();
+        let secure = Secure::start(program, &flags);
+        let post = |pair: &Pair, path: &str, header: &str, body: &str| {
+            let url = format!("{}{path}", secure.endpoint());
+            let (cert, key) = (as_str(&pair.cert), as_str(&pair.key));
+            let files = ["--cacert", as_str(&ca), "--cert", cert, "--key", key];
+            let answered = curl(
+                &[&files[..], &["--header", header, "--data", body, "--write-out", " %{http_code}", &url]].concat(),
+            );
+            let answered = answered.unwrap_or_else(|error| panic!("{program:?} {path}: {error}"));
+            let (body, status) = answered.rsplit_once(' ').expect("a status");
+            (body.to_owned(), status.to_owned())
+        };
+        let (range, nothing) = (r#"{"key":"Zm9v"}"#, "x: y");
+        assert_eq!(post(&named, "/v3/kv/range", nothing, range).1, "200", "there are no users yet");
+        for (path, body) in [
+            ("/v3/auth/user/add", r#"{"name":"root","password":"root"}"#),
+            ("/v3/auth/role/add", r#"{"name":"root"}"#),
+            ("/v3/auth/user/grant", r#"{"user":"root","role":"root"}"#),
+            ("/v3/auth/enable", "{}"),
+        ] {
+            assert_eq!(post(&named, path, nothing, body).1, "200", "{program:?} {path}");
+        }
+        let (token, _) = post(&unnamed, "/v3/auth/authenticate", nothing, r#"{"name":"root","password":"root"}"#);
+        let token: serde_json::Value = serde_json::from_str(&token).expect("JSON");
+        let token = format!("authorization: {}", token["token"].as_str().expect("a token"));
+        assert_eq!(post(&unnamed, "/v3/kv/range", &token, range).1, "200", "{program:?}");
+        printed.push([
+            post(&named, "/v3/kv/range", &token, range),
+            post(&named, "/v3/nothing", nothing, "{}"),
+            post(&named, "/v3beta/kv/range", nothing, range),
+            post(&unnamed, "/v3/kv/range", "authorization: nonsense", range),
+        ]);
+        secure.stop();
+    }
+    assert_eq!(printed[0], printed[1], "ringd, then etcd");
+    assert_eq!(printed[0][0].1, "400");
+}

@@ -14,6 +14,7 @@
 //!   damage        changed bytes in the data directory       disks      full, in memory, read-only
 //!   listening     sockets in the file system, and listeners for one kind of traffic
 //!   metrics       /metrics beside etcd's                    pages      the other pages beside etcd's
+//!   gateway       the JSON gateway beside etcd's, streams and WebSocket too
 //!   health        gRPC health beside etcd's                 auth       users and roles beside etcd's
 //!   members       the Cluster service of one member beside etcd's
 //!   cluster       three members, ringd and etcd in any mix, and what happens to them under load
@@ -53,6 +54,7 @@ mod differential;
 mod discovery;
 mod disks;
 mod fuzz;
+mod gateway;
 mod harness;
 mod healing;
 mod health;
@@ -186,6 +188,22 @@ fn main() {
         with_reference_3_7("pages::access_agrees", pages::access_agrees),
         test("pages::profiles_are_served", pages::profiles_are_served),
         with_reference_3_7("pages::encodings_agree", pages::encodings_agree),
+        with_reference_3_7("gateway::requests_agree", gateway::requests_agree),
+        with_reference_3_7("gateway::headers_agree", gateway::headers_agree),
+        with_reference_3_7("gateway::large_requests_agree", gateway::large_requests_agree),
+        with_reference_3_7("gateway::users_agree", gateway::users_agree),
+        with_reference_3_7("gateway::watches_agree", gateway::watches_agree),
+        with_reference_3_7("gateway::other_streams_agree", gateway::other_streams_agree),
+        with_reference_3_7("gateway::large_answers_agree", gateway::large_answers_agree),
+        with_reference_3_7("gateway::access_agrees", gateway::access_agrees),
+        with_reference_3_7("gateway::websockets_agree", gateway::websockets_agree),
+        test("gateway::clients_that_leave_cancel_their_calls", gateway::clients_that_leave_cancel_their_calls),
+        test("gateway::websockets_call_any_method", gateway::websockets_call_any_method),
+        test(
+            "gateway::stream_errors_have_members_for_old_clients",
+            gateway::stream_errors_have_members_for_old_clients,
+        ),
+        test("gateway::connections_are_kept", gateway::connections_are_kept),
         with_reference_3_7("metrics::families_agree", metrics::families_agree),
         with_reference_3_7("metrics::dashboards_are_served", metrics::dashboards_are_served),
         with_reference_3_7("metrics::measured_as_in_etcd", metrics::measured_as_in_etcd),
@@ -269,6 +287,10 @@ fn main() {
         with_reference_3_7("client_tls::ringctl_is_secured_as_etcdctl", client_tls::ringctl_is_secured_as_etcdctl),
         with_reference_3_7("client_tls::mirrors_are_secured", client_tls::mirrors_are_secured),
         with_reference_3_7("client_tls::kubeadms_flags_are_served", client_tls::kubeadms_flags_are_served),
+        with_reference_3_7(
+            "client_tls::common_names_do_not_count_at_the_gateway",
+            client_tls::common_names_do_not_count_at_the_gateway,
+        ),
         test("client_tls::files_are_replaced_under_load", client_tls::files_are_replaced_under_load),
         test("client_tls::silent_connections_keep_nobody_out", client_tls::silent_connections_keep_nobody_out),
         test("client_crate::watches", client_crate::watches),

@@ -5,6 +5,7 @@
 //!          ├── child      a child process and its log
 //!          ├── grpc       any request, also a wrong one, and everything the answer is made of
 //!          ├── frames     HTTP/2 without a library, frame by frame
+//!          ├── http1      a plain client of pages and of the gateway, which shows chunks
 //!          ├── stream     a gRPC call that goes on in both directions
 //!          ├── pair       ringd and etcd side by side, asked the same
 //!          ├── cluster    several members, ringd and etcd in any mix
@@ -31,6 +32,7 @@ pub mod etcdctl;
 pub mod frames;
 pub mod grpc;
 pub mod history;
+pub mod http1;
 pub mod load;
 pub mod masked;
 pub mod namespaces;
