@@ -8,7 +8,7 @@ programs := $(addprefix $(reference)/,etcd etcdctl etcdutl bbolt)
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: run install cluster test check lint bench perf conformance soak simulate mutations reference
+.PHONY: run install cluster test check lint bench perf conformance clients soak simulate mutations reference
 
 # A durable single-member server on 127.0.0.1:2379.
 run:
@@ -63,6 +63,11 @@ perf: reference
 conformance: reference
 	cargo build --bins
 	tests/conformance/run
+
+# Clients of other projects against ringd: python etcd3, node etcd3, jetcd. Fetches them once; what has no tool chain here is left out.
+clients:
+	cargo build --bin ringd
+	tests/clients/run
 
 # Random faults on clusters of three and five, ringd and etcd in any mix, every history judged. MINUTES=n; RINGD_SEED=n plays one again.
 MINUTES ?= 10

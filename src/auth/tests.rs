@@ -23,7 +23,7 @@ enum Command {
     /// Authentication counts, or does not.
     Enable,
     Disable,
-    /// A user with a password, hashed by whoever asks; `none` for a user without.
+    /// A user with a password, which the script's runner hashes before it asks; `none` for a user without.
     User {
         name: String,
         password: Option<String>,

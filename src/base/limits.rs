@@ -332,13 +332,14 @@ pub const PEER_SNAPSHOT_UNSYNCED_BYTES_MAX: u64 = 8 << 20;
 pub const PEER_SNAPSHOT_STALL_MS_MAX: u64 = 120_000;
 /// What leaves a member of whole states in a second, all of them together; ringd's own bound.
 pub const PEER_SNAPSHOT_BYTES_PER_SECOND: u64 = 100 << 20;
-/// A state that another member fetches is kept for this long after the last byte, so that it can go on after a broken connection.
+/// A state that another member fetches is kept for this long after the last byte was sent, so that a fetch can resume after a broken
+/// connection.
 pub const PEER_IMAGE_KEPT_MS: u64 = 30_000;
 /// States kept for other members.
 pub const PEER_IMAGES_MAX: usize = 16;
 /// A member that is asked for a state which it has not reached yet tries for this long.
 pub const PEER_IMAGE_WAIT_MS_MAX: u64 = 5_000;
-/// Fetching a state goes on after this many broken connections in a row without a byte, and this long after each.
+/// A fetch of a state continues after up to this many broken connections in a row without a byte, with this pause before each new one.
 pub const PEER_FETCH_ATTEMPTS_MAX: usize = 10;
 pub const PEER_FETCH_PAUSE_MS: u64 = 500;
 /// Connections of the peer port; ringd's own bound.

@@ -1,6 +1,7 @@
 //! Ground: small values that every floor shares. Nothing here knows etcd's services, a disk or a socket.
 
 pub mod aligned;
+pub mod certificates;
 pub mod checksum;
 pub mod code;
 pub mod go_duration;

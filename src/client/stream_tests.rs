@@ -130,7 +130,7 @@ fn changed_at(response: &WatchResponse) -> Vec<i64> {
 }
 
 #[test]
-fn a_watch_goes_on_behind_what_it_has_seen() {
+fn a_watch_resumes_after_the_last_revision_seen() {
     run(async {
         let compacted =
             WatchResponse { header: header(20), canceled: true, compact_revision: 15, ..WatchResponse::default() };

@@ -2,19 +2,20 @@
 
 use std::{
     fmt::Display,
-    io,
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use rustls::{
-    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    ClientConfig, RootCertStore,
     crypto::ring,
-    pki_types::{CertificateDer, InvalidDnsNameError, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    pki_types::{CertificateDer, InvalidDnsNameError, PrivateKeyDer, ServerName, pem::PemObject},
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use crate::base::certificates::{AnyServer, certificates_of};
 
 /// What connections of a client are secured with.
 #[derive(Clone, Debug)]
@@ -52,7 +53,7 @@ impl Tls {
             .with_safe_default_protocol_versions()
             .expect("the provider has both versions");
         let builder = if files.skips_verification {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody))
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyServer))
         } else {
             builder.with_root_certificates(authorities(files.cacert.as_deref())?)
         };
@@ -104,49 +105,6 @@ fn authorities(cacert: Option<&Path>) -> Result<RootCertStore, TlsError> {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-    let certificates: Vec<_> = read.map_err(|error| TlsError::new(path, error))?;
-    if certificates.is_empty() { Err(TlsError::new(path, "no certificate in it")) } else { Ok(certificates) }
-}
-
-/// `--insecure-skip-tls-verify`: any certificate and any signature under it.
-#[derive(Debug)]
-struct Anybody;
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        // Also of the curve that etcd's own certificates have and ring does not know: nothing is verified.
-        let mut schemes = ring::default_provider().signature_verification_algorithms.supported_schemes();
-        schemes.push(SignatureScheme::ECDSA_NISTP521_SHA512);
-        schemes
-    }
+    let text = fs::read(path).map_err(|error| TlsError::new(path, error))?;
+    certificates_of(&text).map_err(|error| TlsError::new(path, error))
 }

@@ -108,7 +108,7 @@ impl Watch {
         Ok(())
     }
 
-    /// Remembers where to go on; the answer to the creation itself is not for the user.
+    /// Remembers the revision to resume from; the answer to the creation itself is not for the user.
     fn take_in(&mut self, response: WatchResponse) -> Option<WatchResponse> {
         if response.canceled {
             self.state = State::Ended;

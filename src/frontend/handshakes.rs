@@ -1,9 +1,9 @@
 //! Unfinished TLS handshakes of a core: bounded in number and time, so that silent clients do not keep others out.
 //!
-//! | handshakes under way | accepting | a handshake may take |
+//! | handshakes under way | new connections | time limit of a handshake |
 //! |---|---|---|
-//! | below the bound | goes on | TLS_HANDSHAKE_MS_MAX |
-//! | at the bound | waits for one to end | TLS_HANDSHAKE_PRESSED_MS_MAX |
+//! | below the bound | are accepted | TLS_HANDSHAKE_MS_MAX |
+//! | at the bound | wait until a handshake ends | TLS_HANDSHAKE_PRESSED_MS_MAX |
 
 use std::{
     cell::{Cell, RefCell},

@@ -233,7 +233,7 @@ mod tests {
     /// The result of a restore with `--bump-revision --mark-compacted`: an empty record at a much higher revision, and everything before
     /// it compacted.
     #[test]
-    fn a_bumped_database_goes_on_from_the_bump() {
+    fn a_bumped_database_continues_after_the_bump() {
         let mut disk = Disk::default();
         let fields =
             RecordFields { key: b"k", create_revision: 2, mod_revision: 2, version: 1, ..RecordFields::default() };

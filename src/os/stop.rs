@@ -20,7 +20,7 @@ pub fn has_begun() -> bool {
 /// Logs the reason and ends the process with exit code 1. Everything acknowledged is durable, so nothing is lost. To continue after
 /// a failed write or a damaged page could lose data.
 pub fn fatal(reason: &str) -> ! {
-    tracing::error!(reason, "the member cannot go on and stops");
+    tracing::error!(reason, "the member cannot continue and stops");
     eprintln!("ringd: fatal: {reason}");
     std::process::exit(1);
 }

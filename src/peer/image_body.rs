@@ -33,7 +33,7 @@ pub(super) struct Throttle {
 }
 
 impl Throttle {
-    /// Reserves the time of a slice: how long it has to wait.
+    /// Books the transmission time of the next slice at the rate limit, and returns the delay before it may be sent.
     fn reserve(&self, bytes: usize) -> Duration {
         let now = clock::now();
         let begins = self.free_at.get().map_or(now, |free_at| free_at.max(now));

@@ -2,7 +2,7 @@
 //!
 //! | what goes wrong | then |
 //! |---|---|
-//! | the connection breaks | another one goes on where this one ended |
+//! | the connection breaks | another connection resumes at the offset that was reached |
 //! | so often in a row that no byte comes | given up |
 //! | the other side does not keep the state any more | given up |
 //! | the digest differs, or the pages are no sound database | given up; nothing stays on the disk |
@@ -114,7 +114,7 @@ pub async fn fetch(
             snapshot_index = fetch.mark.index(),
             bytes = fetch.file.length(),
             error = why,
-            "the database that is being fetched does not come; going on where it ended"
+            "the connection that brings the database broke; resuming at the offset that was reached"
         );
         os::sleep(Duration::from_millis(PEER_FETCH_PAUSE_MS)).await;
         body = fetch.resume().await?;

@@ -6,7 +6,7 @@
 //! | `GET /ringd/image/<number>?offset=M` | the same state from its byte M on, for as long as it is kept; 404 after that |
 //!
 //! The body is the pages, and after them SHA-256 of all of them. A state is kept for a while after its last byte, so
-//! that a member whose connection broke goes on where it was. Its pages are not reused meanwhile.
+//! that a member whose connection broke can resume at the offset it had reached. Its pages are not reused meanwhile.
 
 use std::rc::Rc;
 

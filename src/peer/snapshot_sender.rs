@@ -1,5 +1,5 @@
-//! A whole state on its way to a member that lags: 8 bytes length, the message, the database. A ringd is only told of it, and fetches it
-//! itself (`snapshot_offer`).
+//! A whole state on its way to a member that lags: 8 bytes length, the message, the database. A ringd gets an
+//! offer instead, and fetches the database itself (`snapshot_offer`).
 
 use std::{rc::Rc, time::Duration};
 

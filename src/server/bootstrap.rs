@@ -418,7 +418,7 @@ pub(super) async fn replay_again(config: &Config, dir: &DataDir, keep_after: u64
 /// Where the end of a state is in a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// The log has the state's last entry, and goes on from there.
+    /// The log has the state's last entry, at the term that the state names: it continues the state.
     Inside,
     /// The log begins later.
     Before,

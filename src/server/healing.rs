@@ -26,7 +26,7 @@
 //! 3. M begins at term T with its vote spent, on a state that goes up to entry I at least.
 //!
 //! *No term is voted in twice.* M has voted for a candidate A in term t. A was a voter in the configuration, so either it is asked, and
-//! T >= t, because terms never fall; or it was removed before, and whoever is asked has applied its removal and takes no
+//! T >= t, because terms never fall; or it was removed before, and every voter that answers has applied its removal and takes no
 //! vote request of it any more: either one of a quorum had voted for A before, and T >= t, or A never wins t. For itself M can have won only with
 //! the vote of another one, which knows the term. So M has taken part in no term beyond T, and votes in none up to T.
 //!
@@ -77,7 +77,7 @@ use crate::{
     wal::{self, Metadata, SnapshotMarker},
 };
 
-/// What an operator is told of damage to a member that has others beside it.
+/// The advice in the error when a member of a cluster has damaged files.
 pub const HINT: &str =
     "start it with --heal-from-peers to move aside what is damaged and get the state from the other members";
 

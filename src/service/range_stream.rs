@@ -126,7 +126,7 @@ impl RangeStreamJob {
         let piece = reader.first_piece(&mut out, RANGE_KEYS_PER_SLICE, RANGE_STREAM_PIECE_BYTES)?;
         self.sent += i64::try_from(piece.kvs).expect("fits");
         if let (Some(next), false) = (&piece.next, piece.cut_off) {
-            self.go_on_from(next.clone(), header.revision);
+            self.continue_from(next.clone(), header.revision);
             if self.limit != i64::MAX {
                 self.request.limit = self.limit - self.sent;
             }
@@ -157,7 +157,7 @@ impl RangeStreamJob {
         Ok(None)
     }
 
-    fn go_on_from(&mut self, key: Bytes, revision: i64) {
+    fn continue_from(&mut self, key: Bytes, revision: i64) {
         self.request.key = key;
         if self.request.revision == 0 {
             self.request.revision = revision;
@@ -179,7 +179,7 @@ impl RangeStreamJob {
             // etcd counts the keys after the last one sent, even if a sort target put that key out of order.
             return self.finish(view, next.filter(|_| found.more), header, out, found.more);
         }
-        self.go_on_from(next.unwrap_or_default(), header.revision);
+        self.continue_from(next.unwrap_or_default(), header.revision);
         self.request.limit = self.adapted(size).min(self.limit - self.sent);
         let message = framed(out, None, &Bytes::new());
         Ok(Some(StreamPiece { message: Some(message), last: false }))

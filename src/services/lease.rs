@@ -410,7 +410,7 @@ impl Waiting {
     }
 }
 
-/// Ready with what has come as soon as there is something: `None` if the stream goes on.
+/// Collects the ids of requests in `ids`, and is ready as soon as there is one: `None` while more may follow, else how the stream ended.
 fn poll_renewals(
     inbound: &mut Inbound,
     context: &mut Context<'_>,

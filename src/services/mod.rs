@@ -228,7 +228,7 @@ impl Services {
         self.recheck_watches();
     }
 
-    /// The server stops: ends the streams that would go on for ever.
+    /// The server stops: ends the streams that have no end of their own.
     pub fn stop_streams(&self) {
         self.stop_watching();
         self.stop_keep_alives();

@@ -38,7 +38,7 @@ pub(super) struct OpenStream {
     pub(super) door: Rc<Door>,
 }
 
-/// Events for another service of this core, with the bounds of any watcher: whoever takes them slowly reads history.
+/// Events for another service of this core, with the bounds of any watcher: a slow reader gets them from history.
 ///
 /// ```text
 ///   let mut events = front.subscribe(who, key, range_end, from_revision);    // 0: from the next revision on

@@ -1,7 +1,7 @@
 //! The Watch service: one stream, its requests and its responses.
 //!
-//! Both halves live in one task. The receiving half goes on while the sending half waits for a slow client, until as many answers
-//! wait as may; the sending half hands a queue over, and takes the next when the client had room for all of it.
+//! Both halves live in one task. The receiving half handles requests while the sending half waits for a slow client, until the
+//! queue of answers is full; the sending half sends one queue, and takes the next once the client had room for all of it.
 
 use std::{
     rc::Rc,
@@ -47,7 +47,7 @@ struct Sent {
     events: usize,
 }
 
-/// Why a stream with nothing to send goes on.
+/// What ended the wait of a stream that had nothing to send.
 enum Wake {
     Ready,
     Tick,

@@ -54,7 +54,7 @@ pub static COMMAND: Command = Command {
             "skip-hash-check",
             "Take a snapshot file without integrity hash value, copied from a data directory",
         ),
-        Flag::text("name", "default", "Name of the new member, where the old one cannot go on as itself"),
+        Flag::text("name", "default", "Name of the new member, where it cannot keep the old one's"),
         Flag::text("initial-advertise-peer-urls", "http://localhost:2380", "Its peer URLs"),
         Flag::text("initial-cluster-token", "etcd-cluster", "Token of its new cluster"),
     ],

@@ -196,7 +196,7 @@ fn summary(contents: &Contents) -> (HardState, Option<u64>, &[LogEntry], u64) {
 }
 
 #[test]
-fn a_new_log_is_empty_and_goes_on() {
+fn a_new_log_is_empty_and_can_be_appended_to() {
     let (mut log, contents) = Log::create(config()).reopen();
     assert_eq!(contents.metadata, METADATA);
     assert_eq!(summary(&contents), (HardState::default(), None, &[][..], 0));

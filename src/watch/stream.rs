@@ -43,7 +43,7 @@ pub enum ResponseKind {
     Progress,
     /// By the client.
     Canceled,
-    /// By the server: it may not go on.
+    /// By the server: the user's right to read this range was taken away.
     Revoked(String),
     /// The next revision of the watcher is compacted.
     Compacted {

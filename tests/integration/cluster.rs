@@ -164,7 +164,7 @@ pub fn links_are_slow() {
     load.judge(&cluster);
 }
 
-/// The leader stands still for longer than an election, and then goes on where it was.
+/// The leader is suspended for longer than an election, and then resumed.
 pub fn leader_is_paused() {
     let (cluster, load) = start_mixed("cluster::leader_is_paused");
     let old = cluster.leader();

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    io,
+    fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
@@ -10,11 +10,9 @@ use std::{
 };
 
 use rustls::{
-    CipherSuite, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
-    SupportedProtocolVersion,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    CipherSuite, ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
     crypto::{CryptoProvider, ring},
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier},
     sign::{CertifiedKey, SingleCertAndKey},
     version::{TLS12, TLS13},
@@ -22,7 +20,10 @@ use rustls::{
 use x509_parser::{pem::parse_x509_pem, prelude::FromDer, revocation_list::CertificateRevocationList};
 
 use super::suites;
-use crate::os::offload::offload;
+use crate::{
+    base::certificates::{AnyServer, certificates_of},
+    os::offload::offload,
+};
 
 /// What one kind of connections is secured with: the values of `--peer-...` or of `--...`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -286,7 +287,7 @@ impl Secrets {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider));
         let builder = builder.with_protocol_versions(&self.versions()).map_err(TlsError::session)?;
         let builder = if self.files.is_self_signed {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody))
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyServer))
         } else {
             builder.with_root_certificates(self.authorities()?)
         };
@@ -350,7 +351,7 @@ impl Secrets {
 
     fn revoked(&self) -> Result<BTreeSet<Vec<u8>>, TlsError> {
         let Some(path) = &self.files.crl_file else { return Ok(BTreeSet::new()) };
-        let bytes = std::fs::read(path).map_err(|error| TlsError::file(path, error))?;
+        let bytes = fs::read(path).map_err(|error| TlsError::file(path, error))?;
         let der = match parse_x509_pem(&bytes) {
             Ok((_, pem)) => pem.contents,
             Err(_) => bytes,
@@ -363,7 +364,7 @@ impl Secrets {
 impl Look {
     /// `None` if there is no such file.
     fn of(path: &Path) -> Option<Self> {
-        let data = std::fs::metadata(path).ok()?;
+        let data = fs::metadata(path).ok()?;
         Some(Self {
             inode: (data.dev(), data.ino()),
             size_bytes: data.size(),
@@ -387,58 +388,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-    let certificates: Vec<_> = read.map_err(|error| TlsError::file(path, error))?;
-    if certificates.is_empty() { Err(TlsError::file(path, "no certificate in it")) } else { Ok(certificates) }
-}
-
-/// Takes any certificate: for members whose certificates are of their own making.
-#[derive(Debug)]
-struct Anybody;
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    // A signature under a certificate that nobody vouches for proves nothing, and etcd's are of a curve that ring does not know.
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        use SignatureScheme::{
-            ECDSA_NISTP256_SHA256, ECDSA_NISTP384_SHA384, ECDSA_NISTP521_SHA512, ED25519, RSA_PKCS1_SHA256,
-            RSA_PSS_SHA256,
-        };
-        vec![
-            ECDSA_NISTP256_SHA256,
-            ECDSA_NISTP384_SHA384,
-            ECDSA_NISTP521_SHA512,
-            ED25519,
-            RSA_PSS_SHA256,
-            RSA_PKCS1_SHA256,
-        ]
-    }
+    let text = fs::read(path).map_err(|error| TlsError::file(path, error))?;
+    certificates_of(&text).map_err(|error| TlsError::file(path, error))
 }

@@ -100,7 +100,7 @@ fn relay(mut from: TcpStream, mut to: TcpStream, harm: Harm) {
 }
 
 #[test]
-fn a_fetch_goes_on_where_a_connection_broke() {
+fn a_fetch_resumes_at_the_offset_where_a_connection_broke() {
     on_executor(async {
         let (_image, pages) = database();
         let (two, directory) = (source(&pages), tempfile::tempdir().unwrap());

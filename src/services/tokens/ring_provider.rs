@@ -1,4 +1,4 @@
-//! The cryptography of signed tokens by `ring`, which TLS uses too: `jsonwebtoken` leaves it to whoever uses it.
+//! The cryptography of signed tokens by `ring`, which TLS uses too: `jsonwebtoken` takes the provider from its user.
 
 use std::sync::Once;
 

@@ -28,7 +28,7 @@ impl Watched {
         is_inside(key, &self.key, &self.end) && !(if is_put { self.no_put } else { self.no_delete })
     }
 
-    /// The revision from which a new stream has to go on.
+    /// The revision that a new stream has to begin at.
     #[must_use]
     pub fn next(&self) -> i64 {
         self.reached.map_or(self.start, |reached| reached + 1)
@@ -124,7 +124,7 @@ impl Watched {
         Ok(())
     }
 
-    /// A compaction has ended the watcher. The client goes on from there, with a gap.
+    /// A compaction has ended the watcher. The client watches again from the compacted revision, with a gap.
     ///
     /// # Errors
     /// It had everything that was compacted.
