@@ -28,6 +28,7 @@ struct Arguments {
 }
 
 #[derive(Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one")]
 enum What {
     #[command(flatten)]
     Load(Workload),

@@ -15,7 +15,7 @@ use futures_lite::future;
 use http::StatusCode;
 
 use super::{
-    Gateway,
+    calls::Gateway,
     document::{self, Fault},
     failure::{answered, http_status, json_response, refusal, stream_error},
     reader,

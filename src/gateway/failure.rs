@@ -81,3 +81,11 @@ pub(super) fn stream_error(status: &Status) -> String {
         quoted(http.canonical_reason().unwrap_or_default()),
     )
 }
+
+/// In the words of grpc-gateway's router.
+pub(super) fn routing_error(status: StatusCode) -> Status {
+    match status {
+        StatusCode::METHOD_NOT_ALLOWED => Status::new(Code::Unimplemented, "Method Not Allowed"),
+        _ => Status::new(Code::NotFound, "Not Found"),
+    }
+}

@@ -26,6 +26,7 @@
 //!
 //! Deliberately absent: who may ask (origins, host names, the guard of common names: `web`), and what calls mean (`services`).
 
+mod calls;
 mod document;
 mod exchange;
 mod failure;
@@ -45,50 +46,18 @@ use std::rc::Rc;
 
 use http::{Method, StatusCode};
 
-use self::{
-    failure::refusal,
-    routes::{Route, Routes},
-};
+pub use self::calls::Gateway;
+use self::failure::{refusal, routing_error};
 use crate::{
-    base::limits::GATEWAY_DOCUMENT_OVERHEAD_BYTES,
     frontend::{WebRequest, WebResponse},
-    os::net::Peer,
-    rpc::{Code, LocalCall, MethodKind, Server, Status},
-    services::ServiceHandler,
+    rpc::MethodKind,
 };
 
 /// Where the gateway is, and where clients of etcd 3.3 look for it.
 pub const PREFIX: &str = "/v3/";
 pub const OLD_PREFIX: &str = "/v3beta/";
 
-type Methods = Server<ServiceHandler>;
-
-/// The gateway of one core.
-pub struct Gateway {
-    server: Rc<Methods>,
-    routes: Routes,
-}
-
 impl Gateway {
-    #[must_use]
-    pub fn new(server: Rc<Methods>) -> Rc<Gateway> {
-        Rc::new(Gateway { server, routes: Routes::read() })
-    }
-
-    /// The longest body of a request: Base64 takes a third more than bytes, and names take their part.
-    #[must_use]
-    pub fn body_bytes_max(&self) -> usize {
-        2 * self.server.settings().receive_bytes_max + GATEWAY_DOCUMENT_OVERHEAD_BYTES
-    }
-
-    /// The refusal of a longer body: no message that is read from it could be small enough.
-    #[must_use]
-    pub fn too_large(&self) -> WebResponse {
-        let (body, message) = (self.body_bytes_max(), self.server.settings().receive_bytes_max);
-        let text = format!("grpc: received message larger than max (a body of more than {body} vs. {message})");
-        refusal(&Status::new(Code::ResourceExhausted, text))
-    }
-
     /// Answers a request for a path below [`PREFIX`].
     pub async fn answer(self: &Rc<Self>, request: WebRequest) -> WebResponse {
         if upgrade::is_asked_for(&request) {
@@ -111,45 +80,4 @@ impl Gateway {
             MethodKind::ServerStream | MethodKind::BidiStream => exchange::answer(self, route, &request).await,
         }
     }
-
-    /// The route of a path, which may be escaped.
-    fn route(&self, path: &str) -> Option<&Route> {
-        match path.contains('%') {
-            false => self.routes.find(path),
-            true => self.routes.find(&unescaped(path)?),
-        }
-    }
-
-    /// Begins the call of a request.
-    fn call(&self, route: &Route, request: &WebRequest) -> Result<LocalCall<ServiceHandler>, Status> {
-        let peer = request.identity.peer.unwrap_or(Peer::Unix);
-        let (fields, timeout) = metadata::of(request)?;
-        let fields = fields.iter().map(|(name, value)| (&**name, &value[..]));
-        self.server.local(route.method, peer, fields, timeout)
-    }
-}
-
-/// In the words of grpc-gateway's router.
-fn routing_error(status: StatusCode) -> Status {
-    match status {
-        StatusCode::METHOD_NOT_ALLOWED => Status::new(Code::Unimplemented, "Method Not Allowed"),
-        _ => Status::new(Code::NotFound, "Not Found"),
-    }
-}
-
-/// A path without `%XX`; `None` if it is malformed.
-fn unescaped(path: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(path.len());
-    let mut rest = path.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        if byte != b'%' {
-            bytes.push(byte);
-            rest = after;
-            continue;
-        }
-        let (digits, after) = after.split_at_checked(2)?;
-        bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
-        rest = after;
-    }
-    String::from_utf8(bytes).ok()
 }

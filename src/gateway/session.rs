@@ -29,12 +29,12 @@ use tungstenite::{
 };
 
 use super::{
-    Gateway,
+    calls::Gateway,
     document::{self, Fault},
     exchange::Exchange,
-    failure::{members, stream_error},
+    failure::{members, routing_error, stream_error},
     routes::Route,
-    routing_error, unary,
+    unary,
 };
 use crate::{
     base::limits::{GATEWAY_DOCUMENT_PIECES_MAX, LINGER_MS_MAX, STREAM_SEND_BUFFER_BYTES},

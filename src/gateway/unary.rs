@@ -10,7 +10,8 @@ use futures_lite::future;
 use http::StatusCode;
 
 use super::{
-    Gateway, document,
+    calls::Gateway,
+    document,
     failure::{answered, refusal},
     reader,
     routes::Route,

@@ -9,7 +9,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use sha1::{Digest, Sha1};
 
-use super::{Gateway, session};
+use super::{calls::Gateway, session};
 use crate::frontend::{More, WebRequest, WebResponse};
 
 const VERSION: &str = "13";

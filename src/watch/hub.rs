@@ -10,7 +10,7 @@ use super::{
     index::{Delivery, Feed, Index},
     run::Reading,
     span::Span,
-    stream::{NO_WATCHER, Response, ResponseKind, Stream},
+    stream::{NO_WATCHER, QueueLimit, Response, ResponseKind, Stream},
     watcher::{Place, Seat, StreamKey, Watcher, WatcherKey, Wish},
 };
 use crate::{
@@ -41,16 +41,6 @@ pub struct Hub {
     /// Events in all queues.
     pub(super) events: usize,
     pub queue_limit: QueueLimit,
-}
-
-/// Bytes of live events that may wait for one client. The simulator sets lower ones, so that watchers fall behind.
-#[derive(Clone, Copy, Debug)]
-pub struct QueueLimit(pub usize);
-
-impl Default for QueueLimit {
-    fn default() -> Self {
-        Self(limits::WATCH_QUEUE_BYTES_MAX)
-    }
 }
 
 /// Numbers of streams, watchers and events.

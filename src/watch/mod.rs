@@ -53,7 +53,7 @@ mod script_tests;
 
 pub use self::{
     batch::Batch,
-    hub::{Counts, Hub, QueueLimit},
-    stream::{NO_WATCHER, Response, ResponseKind},
+    hub::{Counts, Hub},
+    stream::{NO_WATCHER, QueueLimit, Response, ResponseKind},
     watcher::StreamKey,
 };

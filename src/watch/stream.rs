@@ -7,7 +7,6 @@ use prost::Message;
 
 use super::{
     chunk::{Chunk, fragments},
-    hub::QueueLimit,
     run::Run,
     watcher::WatcherKey,
 };
@@ -15,6 +14,16 @@ use crate::{
     base::limits,
     proto::etcdserverpb::{ResponseHeader, WatchResponse},
 };
+
+/// Bytes of live events that may wait for one client. The simulator sets lower ones, so that watchers fall behind.
+#[derive(Clone, Copy, Debug)]
+pub struct QueueLimit(pub usize);
+
+impl Default for QueueLimit {
+    fn default() -> Self {
+        Self(limits::WATCH_QUEUE_BYTES_MAX)
+    }
+}
 
 /// Watch id of answers that belong to no watcher, or to all of them.
 pub const NO_WATCHER: i64 = -1;

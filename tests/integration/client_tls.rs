@@ -528,7 +528,8 @@ pub fn common_names_do_not_count_at_the_gateway() {
             );
             let answered = answered.unwrap_or_else(|error| panic!("{program:?} {path}: {error}"));
             let (body, status) = answered.rsplit_once(' ').expect("a status");
-            (body.to_owned(), status.to_owned())
+            // Go's library chooses at build time whether a blank follows a comma.
+            (body.replace(", \"", ",\""), status.to_owned())
         };
         let (range, nothing) = (r#"{"key":"Zm9v"}"#, "x: y");
         assert_eq!(post(&named, "/v3/kv/range", nothing, range).1, "200", "there are no users yet");

@@ -169,7 +169,8 @@ const WRAPPED: [(&str, &[&str]); 5] = [
     ("glommio::", &["os"]),
     ("memmap2::", &["os", "pagefile"]),
     ("raft::", &["consensus"]),
-    ("rustls::", &["os", "client"]),
+    // The ground has what both ends share.
+    ("rustls::", &["os", "client", "base"]),
     ("h2::", &["rpc", "client"]),
 ];
 /// Methods that walk a hash map in its own order. `// hash order: why it cannot be seen` on the line permits them.
