@@ -369,12 +369,27 @@ impl Watching {
         Watching([begin(0), begin(1)])
     }
 
+    fn agree_on_events(&mut self, count: usize, when: &str) {
+        let [ringd, etcd] = self.0.each_mut().map(|exchange| events(exchange, count));
+        assert_eq!(ringd, etcd, "{when}: ringd, then etcd");
+    }
+
     /// The next chunk of each: one document and its newline, the same.
     fn agree(&mut self, when: &str) -> Value {
         let [ringd, etcd] = self.0.each_mut().map(|exchange| document(&exchange.chunk().expect("more")));
         assert_eq!(masked(ringd), masked(etcd.clone()), "{when}: ringd, then etcd");
         etcd
     }
+}
+
+/// The next events of a stream, which may come in one response or in several.
+fn events(exchange: &mut Exchange, count: usize) -> Vec<Value> {
+    let mut events = Vec::new();
+    while events.len() < count {
+        let response = document(&exchange.chunk().expect("more"));
+        events.extend(response["result"]["events"].as_array().expect("events").iter().cloned().map(masked));
+    }
+    events
 }
 
 /// A chunk is exactly one document and a newline.
@@ -388,11 +403,11 @@ fn document(chunk: &[u8]) -> Value {
 pub fn watches_agree() {
     let both = Both::start(&[]);
     let nobody = [(); 2].map(|()| String::new());
-    for body in [
-        r#"{"create_request":{"key":"Zm9v"}}"#,
-        r#"{"create_request":{"key":"Zm8=","range_end":"Zm8A","start_revision":"1","filters":[]}}"#,
-        r#"{"createRequest":{"key":"Zg==","rangeEnd":"Zw==","prevKv":true,"progressNotify":true}}"#,
-        r#"{"create_request":{"key":"Zg==","range_end":"Zw==","filters":["NODELETE"]}}{"progress_request":{}}"#,
+    for (body, changes) in [
+        (r#"{"create_request":{"key":"Zm9v"}}"#, 1),
+        (r#"{"create_request":{"key":"Zm8=","range_end":"Zm8A","start_revision":"1","filters":[]}}"#, 1),
+        (r#"{"createRequest":{"key":"Zg==","rangeEnd":"Zw==","prevKv":true,"progressNotify":true}}"#, 2),
+        (r#"{"create_request":{"key":"Zg==","range_end":"Zw==","filters":["NODELETE"]}}{"progress_request":{}}"#, 2),
     ] {
         let mut watching = Watching::begin(&both, &nobody, body);
         let created = watching.agree("created");
@@ -406,7 +421,7 @@ pub fn watches_agree() {
         {
             both.agree(path, request);
         }
-        watching.agree(body);
+        watching.agree_on_events(changes, body);
         for exchange in watching.0 {
             exchange.leave();
         }
