@@ -102,8 +102,17 @@ impl Exchange {
         let _ = self.reader.get_ref().shutdown(Shutdown::Both);
     }
 
+    /// The connection, when nothing of it has been read that was not asked for.
     pub fn into_stream(self) -> TcpStream {
-        self.reader.into_inner()
+        let (stream, rest) = self.into_parts();
+        assert!(rest.is_empty(), "{:?}", String::from_utf8_lossy(&rest));
+        stream
+    }
+
+    /// The connection, and what came of it after the answer.
+    pub fn into_parts(self) -> (TcpStream, Vec<u8>) {
+        let rest = self.reader.buffer().to_vec();
+        (self.reader.into_inner(), rest)
     }
 
     fn line(&mut self) -> String {
