@@ -46,7 +46,8 @@ pub struct Finding {
 
 impl Finding {
     fn new(what: &'static str, found: impl Into<String>, spoils: bool, mend: &str) -> Self {
-        Self { what, found: found.into(), mend: spoils.then(|| mend.to_owned()) }
+        let found = Some(found.into()).filter(|found| !found.is_empty()).unwrap_or_else(|| "not visible".to_owned());
+        Self { what, found, mend: spoils.then(|| mend.to_owned()) }
     }
 }
 

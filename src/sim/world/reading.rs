@@ -1,5 +1,5 @@
-//! Clients that read for long: they keep a view while their member goes on, read it again and again, and copy its page file in pieces,
-//! as Range in pieces and Snapshot do. What they see must stay what it was, and the copy must be a sound page file with the same content.
+//! Clients that hold a view while their member applies more entries. They read it several times and copy its page file piece by piece,
+//! as RangeStream and Snapshot do. What they read must not change, and the copy must be a sound page file with the same content.
 
 use bytes::Bytes;
 use rand::Rng;
