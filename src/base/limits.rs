@@ -144,9 +144,11 @@ const _: () = assert!(WATCH_CHUNK_BYTES < WATCH_QUEUE_BYTES_MAX);
 // -------- Raft: `consensus`.
 
 /// Entries in one Raft message, at least one entry.
-pub const RAFT_MESSAGE_BYTES_MAX: u64 = 1 << 20;
-/// Raft messages with entries sent to one member and not answered yet.
-pub const RAFT_MESSAGES_IN_FLIGHT_MAX: usize = 512;
+pub const RAFT_MESSAGE_BYTES_MAX: u64 = 128 << 10;
+/// Proposals that become one step of Raft, at least one.
+pub const RAFT_PROPOSALS_BYTES_MAX: u64 = 1 << 20;
+/// Raft messages with entries sent to one member and not answered yet: 8 MiB, unless single entries are larger.
+pub const RAFT_MESSAGES_IN_FLIGHT_MAX: usize = 64;
 /// Proposals of other members that wait for a leader which can take them, and their bytes.
 pub const PROPOSALS_HELD_MAX: usize = 4096;
 pub const PROPOSALS_HELD_BYTES_MAX: usize = 16 << 20;
@@ -184,8 +186,9 @@ pub const COMMIT_CHANGES_PER_SLICE: usize = 128;
 pub const COMPACTION_BATCH: usize = 1000;
 /// Pause between two slices of a compaction.
 pub const COMPACTION_PAUSE_MS: u64 = 10;
-/// Records read at a time when the index is rebuilt at start.
-pub const RESTORE_RECORDS_PER_SLICE: usize = 10_000;
+/// Records read at a time when the index is rebuilt, at start or from a received state: less than a millisecond, after which other
+/// tasks run, and other members on the same CPU.
+pub const RESTORE_RECORDS_PER_SLICE: usize = 500;
 
 // -------- Tasks of the engine: `drive`.
 
@@ -310,6 +313,8 @@ pub const PEER_SNAPSHOT_MESSAGE_BYTES_MAX: u64 = 64 << 20;
 pub const PEER_STREAM_MESSAGES_MAX: usize = 4096;
 /// And their bytes, ringd's own bound: what a member that reads slowly may keep of the leader's memory.
 pub const PEER_STREAM_BYTES_MAX: usize = 16 << 20;
+/// Encoded for a stream at a time.
+pub const PEER_STREAM_SLICE_BYTES: usize = 256 * 1024;
 /// Messages that wait to be posted.
 pub const PEER_POSTS_WAITING_MAX: usize = 64;
 /// Posts to one member at a time.
@@ -327,7 +332,9 @@ pub const PEER_REMOTES_MAX: usize = 64;
 /// What is read, sent or written of a database at a time.
 pub const PEER_SNAPSHOT_SLICE_BYTES: usize = 128 * 1024;
 /// Written of a received state before it is made durable so far; ringd's own bound.
-pub const PEER_SNAPSHOT_UNSYNCED_BYTES_MAX: u64 = 8 << 20;
+pub const PEER_SNAPSHOT_UNSYNCED_BYTES_MAX: u64 = 1 << 20;
+/// How long the disk is left alone after that at most, however slow it is; ringd's own bound.
+pub const PEER_SNAPSHOT_REST_MS_MAX: u64 = 100;
 /// A state of which nothing arrives for this long is given up; ringd's own bound.
 pub const PEER_SNAPSHOT_STALL_MS_MAX: u64 = 120_000;
 /// What leaves a member of whole states in a second, all of them together; ringd's own bound.

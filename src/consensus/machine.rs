@@ -375,7 +375,7 @@ impl Consensus {
 
     fn propose(&mut self, id: u64, entry: eraftpb::Entry, effects: &mut Effects) {
         let size = (entry.data.len() + entry.context.len()) as u64;
-        if self.proposals.bytes + size > limits::RAFT_MESSAGE_BYTES_MAX {
+        if self.proposals.bytes + size > limits::RAFT_PROPOSALS_BYTES_MAX {
             self.flush_proposals(effects);
         }
         self.proposals.bytes += size;

@@ -3,16 +3,18 @@
 //! | state | a message | the member opens a stream | the stream breaks |
 //! |---|---|---|---|
 //! | no stream | goes another way | its body is attached | |
-//! | a stream | is encoded and waits; dropped when too much waits | the older one ends, what waits is lost | what waits is lost |
+//! | a stream | waits; dropped when too much waits | the older one ends, what waits is lost | what waits is lost |
 //!
-//! All messages of one turn are in one buffer when the connection's task runs, so they leave in one send.
+//! The connection's task encodes them when it can send. All messages of one turn are in one buffer by then, so they leave in one send.
+//! Where many bytes wait, for a member that lags, they leave in slices, and after each slice the other tasks of the core run.
 
 use std::{
     cell::RefCell,
+    collections::VecDeque,
     convert::Infallible,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
     time::{Duration, Instant},
 };
 
@@ -25,8 +27,8 @@ use super::{
     link::Link,
 };
 use crate::{
-    base::limits::{PEER_HEARTBEAT_MS, PEER_STREAM_BYTES_MAX, PEER_STREAM_MESSAGES_MAX},
-    os::{Alarm, clock},
+    base::limits::{PEER_HEARTBEAT_MS, PEER_STREAM_BYTES_MAX, PEER_STREAM_MESSAGES_MAX, PEER_STREAM_SLICE_BYTES},
+    os::{self, Alarm, clock},
     proto::raftpb::Message,
 };
 
@@ -42,12 +44,26 @@ struct State {
     /// Counts streams; the last one is the one in use.
     streams: u64,
     encoder: Option<Encoder>,
-    /// Encoded, not yet with the connection.
-    waiting: BytesMut,
-    messages: usize,
-    /// Protobuf length of what waits, for the metrics.
-    message_bytes: u64,
+    /// Not yet with the connection.
+    waiting: VecDeque<Message>,
+    /// Protobuf length of what waits.
+    waiting_bytes: usize,
     waker: Option<Waker>,
+}
+
+impl State {
+    /// The next messages as bytes: all that wait, or as many as fill a slice.
+    fn slice(&mut self, encoder: &mut Encoder, out: &mut BytesMut) -> u64 {
+        let mut bytes = 0;
+        while bytes < PEER_STREAM_SLICE_BYTES {
+            let Some(message) = self.waiting.pop_front() else { break };
+            let length = message.encoded_len();
+            encoder.encode(&message, out);
+            self.waiting_bytes -= length;
+            bytes += length;
+        }
+        bytes as u64
+    }
 }
 
 /// Why a message does not go onto a stream.
@@ -64,16 +80,19 @@ impl Outgoing {
         Rc::new(Self { link, framing, state: RefCell::default() })
     }
 
-    /// Puts `message` onto the stream.
-    pub(super) fn send(&self, message: &Message) -> Result<(), NotSent> {
+    /// Puts `message` onto the stream, or gives it back.
+    // An error is moved; a box would cost an allocation per lost message.
+    #[allow(clippy::result_large_err)]
+    pub(super) fn send(&self, message: Message) -> Result<(), (NotSent, Message)> {
         let state = &mut *self.state.borrow_mut();
-        let Some(encoder) = &mut state.encoder else { return Err(NotSent::Closed) };
-        if state.messages >= PEER_STREAM_MESSAGES_MAX || state.waiting.len() >= PEER_STREAM_BYTES_MAX {
-            return Err(NotSent::Full);
+        if state.encoder.is_none() {
+            return Err((NotSent::Closed, message));
         }
-        encoder.encode(message, &mut state.waiting);
-        state.messages += 1;
-        state.message_bytes += message.encoded_len() as u64;
+        if state.waiting.len() >= PEER_STREAM_MESSAGES_MAX || state.waiting_bytes >= PEER_STREAM_BYTES_MAX {
+            return Err((NotSent::Full, message));
+        }
+        state.waiting_bytes += message.encoded_len();
+        state.waiting.push_back(message);
         state.waker.take().into_iter().for_each(Waker::wake);
         Ok(())
     }
@@ -102,6 +121,7 @@ impl Outgoing {
             outgoing: Rc::clone(self),
             beat_due: clock::now() + Duration::from_millis(PEER_HEARTBEAT_MS),
             alarm: Alarm::default(),
+            pause: None,
         }
     }
 
@@ -118,7 +138,7 @@ impl Outgoing {
             std::mem::replace(state, State { streams, encoder, ..State::default() })
         };
         old.waker.into_iter().for_each(Waker::wake);
-        if old.messages > 0 {
+        if !old.waiting.is_empty() {
             self.link.lost();
         }
         old.encoder.is_some()
@@ -141,6 +161,8 @@ pub(super) struct StreamBody {
     stream: u64,
     beat_due: Instant,
     alarm: Alarm,
+    /// After a full slice.
+    pause: Option<Pin<Box<dyn Future<Output = ()>>>>,
 }
 
 impl Body for StreamBody {
@@ -151,27 +173,36 @@ impl Body for StreamBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let Self { outgoing, stream, beat_due, alarm } = &mut *self;
+        let Self { outgoing, stream, beat_due, alarm, pause } = &mut *self;
+        if let Some(yielding) = pause {
+            ready!(yielding.as_mut().poll(context));
+            *pause = None;
+        }
         let state = &mut *outgoing.state.borrow_mut();
         if state.streams != *stream {
             return Poll::Ready(None);
         }
-        let Some(encoder) = &mut state.encoder else { return Poll::Ready(None) };
+        let Some(mut encoder) = state.encoder.take() else { return Poll::Ready(None) };
         let now = clock::now();
+        let (mut out, mut sent) = (BytesMut::new(), 0);
         if now >= *beat_due {
             let heartbeat = link_heartbeat();
-            encoder.encode(&heartbeat, &mut state.waiting);
-            state.message_bytes += heartbeat.encoded_len() as u64;
+            encoder.encode(&heartbeat, &mut out);
+            sent += heartbeat.encoded_len() as u64;
             *beat_due = now + Duration::from_millis(PEER_HEARTBEAT_MS);
         }
-        if state.waiting.is_empty() {
+        sent += state.slice(&mut encoder, &mut out);
+        if !state.waiting.is_empty() {
+            *pause = Some(Box::pin(os::yield_now()));
+        }
+        state.encoder = Some(encoder);
+        if out.is_empty() {
             alarm.arm(context, now, *beat_due);
             state.waker = Some(context.waker().clone());
             return Poll::Pending;
         }
-        outgoing.link.meter.sent_bytes.add(std::mem::take(&mut state.message_bytes));
-        state.messages = 0;
-        Poll::Ready(Some(Ok(Frame::data(state.waiting.split().freeze()))))
+        outgoing.link.meter.sent_bytes.add(sent);
+        Poll::Ready(Some(Ok(Frame::data(out.freeze()))))
     }
 
     fn size_hint(&self) -> SizeHint {

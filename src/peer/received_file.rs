@@ -6,17 +6,18 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use bytes::BytesMut;
 
 use crate::{
     base::{
-        limits::{PEER_SNAPSHOT_SLICE_BYTES, PEER_SNAPSHOT_UNSYNCED_BYTES_MAX},
+        limits::{PEER_SNAPSHOT_REST_MS_MAX, PEER_SNAPSHOT_SLICE_BYTES, PEER_SNAPSHOT_UNSYNCED_BYTES_MAX},
         received_state::received_name,
     },
     os::{
-        self,
+        self, clock,
         file::{self, FileError, PagedFile},
         mapping::Mapping,
         offload::offload,
@@ -88,8 +89,8 @@ impl ReceivedFile {
         })
     }
 
-    /// Takes the next bytes, and writes them slice by slice. They become durable piece by piece: a whole state at once would keep the
-    /// disk busy for seconds, and the log of this member, or of others on that disk, would wait.
+    /// Takes the next bytes, and writes them slice by slice. They become durable piece by piece, and after each piece the disk is left
+    /// alone for as long as that took: a whole state at once would keep the disk busy for seconds, and logs on it would wait.
     ///
     /// # Errors
     /// The kernel's; the disk may be full.
@@ -99,8 +100,10 @@ impl ReceivedFile {
             self.write_waiting().await?;
         }
         if self.unsynced >= PEER_SNAPSHOT_UNSYNCED_BYTES_MAX {
+            let began = clock::now();
             self.file.sync().await?;
             self.unsynced = 0;
+            os::sleep((clock::now() - began).min(Duration::from_millis(PEER_SNAPSHOT_REST_MS_MAX))).await;
         }
         Ok(())
     }

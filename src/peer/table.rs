@@ -101,13 +101,13 @@ impl Peer {
             false => without_commit_term(message),
         };
         let (kind, is_snapshot) = (message.r#type(), message.r#type() == MessageType::MsgSnap);
-        let (message, way) = match self.send_on_stream(&message, kind) {
-            Err((NotSent::Closed, _)) => match self.pipeline.send(message) {
+        let (message, way) = match self.send_on_stream(message, kind) {
+            Ok(()) => return,
+            Err((NotSent::Full, message, way)) => (message, way),
+            Err((NotSent::Closed, message, _)) => match self.pipeline.send(message) {
                 Ok(()) => return,
                 Err(message) => (message, "pipeline"),
             },
-            Err((NotSent::Full, way)) => (message, way),
-            Ok(()) => return,
         };
         if kind == MessageType::MsgProp {
             self.link.lost();
@@ -129,18 +129,21 @@ impl Peer {
         }
     }
 
-    fn send_on_stream(&self, message: &Message, kind: MessageType) -> Result<(), (NotSent, &'static str)> {
+    #[allow(clippy::result_large_err)]
+    fn send_on_stream(&self, message: Message, kind: MessageType) -> Result<(), (NotSent, Message, &'static str)> {
         // A state without its database, which etcd posts because it may be large.
         if kind == MessageType::MsgSnap {
-            return Err((NotSent::Closed, "pipeline"));
+            return Err((NotSent::Closed, message, "pipeline"));
         }
-        if kind == MessageType::MsgApp {
-            match self.appends.send(message) {
-                Err(NotSent::Closed) => {}
-                sent => return sent.map_err(|error| (error, "streamMsgAppV2")),
-            }
-        }
-        self.messages.send(message).map_err(|error| (error, "streamMsg"))
+        let message = match kind {
+            MessageType::MsgApp => match self.appends.send(message) {
+                Ok(()) => return Ok(()),
+                Err((NotSent::Full, message)) => return Err((NotSent::Full, message, "streamMsgAppV2")),
+                Err((NotSent::Closed, message)) => message,
+            },
+            _ => message,
+        };
+        self.messages.send(message).map_err(|(error, message)| (error, message, "streamMsg"))
     }
 
     fn stop(&self) {
