@@ -244,7 +244,8 @@ impl Initial {
 /// does not reach it.
 #[must_use]
 pub fn pending_installation(marker: Option<&SnapshotMarker>, database_index: u64) -> Option<u64> {
-    marker.filter(|marker| marker.restarts_log && marker.index > database_index).map(|marker| marker.index)
+    // The last marker may be the one that a later segment repeats.
+    marker.filter(|marker| marker.index > database_index).map(|marker| marker.index)
 }
 
 /// The member cannot continue.
@@ -415,5 +416,18 @@ impl Replica {
     fn publish(&mut self, effects: &mut Effects) {
         self.is_view_due = false;
         effects.push(Effect::Publish(self.view()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_marker_that_a_later_segment_repeats_still_asks_for_the_installation() {
+        let conf_state = crate::base::log_entry::ConfState::default();
+        let repeated = SnapshotMarker { index: 16, term: 4, conf_state, restarts_log: false };
+        assert_eq!(pending_installation(Some(&repeated), 0), Some(16));
+        assert_eq!(pending_installation(Some(&repeated), 16), None);
     }
 }

@@ -434,12 +434,12 @@ impl Replayed {
     /// Where entry `index` of this term is in a log that was read from the entry before on.
     pub(super) fn place_of(&self, index: u64, term: u64) -> Place {
         let contents = &self.recovered.contents;
-        let restart = contents.snapshot.as_ref().filter(|marker| marker.restarts_log);
-        let is_marked = restart.is_some_and(|marker| (marker.index, marker.term) == (index, term));
+        let marker = contents.snapshot.as_ref();
+        let is_marked = marker.is_some_and(|marker| (marker.index, marker.term) == (index, term));
         let begins = contents.entries.first().map_or(contents.last_index + 1, |first| first.index);
         match contents.entries.first() {
             _ if is_marked && begins == index + 1 => Place::Inside,
-            _ if begins > index + 1 || restart.is_some_and(|marker| marker.index > index) => Place::Before,
+            _ if begins > index + 1 || marker.is_some_and(|marker| marker.index > index) => Place::Before,
             Some(first) if (first.index, first.term) == (index, term) => Place::Inside,
             Some(first) if first.index > index => Place::Before,
             _ => Place::Beyond,

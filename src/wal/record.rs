@@ -22,14 +22,14 @@ const TYPE_MARKER: u8 = 3;
 const MARKER_RESTARTS: u8 = 1;
 const MARKER_AUTO_LEAVE: u8 = 2;
 
-/// Records that the state up to `index` is durable elsewhere, and the members at that index.
+/// Records that a state up to `index`, which came from another member or a backup, is durable elsewhere, and the members at that index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotMarker {
     pub index: u64,
     pub term: u64,
     pub conf_state: ConfState,
-    /// The state came from the leader: all entries before the marker in the log are void, whatever their index, and the log
-    /// continues at `index + 1`. False for a snapshot that this member made of its own state.
+    /// All entries before the marker in the log are void, whatever their index, and the log continues at `index + 1`. False where the
+    /// head of a later segment repeats the marker.
     pub restarts_log: bool,
 }
 
