@@ -42,11 +42,11 @@
 //!
 //! ```text
 //! sim       | replica service consensus apply watch lease auth cluster mvcc pagefile wal proto base
-//! bin       | utl ctl load server config
+//! bin       | utl ctl load client server config
 //! utl       | ctl server os consensus apply lease cluster mvcc snapshot backend pagefile wal proto base
 //! ctl       | client service os proto base
+//! load      | client proto
 //! client    | service proto base
-//! load      | proto
 //! server    | drive web gateway services peer meters config frontend rpc os replica consensus apply lease cluster pagefile wal proto base
 //! drive     | services peer meters os replica service apply watch auth cluster mvcc pagefile wal proto metrics base
 //! web       | gateway services frontend os service apply cluster proto metrics base

@@ -9,11 +9,15 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use ringd::load::{
-    AnyError, host,
-    plan::{Keys, Mix, Order, Plan, Reading},
-    report,
-    run::{Load, run},
+use ringd::{
+    client::tls::{Tls, TlsFiles},
+    load::{
+        AnyError, host,
+        plan::{Keys, Mix, Order, Plan, Reading},
+        pool::Access,
+        report,
+        run::{Load, run},
+    },
 };
 
 /// Loads an etcd or a ringd with requests, and says how long they took.
@@ -53,6 +57,20 @@ struct Common {
     /// Addresses of the servers, to which connections go in turn.
     #[arg(long, value_delimiter = ',', default_value = "127.0.0.1:2379")]
     endpoints: Vec<String>,
+    /// Authorities that sign the certificates of servers at https://; else those of this machine.
+    #[arg(long, value_name = "FILE")]
+    cacert: Option<std::path::PathBuf>,
+    /// The certificate that the client shows.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    cert: Option<std::path::PathBuf>,
+    #[arg(long = "key", value_name = "FILE", requires = "cert")]
+    tls_key: Option<std::path::PathBuf>,
+    /// Takes any certificate of a server.
+    #[arg(long)]
+    insecure_skip_tls_verify: bool,
+    /// Asks for a token first, which all requests carry.
+    #[arg(long, value_name = "NAME:PASSWORD")]
+    user: Option<String>,
     #[arg(long, default_value_t = 16)]
     conns: usize,
     /// Requests under way in a closed loop, over all connections.
@@ -192,7 +210,31 @@ impl Workload {
     }
 }
 
+const SECURE: &str = "https://";
+
 impl Common {
+    fn access(&self) -> Result<Access, AnyError> {
+        let user = self.user.as_ref().map(|user| user.split_once(':').ok_or("--user is NAME:PASSWORD")).transpose()?;
+        let user = user.map(|(name, password)| (name.to_owned(), password.to_owned()));
+        let secure = self.endpoints.iter().filter(|endpoint| endpoint.starts_with(SECURE)).count();
+        if secure == 0 {
+            if self.cacert.is_some() || self.cert.is_some() || self.insecure_skip_tls_verify {
+                return Err("options of TLS, and no endpoint that begins with https://".into());
+            }
+            return Ok(Access { tls: None, user });
+        }
+        if secure < self.endpoints.len() {
+            return Err("endpoints are all https:// or all not".into());
+        }
+        let files = TlsFiles {
+            shown: self.cert.clone().zip(self.tls_key.clone()),
+            cacert: self.cacert.clone(),
+            skips_verification: self.insecure_skip_tls_verify,
+        };
+        let names = self.endpoints.iter().map(|endpoint| host_port(endpoint).to_owned()).collect();
+        Ok(Access { tls: Some((Tls::load(&files)?, names)), user })
+    }
+
     fn load(&self) -> Result<Load, AnyError> {
         let is_time = |seconds: f64| (0.0..=1e6).contains(&seconds);
         if self.conns == 0 || self.clients == 0 || !is_time(self.duration) || !is_time(self.warm_up) {
@@ -204,6 +246,7 @@ impl Common {
         let addresses = self.endpoints.iter().map(|endpoint| resolve(endpoint)).collect::<Result<Vec<_>, _>>()?;
         Ok(Load {
             addresses,
+            access: self.access()?,
             connections: self.conns,
             clients: self.clients,
             rate: self.rate,
@@ -216,12 +259,16 @@ impl Common {
 }
 
 fn resolve(endpoint: &str) -> Result<SocketAddr, AnyError> {
-    if endpoint.starts_with("https://") || endpoint.starts_with("unix") {
-        return Err(format!("{endpoint}: TLS and UNIX sockets are not supported yet").into());
+    if endpoint.starts_with("unix") {
+        return Err(format!("{endpoint}: UNIX sockets are not supported yet").into());
     }
-    let address = endpoint.strip_prefix("http://").unwrap_or(endpoint);
-    let found = address.to_socket_addrs().map_err(|error| format!("{endpoint}: {error}"))?.next();
+    let found = host_port(endpoint).to_socket_addrs().map_err(|error| format!("{endpoint}: {error}"))?.next();
     found.ok_or_else(|| format!("{endpoint} has no address").into())
+}
+
+fn host_port(endpoint: &str) -> &str {
+    let rest = endpoint.strip_prefix(SECURE).or_else(|| endpoint.strip_prefix("http://"));
+    rest.unwrap_or(endpoint)
 }
 
 fn look(Host { directory, format }: &Host) -> Result<(), AnyError> {

@@ -2,13 +2,15 @@
 
 use std::{
     fmt::Display,
-    fs, io,
+    fs,
+    io::{self, Read, Write},
+    net::TcpStream,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use rustls::{
-    ClientConfig, RootCertStore,
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
     crypto::ring,
     pki_types::{CertificateDer, InvalidDnsNameError, PrivateKeyDer, ServerName, pem::PemObject},
 };
@@ -82,6 +84,44 @@ impl Tls {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         TlsConnector::from(Arc::clone(&self.0)).connect(name, stream).await
+    }
+
+    /// The client's side of a connection without a runtime. The handshake runs with the first reads and writes.
+    ///
+    /// # Errors
+    /// The settings do not fit together.
+    pub fn wrap(&self, socket: TcpStream, name: ServerName<'static>) -> Result<TlsSocket, rustls::Error> {
+        ClientConnection::new(Arc::clone(&self.0), name).map(|session| TlsSocket(StreamOwned::new(session, socket)))
+    }
+}
+
+/// A socket with TLS. One that does not block answers `WouldBlock`.
+pub struct TlsSocket(StreamOwned<ClientConnection, TcpStream>);
+
+impl TlsSocket {
+    pub fn socket(&self) -> &TcpStream {
+        &self.0.sock
+    }
+
+    /// Whether encrypted bytes wait for the socket, which [`Write::flush`] sends.
+    pub fn wants_write(&self) -> bool {
+        self.0.conn.wants_write()
+    }
+}
+
+impl Read for TlsSocket {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.read(into)
+    }
+}
+
+impl Write for TlsSocket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 

@@ -9,20 +9,36 @@ use std::{
     time::{Duration, Instant},
 };
 
+use prost::Message as _;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{
     AnyError,
     wire::{Event, Windows, Wire, WireError},
 };
+use crate::{
+    client::tls::{Tls, TlsSocket, server_name},
+    proto::etcdserverpb::{AuthenticateRequest, AuthenticateResponse},
+};
 
 const READ_BYTES: usize = 128 * 1024;
 const CONNECT: Duration = Duration::from_secs(5);
 /// A server that does not answer a greeting for so long does not speak HTTP/2.
 const GREETING: Duration = Duration::from_secs(5);
+const AUTHENTICATE: &str = "/etcdserverpb.Auth/Authenticate";
+const GRPC_PREFIX_BYTES: usize = 5;
 
 /// Called by a step with the number of a connection, the connection, and an event on it.
 pub type Handler<'a> = dyn FnMut(usize, &mut Wire, Event<'_>) -> Result<(), AnyError> + 'a;
+
+/// How connections are secured, and for whom.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    /// And the names that certificates must have, by server.
+    pub tls: Option<(Tls, Vec<String>)>,
+    /// Name and password.
+    pub user: Option<(String, String)>,
+}
 
 pub struct Pool {
     pub connections: Vec<Connection>,
@@ -33,23 +49,84 @@ pub struct Connection {
     pub wire: Wire,
     /// Off for a client that does not read its socket.
     pub reading: bool,
-    socket: TcpStream,
+    socket: Socket,
     /// An incomplete frame.
     unread: Vec<u8>,
     open: bool,
 }
 
+enum Socket {
+    Plain(TcpStream),
+    Secure(Box<TlsSocket>),
+}
+
+impl Socket {
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Secure(secure) => secure.socket(),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.write(bytes),
+            Self::Secure(secure) => secure.write(bytes),
+        }
+    }
+
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.read(into),
+            Self::Secure(secure) => secure.read(into),
+        }
+    }
+
+    /// Sends what is encrypted already.
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Secure(secure) if secure.wants_write() => secure.flush(),
+            _ => Ok(()),
+        }
+    }
+
+    fn wants_write(&self) -> bool {
+        matches!(self, Self::Secure(secure) if secure.wants_write())
+    }
+}
+
 impl Pool {
-    /// Returns when the server has sent its settings on every connection.
+    /// Plain connections, for no user.
     ///
     /// # Errors
-    /// A server cannot be reached, or speaks something else.
+    /// As [`Self::open_with`].
     pub fn open(addresses: &[SocketAddr], count: usize, windows: Windows) -> Result<Pool, AnyError> {
+        Self::open_with(&Access::default(), addresses, count, windows)
+    }
+
+    /// Returns when the server has sent its settings on every connection, and has given the user a token.
+    ///
+    /// # Errors
+    /// A server cannot be reached, speaks something else, or refuses the user.
+    pub fn open_with(
+        access: &Access,
+        addresses: &[SocketAddr],
+        count: usize,
+        windows: Windows,
+    ) -> Result<Pool, AnyError> {
         let mut pool = Pool { connections: Vec::with_capacity(count), input: vec![0; READ_BYTES] };
-        for address in addresses.iter().cycle().take(count) {
-            let socket = TcpStream::connect_timeout(address, CONNECT).map_err(|error| format!("{address}: {error}"))?;
+        for (number, address) in addresses.iter().enumerate().cycle().take(count) {
+            let failed = |error: &dyn std::fmt::Display| AnyError::from(format!("{address}: {error}"));
+            let socket = TcpStream::connect_timeout(address, CONNECT).map_err(|error| failed(&error))?;
             socket.set_nodelay(true)?;
             socket.set_nonblocking(true)?;
+            let socket = match &access.tls {
+                None => Socket::Plain(socket),
+                Some((tls, names)) => {
+                    let name = server_name(&names[number]).map_err(|error| failed(&error))?;
+                    Socket::Secure(Box::new(tls.wrap(socket, name).map_err(|error| failed(&error))?))
+                }
+            };
             let (wire, unread) = (Wire::new(windows), Vec::new());
             pool.connections.push(Connection { wire, reading: true, socket, unread, open: true });
         }
@@ -60,7 +137,33 @@ impl Pool {
             }
             pool.step(Some(end), &mut or_closed(|_, _, _| Ok(())))?;
         }
+        if let Some((name, password)) = &access.user {
+            pool.authenticate(name, password)?;
+        }
         Ok(pool)
+    }
+
+    /// Asks the first server for a token, which all later requests carry.
+    fn authenticate(&mut self, name: &str, password: &str) -> Result<(), AnyError> {
+        let request = AuthenticateRequest { name: name.to_owned(), password: password.to_owned() };
+        let Some(first) = self.connections.first_mut() else { return Ok(()) };
+        first.wire.call(AUTHENTICATE, &request, true);
+        let (mut body, mut is_over) = (Vec::new(), false);
+        while !is_over {
+            let mut handler = or_closed(|_, _, event| {
+                match event {
+                    Event::Data { bytes, .. } => body.extend_from_slice(bytes),
+                    _ => is_over = true,
+                }
+                Ok(())
+            });
+            self.step(None, &mut handler)?;
+        }
+        // A refusal has no message.
+        let message = body.get(GRPC_PREFIX_BYTES..).ok_or("the server refuses this name and password")?;
+        let token = AuthenticateResponse::decode(message)?.token;
+        self.connections.iter_mut().for_each(|connection| connection.wire.set_token(&token));
+        Ok(())
     }
 
     /// Writes output, waits for input until the given time, and passes events to `handler`.
@@ -92,9 +195,10 @@ impl Pool {
         for (number, connection) in self.connections.iter().enumerate().filter(|(_, connection)| connection.open) {
             let mut flags = PollFlags::empty();
             flags.set(PollFlags::IN, connection.reading);
-            flags.set(PollFlags::OUT, !connection.wire.output.is_empty());
+            let is_sending = !connection.wire.output.is_empty() || connection.socket.wants_write();
+            flags.set(PollFlags::OUT, is_sending);
             numbers.push(number);
-            set.push(PollFd::new(&connection.socket, flags));
+            set.push(PollFd::new(connection.socket.tcp(), flags));
         }
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         let timeout = left.map(|left| Timespec {
@@ -123,25 +227,38 @@ impl Connection {
             }
         }
         self.wire.output.drain(..written);
-        Ok(())
+        match self.open.then(|| self.socket.flush()) {
+            Some(Err(error)) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            _ => Ok(()),
+        }
     }
 
-    /// One read, so that no connection keeps the others waiting.
+    /// One read, so that no connection keeps the others waiting; with TLS all that was received, which poll does not see any more.
     fn read(&mut self, number: usize, input: &mut [u8], handler: &mut Handler<'_>) -> Result<(), AnyError> {
-        let length = match self.socket.read(input) {
-            Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-            Ok(length) => length,
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+        loop {
+            let length = match self.socket.read(input) {
+                Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                Ok(length) => length,
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                    return Ok(());
+                }
+                Err(error) => return Err(error.into()),
+            };
+            self.take(number, &input[..length], handler)?;
+            if matches!(self.socket, Socket::Plain(_)) {
                 return Ok(());
             }
-            Err(error) => return Err(error.into()),
-        };
+        }
+    }
+
+    /// Passes bytes of the server on, and keeps an incomplete frame.
+    fn take(&mut self, number: usize, input: &[u8], handler: &mut Handler<'_>) -> Result<(), AnyError> {
         let mut pass = |wire: &mut Wire, event: Event<'_>| handler(number, wire, event);
         if self.unread.is_empty() {
-            let done = self.wire.receive(&input[..length], &mut pass)?;
-            self.unread.extend_from_slice(&input[done..length]);
+            let done = self.wire.receive(input, &mut pass)?;
+            self.unread.extend_from_slice(&input[done..]);
         } else {
-            self.unread.extend_from_slice(&input[..length]);
+            self.unread.extend_from_slice(input);
             let done = self.wire.receive(&self.unread, &mut pass)?;
             self.unread.drain(..done);
         }

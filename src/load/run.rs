@@ -11,7 +11,7 @@ use super::{
     AnyError,
     machine::{self, Counters, Usage},
     plan::{Kind, Plan},
-    pool::Pool,
+    pool::{Access, Pool},
     tally::Tallies,
     wire::{Event, Windows, Wire},
 };
@@ -28,6 +28,7 @@ const PRELOAD_STREAMS: usize = 32;
 pub struct Load {
     /// Connections go to one after the other.
     pub addresses: Vec<SocketAddr>,
+    pub access: Access,
     pub connections: usize,
     /// Requests under way in a closed loop, over all connections.
     pub clients: usize,
@@ -293,7 +294,7 @@ fn own_usage() -> Usage {
 /// # Errors
 /// A server cannot be reached, or the preload fails.
 pub fn run(load: &Load, plan: &mut Plan, tell: &mut dyn FnMut(&Second)) -> Result<Outcome, AnyError> {
-    let mut pool = Pool::open(&load.addresses, load.connections, WIDE)?;
+    let mut pool = Pool::open_with(&load.access, &load.addresses, load.connections, WIDE)?;
     if load.preload {
         preload(&mut pool, plan)?;
     }

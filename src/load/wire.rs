@@ -8,7 +8,7 @@
 //! 2. Request headers go through the dynamic table, as ordinary clients send them: a few bytes per request.
 //! 3. Windows for what is received are granted back at a quarter, or not at all ([`Windows::grant`]).
 
-use std::collections::VecDeque;
+use std::{borrow::Cow, collections::VecDeque};
 
 use ahash::AHashMap;
 use prost::Message;
@@ -21,6 +21,8 @@ const FRAME_BYTES_MAX: usize = 16_384;
 const WINDOW_DEFAULT: u32 = 65_535;
 const TABLE_BYTES: u32 = 4096;
 const TABLE_ENTRIES_STATIC: usize = 61;
+/// A longer header is not kept in the table, which all others fit into.
+const TABLE_TEXT_BYTES_MAX: usize = 2048;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -85,7 +87,9 @@ pub struct Wire {
     /// Streams with bytes that no window took.
     blocked: VecDeque<u32>,
     /// The dynamic header table, oldest entry first.
-    table: Vec<(&'static str, &'static str)>,
+    table: Vec<(&'static str, Cow<'static, str>)>,
+    /// Of the user, in the headers of each call.
+    token: Option<String>,
     settled: bool,
 }
 
@@ -117,6 +121,7 @@ impl Wire {
             received: 0,
             blocked: VecDeque::new(),
             table: Vec::new(),
+            token: None,
             settled: false,
         };
         wire.head(SETTINGS, 0, 0, 12);
@@ -156,7 +161,11 @@ impl Wire {
             ("te", "trailers"),
             ("user-agent", "ringbench"),
         ] {
-            self.header(name, value);
+            self.header(name, Cow::Borrowed(value));
+        }
+        if let Some(token) = self.token.take() {
+            self.header("token", Cow::Borrowed(&token));
+            self.token = Some(token);
         }
         let length = self.output.len() - at - HEAD_BYTES;
         self.output[at..at + 3].copy_from_slice(&(length as u32).to_be_bytes()[1..]);
@@ -342,20 +351,43 @@ impl Wire {
         self.output.extend(more.to_be_bytes());
     }
 
-    /// RFC 7541, 6.1 and 6.2.1. Every name and value is shorter than 127 bytes; the table never overflows.
-    fn header(&mut self, name: &'static str, value: &'static str) {
-        if let Some(position) = self.table.iter().position(|&entry| entry == (name, value)) {
+    /// The calls from now on are those of a user.
+    pub fn set_token(&mut self, token: &str) {
+        self.token = Some(token.to_owned());
+    }
+
+    /// RFC 7541, 6.1, 6.2.1 and for what does not fit into the table 6.2.2.
+    fn header(&mut self, name: &'static str, value: Cow<'_, str>) {
+        if let Some(position) = self.table.iter().position(|entry| entry.0 == name && entry.1 == value) {
             let index = TABLE_ENTRIES_STATIC + self.table.len() - position;
             self.output.push(0x80 | index as u8);
             return;
         }
-        self.output.push(0x40);
-        for text in [name, value] {
-            self.output.push(text.len() as u8);
+        let is_kept = name.len() + value.len() <= TABLE_TEXT_BYTES_MAX;
+        self.output.push(if is_kept { 0x40 } else { 0 });
+        for text in [name, &value] {
+            self.length(text.len());
             self.output.extend(text.as_bytes());
         }
-        self.table.push((name, value));
+        if is_kept {
+            self.table.push((name, Cow::Owned(value.into_owned())));
+        }
         assert!(self.table.len() <= 16, "few paths per connection");
+    }
+
+    /// The length of a text that is not compressed: RFC 7541, 5.1 with a prefix of 7 bits.
+    fn length(&mut self, length: usize) {
+        if length < 127 {
+            self.output.push(length as u8);
+            return;
+        }
+        self.output.push(127);
+        let mut rest = length - 127;
+        while rest >= 128 {
+            self.output.push((rest % 128) as u8 | 0x80);
+            rest /= 128;
+        }
+        self.output.push(rest as u8);
     }
 }
 

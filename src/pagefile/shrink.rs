@@ -32,7 +32,7 @@ const STARVED_COMMITS_MAX: u32 = 4;
 const PASSES_MAX: u32 = 3;
 /// Free pages that stay in the file: half as many as are in use within these bounds, because a small tree is not deep, and
 /// a fraction of those in use.
-const SLACK_PAGES_MIN: u64 = 24;
+const SLACK_PAGES_MIN: u64 = 4;
 const SLACK_PAGES_MAX: u64 = 64;
 const SLACK_PART: u64 = 64;
 /// Room that a moved leaf may need for the branches above it.
@@ -42,6 +42,8 @@ const BRANCHES_PER_MOVE: u64 = 2;
 pub(super) struct Shrink {
     /// Pages from here on are to become free.
     pub(super) limit: PageId,
+    /// Free pages below the limit when all pages in use are there.
+    slack: u64,
     phase: Phase,
     passes_left: u32,
 }
@@ -75,18 +77,18 @@ struct Visit {
 impl Shrink {
     pub(super) fn new(used_pages: u64) -> Shrink {
         let phase = Phase::Moving { bucket: Key::new(), key: Key::new(), starved_commits: 0 };
-        Shrink { limit: limit(used_pages), phase, passes_left: PASSES_MAX - 1 }
+        Shrink { limit: limit(used_pages), slack: slack(used_pages), phase, passes_left: PASSES_MAX - 1 }
     }
 
     /// Adjusts the limit to the number of pages in use.
     pub(super) fn follow(&mut self, used_pages: u64) {
-        self.limit = limit(used_pages);
+        (self.limit, self.slack) = (limit(used_pages), slack(used_pages));
     }
 
     /// Another pass, if the file is still clearly longer than its content. Pages with overflow may have found no low place in the
     /// pass before, because small pages were there.
     pub(super) fn next_pass(self, used_pages: u64, high_water: u64) -> Option<Shrink> {
-        let worth_it = high_water > used_pages + used_pages / 8 + 16;
+        let worth_it = high_water > used_pages + used_pages / 8 + slack(used_pages).min(16);
         let passes_left = self.passes_left.checked_sub(1)?;
         worth_it.then(|| Shrink { passes_left, ..Shrink::new(used_pages) })
     }
@@ -112,7 +114,8 @@ impl Shrink {
         let Phase::Moving { bucket, key, starved_commits } = &mut self.phase else { return Ok(moves) };
         let window = &base.committed().window;
         let room = room.min(SHRINK_PAGES_MOVED_MAX);
-        let mut needed = TREE_DEPTH_MAX as u64 / 2;
+        // The branches above the first leaf, and the lists that every commit writes: few pages in a small file.
+        let mut needed = (TREE_DEPTH_MAX as u64 / 2).min(self.slack * 2 / 3);
         *starved_commits = if needed < room { 0 } else { *starved_commits + 1 };
         for _ in 0..SHRINK_LEAVES_VISITED_MAX {
             if needed >= room && *starved_commits <= STARVED_COMMITS_MAX {
@@ -141,7 +144,11 @@ impl Shrink {
 }
 
 fn limit(used_pages: u64) -> PageId {
-    PageId(used_pages + used_pages / SLACK_PART + (used_pages / 2).clamp(SLACK_PAGES_MIN, SLACK_PAGES_MAX))
+    PageId(used_pages + used_pages / SLACK_PART + slack(used_pages))
+}
+
+fn slack(used_pages: u64) -> u64 {
+    (used_pages / 2).clamp(SLACK_PAGES_MIN, SLACK_PAGES_MAX)
 }
 
 /// The first bucket with a tree of its own whose name is not below `name`.
@@ -184,5 +191,5 @@ fn visit(window: &Window, root: &BucketRoot, key: &[u8]) -> Result<Visit, Corrup
 
 const _: () = assert!(SHRINK_PAGES_MOVED_MAX > TREE_DEPTH_MAX as u64);
 const _: () = assert!(SLACK_PAGES_MAX > TREE_DEPTH_MAX as u64);
-// The slack always suffices for moving one leaf.
-const _: () = assert!(SLACK_PAGES_MIN > TREE_DEPTH_MAX as u64 / 2 + BRANCHES_PER_MOVE);
+// There is always room for a first leaf.
+const _: () = assert!(SLACK_PAGES_MIN * 2 / 3 < SLACK_PAGES_MIN);

@@ -95,7 +95,7 @@ fn run(size: u64, seeds: std::ops::Range<u64>, limit: Option<Duration>) -> Count
 
 #[test]
 fn three_replicas() {
-    let counts = run(3, share(0, 60, 60), None);
+    let counts = run(3, share(0, 60, 2_000), None);
     assert!(counts.writes > 500 && counts.reads > 500 && counts.serializable > 100, "{counts:?}");
     assert!(counts.crashes > 20 && counts.snapshots > 0 && counts.elections > 20, "{counts:?}");
     assert!(counts.watch_events > 500 && counts.watch_ends > 0 && counts.compactions > 10, "{counts:?}");
@@ -105,13 +105,13 @@ fn three_replicas() {
 
 #[test]
 fn five_replicas() {
-    let counts = run(5, share(100_000, 10, 10), None);
+    let counts = run(5, share(100_000, 10, 700), None);
     assert!(counts.writes > 0, "{counts:?}");
 }
 
 #[test]
 fn one_replica() {
-    let counts = run(1, share(200_000, 20, 20), None);
+    let counts = run(1, share(200_000, 20, 1_000), None);
     assert!(counts.writes > 0 && counts.crashes > 0, "{counts:?}");
 }
 

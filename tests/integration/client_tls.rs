@@ -6,7 +6,7 @@ use std::{
     io::{Read, Write},
     net::{Shutdown, TcpStream},
     path::Path,
-    process::Command,
+    process::{Command, Output},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
     time::Duration,
@@ -450,6 +450,41 @@ pub fn ringctl_is_secured_as_etcdctl() {
         }
     }
     [plain, secure, unix].into_iter().for_each(Secure::stop);
+}
+
+/// ringbench shows a certificate, and its requests are those of a user.
+pub fn ringbench_brings_a_certificate_and_a_user() {
+    let authority = Authority::new();
+    let (of_server, of_client) = (authority.sign("server", &LOCAL, 1), authority.sign("client", &LOCAL, 2));
+    let secure = Secure::start(Program::Ringd, &authority.client_flags(&of_server));
+    let (endpoint, tls) = (secure.endpoint(), authority.etcdctl_flags(Some(&of_client)));
+    for words in ["role add root", "user add root:secret", "user grant-role root root", "auth enable"] {
+        let words: Vec<&str> = words.split(' ').collect();
+        assert!(ask(&endpoint, &tls, &words).success, "{words:?}");
+    }
+    let measure = |flags: &[String], more: &str| {
+        let words = "put --quiet --format json --warm-up 0 --conns 3 --clients 30 --val-size 20000".split(' ');
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringbench"));
+        command.args(words).args(["--endpoints", &endpoint]).args(flags).args(more.split_whitespace());
+        command.output().expect("ringbench runs")
+    };
+    let refused = |output: &Output| {
+        let measured: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        (measured["all"]["requests"].as_u64() >= Some(300)).then(|| measured["all"]["refused"].as_u64()).flatten()
+    };
+    let done = measure(&tls, "--total 300 --user root:secret --preload --key-space-size 50");
+    assert!(done.status.success() && refused(&done) == Some(0), "{done:?}");
+    assert!(refused(&measure(&tls, "--total 300")) >= Some(300), "without a user");
+    for (flags, more, why) in [
+        (&tls, "--total 1 --user root:wrong", "refuses this name"),
+        (&authority.etcdctl_flags(None), "--total 1", "CertificateRequired"),
+        (&Vec::new(), "--total 1", "UnknownIssuer"),
+    ] {
+        let output = measure(flags, more);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && told.contains(why), "{more}: {output:?}");
+    }
+    secure.stop();
 }
 
 /// A mirror whose destination is encrypted, and whose source is not.

@@ -285,6 +285,10 @@ fn main() {
             client_tls::sockets_in_the_file_system_are_encrypted,
         ),
         with_reference_3_7("client_tls::ringctl_is_secured_as_etcdctl", client_tls::ringctl_is_secured_as_etcdctl),
+        with_reference_3_7(
+            "client_tls::ringbench_brings_a_certificate_and_a_user",
+            client_tls::ringbench_brings_a_certificate_and_a_user,
+        ),
         with_reference_3_7("client_tls::mirrors_are_secured", client_tls::mirrors_are_secured),
         with_reference_3_7("client_tls::kubeadms_flags_are_served", client_tls::kubeadms_flags_are_served),
         with_reference_3_7(

@@ -48,7 +48,11 @@ pub fn workloads_are_counted() {
 pub fn faults_are_told() {
     for (arguments, why) in [
         ("put --endpoints 127.0.0.1:1", "127.0.0.1:1: Connection refused"),
-        ("put --endpoints https://127.0.0.1:1", "TLS"),
+        ("put --endpoints https://127.0.0.1:1", "127.0.0.1:1: Connection refused"),
+        ("put --endpoints https://127.0.0.1:1,127.0.0.1:1", "all https:// or all not"),
+        ("put --cacert nowhere.pem", "no endpoint that begins with https://"),
+        ("put --endpoints https://127.0.0.1:1 --cacert nowhere.pem", "nowhere.pem"),
+        ("put --user root", "NAME:PASSWORD"),
         ("put --endpoints nowhere.invalid:1", "nowhere.invalid"),
         ("put --conns 0", "--conns"),
         ("put --rate 0", "--rate"),

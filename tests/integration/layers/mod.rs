@@ -36,7 +36,7 @@ const TABLE: [(&str, &[&str]); 33] = [
             "base",
         ],
     ),
-    ("bin", &["utl", "ctl", "load", "server", "config"]),
+    ("bin", &["utl", "ctl", "load", "client", "server", "config"]),
     // Above ctl, whose flags and formats it shares.
     (
         "utl",
@@ -58,8 +58,8 @@ const TABLE: [(&str, &[&str]); 33] = [
         ],
     ),
     ("ctl", &["client", "service", "os", "proto", "base"]),
+    ("load", &["client", "proto"]),
     ("client", &["service", "proto", "base"]),
-    ("load", &["proto"]),
     (
         "server",
         &[
