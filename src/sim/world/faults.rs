@@ -264,10 +264,10 @@ impl World {
         }
         for (id, _) in self.all_running() {
             let view = self.machines[&id].member.view().expect("it runs");
-            self.agreement.check_hash(id, &view, 0)?;
+            self.agreement.check_hash(&self.journal, id, &view, 0)?;
             let oldest = view.kv.compact_revision().max(1);
             let revision = self.chance.schedule.random_range(oldest..=view.kv.revision().max(oldest));
-            self.agreement.check_hash(id, &view, revision)?;
+            self.agreement.check_hash(&self.journal, id, &view, revision)?;
         }
         Ok(())
     }
