@@ -179,7 +179,7 @@ impl Restored {
 
 /// Writes the index and term of the last entry that the file covers.
 pub fn put_applied(backend: &mut Backend, index: u64, term: u64) {
-    let index = index - u64::from(planted::has(Bug::ApplyTwice));
+    let index = index.saturating_sub(u64::from(planted::has(Bug::ApplyTwice)));
     backend.put(Bucket::Meta, Bytes::from_static(CONSISTENT_INDEX), Bytes::copy_from_slice(&index.to_be_bytes()));
     backend.put(Bucket::Meta, Bytes::from_static(TERM), Bytes::copy_from_slice(&term.to_be_bytes()));
 }

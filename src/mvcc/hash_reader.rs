@@ -176,4 +176,18 @@ mod tests {
         replay.assert_hash(0, 886_592_976, 20, 24);
         replay.assert_hash(22, 3_204_934_389, 20, 22);
     }
+
+    /// Recorded from etcd 3.7.1 in the same way: the compaction keeps the deletion of its revision, HashKV keeps nothing, and only who
+    /// keeps something leaves out what the compaction before has kept.
+    #[test]
+    fn a_revision_without_keys_has_two_hashes_as_in_etcd() {
+        let mut replay = Replay { store: Store::default(), disk: Disk::default() };
+        replay.put(&[("a", "1")]);
+        replay.put(&[("a", "2")]);
+        replay.compact(3);
+        replay.delete(KeyRange::Single(b"a"));
+        replay.assert_hash(4, 573_317_793, 3, 4);
+        replay.compact(4);
+        replay.assert_hash(4, 1_922_329_996, 3, 4);
+    }
 }

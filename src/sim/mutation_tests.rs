@@ -1,28 +1,39 @@
 //! The proof that the simulator bites: deliberate bugs, each of which it finds.
 //!
 //! `RINGD_SIM_MUTATIONS=seconds` searches for each bug for so many seconds of CPU time, and prints a table: the bug, the seeds that were
-//! run, their CPU time, the run that finds it, and what it violates. `RINGD_SIM_BUG` is a part of the names of those to search for.
+//! run, their CPU time, the run that finds it, and what it violates. `RINGD_SIM_BUG` is a part of the names of those to search for,
+//! `RINGD_SIM_EVENTS` the length of a run.
 
-use super::{options::Options, world::World, world_tests::cpu_seconds};
+use super::{
+    options::Options,
+    world::World,
+    world_tests::{cpu_seconds, events},
+};
 use crate::base::planted::{self, Bug};
 
 /// A run that finds each bug.
-const FOUND: [(Bug, &str); 15] = [
-    (Bug::AcknowledgeBeforeDurable, "18,3,5402"),
-    (Bug::SendBeforeDurable, "11,3,862"),
-    (Bug::SkipReadQuorum, "5,3,4727"),
-    (Bug::ReadOlderView, "4,3,5179"),
+const FOUND: [(Bug, &str); 21] = [
+    (Bug::AcknowledgeBeforeDurable, "18,3,5111"),
+    (Bug::SendBeforeDurable, "18,3,4732"),
+    (Bug::SkipReadQuorum, "17,3,2085"),
+    (Bug::ReadOlderView, "6,3,3848"),
+    (Bug::ApplyTwice, "1,3,6000"),
+    (Bug::ReusePage, "61,3,5695"),
     (Bug::LoseConfChange, "3,3,6000"),
-    (Bug::WatchTwice, "7,3,2922"),
-    (Bug::WatchSkip, "0,3,6000"),
-    (Bug::ExpireAsFollower, "5,3,6000"),
-    (Bug::KeepLeaseKey, "2,3,6000"),
-    (Bug::DropLastRecord, "3,3,2522"),
-    (Bug::ForgetAlarm, "27,3,4093"),
-    (Bug::MislabelSnapshot, "11,3,5007"),
+    (Bug::WatchTwice, "61,3,6000"),
+    (Bug::WatchSkip, "7,3,1632"),
+    (Bug::WatchCompacted, "59,3,6000"),
+    (Bug::ExpireAsFollower, "15,3,6000"),
+    (Bug::KeepLeaseKey, "5,3,5296"),
+    (Bug::DropLastRecord, "3,3,2478"),
+    (Bug::VoteTwice, "71,3,1155"),
+    (Bug::ForgetAlarm, "3,3,5335"),
+    (Bug::MislabelSnapshot, "27,3,5019"),
     (Bug::CompactTooMuch, "2,3,2006"),
-    (Bug::ForgetOwedState, "66,3,6000"),
-    (Bug::LoseLearner, "4,3,6000"),
+    (Bug::ReadBeforeTermCommit, "31,3,856"),
+    (Bug::ForgetOwedState, "7,3,6000"),
+    (Bug::LoseLearner, "11,3,6000"),
+    (Bug::ProgressEarly, "25,3,5587"),
 ];
 
 const ALL: [Bug; 24] = [
@@ -52,8 +63,6 @@ const ALL: [Bug; 24] = [
     Bug::DiscardEarly,
 ];
 
-const EVENTS: u64 = 6_000;
-
 #[test]
 fn planted_bugs_are_found_again() {
     for (bug, run) in FOUND {
@@ -73,7 +82,7 @@ fn search_for_planted_bugs() {
         let started = cpu_seconds();
         planted::plant(Some(bug));
         let found = (0..).take_while(|_| cpu_seconds() - started < limit).find_map(|seed| {
-            let options = Options::draw(seed, 3, EVENTS);
+            let options = Options::draw(seed, 3, events());
             World::run(&options).err().map(|violation| (seed, options, violation))
         });
         planted::plant(None);

@@ -48,6 +48,10 @@ pub struct Faults {
     /// A bit of an old part of a log flips.
     pub flip: u32,
     pub disk_us_max: u64,
+    /// A rare message (a vote, a transfer, a whole state) meets one of the faults above that are on. Per message, not per time.
+    pub ambush: u32,
+    /// How long it takes at most until a process that has ended is started again.
+    pub restart_us_max: u64,
 }
 
 /// Settings of the members.
@@ -114,7 +118,7 @@ impl Options {
         let mut rate = |most: u32| if random.random() { random.random_range(1..=most) } else { 0 };
         let (lost, doubled) = (rate(200), rate(100));
         let capacity = [0, 2, 20][rate(2) as usize];
-        let faults = Faults {
+        let mut faults = Faults {
             kill: rate(60),
             power: rate(60),
             cut: rate(200),
@@ -127,6 +131,8 @@ impl Options {
             disk_full: rate(20),
             flip: rate(10),
             disk_us_max: [500, 5_000, 60_000][rate(2) as usize],
+            ambush: 0,
+            restart_us_max: 0,
         };
         let network = Rates {
             lost,
@@ -160,11 +166,14 @@ impl Options {
             value_bytes_max: [16, 400, 3000][random.random_range(0..3)],
             readers: random.random_range(0..3),
         };
+        // Drawn last, so that the other options of a seed stay as they were.
+        faults.ambush = if random.random() { random.random_range(1..=400) } else { 0 };
+        faults.restart_us_max = [20_000, 300_000, 2_000_000][random.random_range(0..3)];
         Self { seed, size, events, network, faults, knobs, load, without: Vec::new(), skipped: Vec::new() }
     }
 
     /// The names that [`Options::switch_off`] knows.
-    pub const NAMES: [&str; 23] = [
+    pub const NAMES: [&str; 24] = [
         "lost",
         "doubled",
         "capacity",
@@ -179,6 +188,7 @@ impl Options {
         "disk-error",
         "disk-full",
         "flip",
+        "ambush",
         "quota",
         "writers",
         "watchers",
@@ -208,6 +218,7 @@ impl Options {
             "disk-error" => std::mem::take(&mut faults.disk_error) > 0,
             "disk-full" => std::mem::take(&mut faults.disk_full) > 0,
             "flip" => std::mem::take(&mut faults.flip) > 0,
+            "ambush" => std::mem::take(&mut faults.ambush) > 0,
             "quota" => std::mem::replace(&mut self.knobs.quota_bytes, -1) >= 0,
             "writers" => std::mem::take(&mut load.writers) > 0,
             "watchers" => std::mem::take(&mut load.watchers) > 0,

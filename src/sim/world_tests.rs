@@ -35,7 +35,8 @@ fn seeds() -> std::ops::Range<u64> {
     first.parse().expect("a number")..last.parse().expect("a number")
 }
 
-fn events() -> u64 {
+/// Events with faults of each run.
+pub(super) fn events() -> u64 {
     variable("RINGD_SIM_EVENTS").unwrap_or(6_000)
 }
 

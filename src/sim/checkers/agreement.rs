@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+
+use super::journal::Journal;
 use crate::{apply::View, mvcc::HashReader};
 
 #[derive(Debug, Default)]
@@ -9,11 +12,17 @@ pub struct Agreement {
     leaders: BTreeMap<u64, u64>,
     /// By applied index: what everybody's state shows of itself then.
     states: BTreeMap<u64, String>,
-    /// By revision and compacted revision.
-    hashes: BTreeMap<(i64, i64), (u32, u64)>,
+    hashes: BTreeMap<HashKey, (u32, u64)>,
     /// The newest revision that each start of a member has shown.
     shown: BTreeMap<u64, i64>,
 }
+
+/// What hashes must be equal for: the revision, the compacted revision, and whether it is one of etcd's two hashes of an empty store
+/// that a compaction has left.
+type HashKey = (i64, i64, bool);
+
+/// Every key.
+const ALL: Bytes = Bytes::from_static(&[0]);
 
 /// States are compared with those of so many entries before.
 const STATES_MAX: usize = 20_000;
@@ -66,12 +75,20 @@ impl Agreement {
 
     /// Compares the hash of a member at a revision (0: the newest) with others at the same revision and compaction.
     ///
+    /// A revision at which no key is alive has two hashes in etcd, too, and HashKV shows the second one as soon as the compaction at
+    /// that revision is done. The compaction keeps the deletion of that revision, so it leaves out what the compaction before kept;
+    /// HashKV keeps nothing, and what it leaves out is decided only if there is something to keep (`mvcc/hash.go`). These two are not
+    /// compared with each other.
+    ///
     /// # Errors
     /// They differ, or the member cannot read its state.
-    pub fn check_hash(&mut self, member: u64, view: &View, revision: i64) -> Result<(), String> {
+    pub fn check_hash(&mut self, journal: &Journal, member: u64, view: &View, revision: i64) -> Result<(), String> {
         let Ok(reader) = HashReader::new(view.kv.clone(), revision) else { return Ok(()) };
         let hash = reader.finish().map_err(|error| format!("member {member} cannot read its state: {error:?}"))?.hash;
-        let (known, by) = *self.hashes.entry((hash.revision, hash.compact_revision)).or_insert((hash.hash, member));
+        let is_of_empty = journal.range(&ALL, &ALL, hash.revision).is_empty();
+        let is_second = is_of_empty && view.kv.compaction_hashes().contains(&hash);
+        let key = (hash.revision, hash.compact_revision, is_second);
+        let (known, by) = *self.hashes.entry(key).or_insert((hash.hash, member));
         if known != hash.hash {
             return Err(format!(
                 "at revision {} with compaction {} the hash is {:x} at member {member}, and {known:x} at member {by}",

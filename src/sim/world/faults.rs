@@ -3,10 +3,13 @@
 use rand::{Rng, seq::IndexedRandom};
 
 use super::{World, state::Event};
-use crate::sim::{
-    member::REQUEST_TIMEOUT_MS,
-    network::{Cut, Link},
-    story::Kind,
+use crate::{
+    proto::raftpb::MessageType,
+    sim::{
+        member::REQUEST_TIMEOUT_MS,
+        network::{Cut, Link},
+        story::Kind,
+    },
 };
 
 /// Time between two looks.
@@ -15,8 +18,29 @@ const LOOK_US: u64 = 100_000;
 const BUSY_FACTOR: u32 = 10;
 /// Everything that is bounded is answered after the request timeout, on a slow clock, and some ticks.
 const ANSWER_US_MAX: u64 = (REQUEST_TIMEOUT_MS + 1500) * 1000;
+/// How long a pause, a stall or a clog lasts at most that comes with a rare message, and how late a crash comes.
+const AMBUSH_US_MAX: u64 = 3_000_000;
+const CRASH_US_MAX: [u64; 3] = [1_000, 10_000, 100_000];
 /// Room that a full disk has.
 const LITTLE_ROOM_BYTES: u64 = 8 << 10;
+
+/// A fault that comes with a rare message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ambush {
+    Kill,
+    Power,
+    Stall,
+    Pause,
+    /// The link to the other one.
+    Clog,
+    /// All links away from it.
+    Cut,
+}
+
+fn is_rare(kind: MessageType) -> bool {
+    use MessageType::{MsgSnap, MsgTimeoutNow, MsgVote, MsgVoteResp};
+    matches!(kind, MsgSnap | MsgTimeoutNow | MsgVote | MsgVoteResp)
+}
 
 impl World {
     pub(super) fn on_fault(&mut self) -> Result<(), String> {
@@ -238,6 +262,54 @@ impl World {
         }
     }
 
+    /// A rare message may bring a fault to its sender when it leaves, and to its receiver when it has arrived: some bugs need one in the
+    /// few milliseconds around a vote, a transfer or a whole state. Only kinds of faults come that the run has drawn.
+    pub(super) fn ambush(&mut self, victim: u64, other: u64, kind: MessageType) {
+        let (faults, rate) = (self.options.faults, self.options.faults.ambush);
+        let is_known = [victim, other].iter().all(|id| self.machines.contains_key(id));
+        if self.is_calm || rate == 0 || !is_rare(kind) || !is_known || !self.hits(rate) {
+            return;
+        }
+        let kinds = [
+            (faults.kill, Ambush::Kill),
+            (faults.power, Ambush::Power),
+            (faults.stall, Ambush::Stall),
+            (faults.pause, Ambush::Pause),
+            (faults.clog, Ambush::Clog),
+            (faults.cut, Ambush::Cut),
+        ];
+        let on: Vec<Ambush> = kinds.into_iter().filter(|(rate, _)| *rate > 0).map(|(_, fault)| fault).collect();
+        let Some(fault) = on.choose(&mut self.chance.faults).copied() else { return };
+        let number = self.mark();
+        self.note(Kind::Fault, format!("!{number} {kind:?} brings {fault:?} to member {victim}, the other is {other}"));
+        self.strike(fault, victim, other);
+    }
+
+    fn strike(&mut self, fault: Ambush, victim: u64, other: u64) {
+        let for_us = self.chance.faults.random_range(0..AMBUSH_US_MAX);
+        let crash_us_max = *CRASH_US_MAX.choose(&mut self.chance.faults).expect("there are some");
+        match fault {
+            Ambush::Kill | Ambush::Power => {
+                let after_us = self.chance.faults.random_range(0..crash_us_max);
+                let (epoch, is_power_cut) = (self.machines[&victim].member.epoch, fault == Ambush::Power);
+                self.at(after_us, Event::Crash { member: victim, epoch, is_power_cut });
+            }
+            Ambush::Stall => self.machine(victim).stalled_until_us = self.now_us + for_us,
+            Ambush::Pause => {
+                let until_us = self.now_us + for_us;
+                if self.machines[&victim].paused_until_us <= until_us {
+                    self.pause_until(victim, until_us);
+                }
+            }
+            Ambush::Clog => self.network.clog((victim, other), self.now_us + for_us),
+            Ambush::Cut => {
+                for to in self.machines.keys().copied().filter(|id| *id != victim).collect::<Vec<_>>() {
+                    self.network.cut((victim, to), Cut::All);
+                }
+            }
+        }
+    }
+
     // What is looked at with each fault.
 
     /// Every request ends within the request timeout, as long as its member runs without a pause.
@@ -264,10 +336,10 @@ impl World {
         }
         for (id, _) in self.all_running() {
             let view = self.machines[&id].member.view().expect("it runs");
-            self.agreement.check_hash(id, &view, 0)?;
+            self.agreement.check_hash(&self.journal, id, &view, 0)?;
             let oldest = view.kv.compact_revision().max(1);
             let revision = self.chance.schedule.random_range(oldest..=view.kv.revision().max(oldest));
-            self.agreement.check_hash(id, &view, revision)?;
+            self.agreement.check_hash(&self.journal, id, &view, revision)?;
         }
         Ok(())
     }

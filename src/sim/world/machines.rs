@@ -124,7 +124,7 @@ impl World {
         self.pause_until(id, self.now_us);
         self.counts.crashes += 1;
         self.note(Kind::Fault, format!("member {id} {}", if is_power_cut { "loses its power" } else { "is killed" }));
-        let after_us = if self.is_calm { 1000 } else { 2_000_000 };
+        let after_us = if self.is_calm { 1000 } else { self.options.faults.restart_us_max };
         self.soon(after_us, Event::Boot { member: id });
     }
 
@@ -323,6 +323,7 @@ impl World {
 
     pub(super) fn send(&mut self, from: u64, message: raftpb::Message, mut image: Option<StateOnItsWay>) {
         let to = message.to();
+        self.ambush(from, to, message.r#type());
         let epoch = self.machines[&from].member.epoch;
         let view = self.machines[&from].member.view();
         let is_refused = view.is_some_and(|view| view.membership.is_removed(to));

@@ -214,6 +214,12 @@ impl World {
         self.counts.events += 1;
         match event {
             Event::Boot { member } => self.boot(member),
+            Event::Crash { member, epoch, is_power_cut } => {
+                if !self.is_calm && self.running(member, epoch).is_some() {
+                    self.crash(member, is_power_cut);
+                }
+                Ok(())
+            }
             Event::Resume { member } => {
                 self.resume(member);
                 Ok(())
@@ -226,7 +232,12 @@ impl World {
             Event::Turn { member, epoch } => self.turn(member, epoch),
             Event::Timer { member, epoch, timer } => self.on_timer(member, epoch, timer),
             Event::Work { member, epoch } => self.work(member, epoch),
-            Event::Deliver { from, to, message, image } => self.deliver(from, to, *message, image),
+            Event::Deliver { from, to, message, image } => {
+                let kind = message.r#type();
+                self.deliver(from, to, *message, image)?;
+                self.ambush(to, from, kind);
+                Ok(())
+            }
             Event::Changes { member, epoch } => self.on_changes(member, epoch),
             Event::Read { member, epoch } => self.read_history(member, epoch),
             Event::Taken { client, member, epoch, stream } => self.on_taken(client, member, epoch, stream),

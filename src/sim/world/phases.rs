@@ -263,7 +263,7 @@ impl World {
         let newest = self.journal.newest();
         for id in self.members() {
             let view = self.machines[&id].member.view().expect("settled members run");
-            self.agreement.check_hash(id, &view, 0)?;
+            self.agreement.check_hash(&self.journal, id, &view, 0)?;
             let everything = RangeOptions { key: vec![0].into(), range_end: vec![0].into(), ..RangeOptions::default() };
             let found =
                 mvcc::collect(&view.kv, &everything).map_err(|error| format!("member {id} cannot read: {error}"))?;

@@ -79,7 +79,7 @@ impl World {
             return Err(format!("a copy of member {id} at revision {revision} has {}", copied.kv.revision()));
         }
         self.check_kept(id, &copied)?;
-        self.agreement.check_hash(id, &copied, 0)?;
-        self.agreement.check_hash(id, &reading.view, 0)
+        self.agreement.check_hash(&self.journal, id, &copied, 0)?;
+        self.agreement.check_hash(&self.journal, id, &reading.view, 0)
     }
 }

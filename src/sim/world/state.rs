@@ -113,6 +113,12 @@ pub(super) enum Event {
     Boot {
         member: u64,
     },
+    /// The process ends, or the machine loses its power.
+    Crash {
+        member: u64,
+        epoch: u64,
+        is_power_cut: bool,
+    },
     /// The end of a pause, if it was not made longer.
     Resume {
         member: u64,
@@ -136,7 +142,7 @@ impl Event {
             | Self::Read { member, .. }
             | Self::Taken { member, .. }
             | Self::Boot { member } => Some(*member),
-            Self::Resume { .. } | Self::Client { .. } | Self::Fault => None,
+            Self::Crash { .. } | Self::Resume { .. } | Self::Client { .. } | Self::Fault => None,
         }
     }
 }
@@ -239,6 +245,8 @@ pub(super) struct Watching {
     pub asked: VecDeque<usize>,
     /// What was taken is not sent yet.
     pub is_sending: bool,
+    /// It does not connect before.
+    pub away_until_us: u64,
 }
 
 /// A client with a lease.

@@ -15,14 +15,25 @@ use crate::{
     watch::{NO_WATCHER, Response, ResponseKind, StreamKey},
 };
 
+/// How long a client stays away that has closed its stream.
+const AWAY_US_MAX: u64 = 3_000_000;
+
 impl World {
     pub(super) fn new_watching(&mut self) -> Watching {
         let count = self.chance.clients.random_range(1..4);
         let watched: Vec<Watched> = (0..count).map(|_| self.any_watched()).collect();
-        Watching { stream: None, ids: vec![None; watched.len()], watched, asked: VecDeque::new(), is_sending: false }
+        Watching {
+            stream: None,
+            ids: vec![None; watched.len()],
+            watched,
+            asked: VecDeque::new(),
+            is_sending: false,
+            away_until_us: 0,
+        }
     }
 
     fn any_watched(&mut self) -> Watched {
+        let newest = self.journal.newest();
         let random = &mut self.chance.clients;
         let (key, end): (Bytes, Bytes) = match random.random_range(0..5) {
             0 => ("k2".into(), Bytes::new()),
@@ -37,7 +48,7 @@ impl World {
             previous: random.random(),
             no_put: random.random_range(0..5) == 0,
             no_delete: random.random_range(0..5) == 0,
-            start: if random.random() { 0 } else { random.random_range(1..60) },
+            start: if random.random() { 0 } else { random.random_range(1..newest + 60) },
             reached: None,
         }
     }
@@ -66,6 +77,7 @@ impl World {
                 3..12 if !self.is_quiet => Ok(()),
                 _ => self.take_responses(client, member, epoch, stream),
             },
+            None if self.now_us < self.watching(client).away_until_us && !self.is_quiet => Ok(()),
             None => self.connect(client),
         }
     }
@@ -91,6 +103,14 @@ impl World {
 
     fn hang_up(&mut self, client: usize, member: u64, stream: StreamKey) -> Result<(), String> {
         self.machine(member).front.hub.close(stream);
+        let away_until_us = self.now_us + self.chance.clients.random_range(0..AWAY_US_MAX);
+        match self.chance.clients.random_range(0..4) {
+            // It does not want the rest, and watches something else from now on.
+            0 => *self.watching(client) = self.new_watching(),
+            // It misses what happens meanwhile, and a compaction may remove that.
+            1 => self.watching(client).away_until_us = away_until_us,
+            _ => {}
+        }
         self.watching(client).stream = None;
         Ok(())
     }
