@@ -124,7 +124,7 @@ fn carry_out(words: &[Vec<u8>], io: &mut Io) -> Result<(), Exit> {
             return Ok(());
         }
     };
-    let io = Io { output: io.output, errors: io.errors };
+    let io = Io { output: io.output, errors: io.errors, owns_stderr: io.owns_stderr };
     run(&mut Session { path, flags, io })
 }
 

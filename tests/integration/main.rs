@@ -247,6 +247,8 @@ fn main() {
             ringctl::mirrors_keep_their_prefix_and_complain,
         ),
         with_reference_3_7("ringctl::results_without_a_table_are_told", ringctl::results_without_a_table_are_told),
+        test("ringctl::a_status_is_watched", ringctl::a_status_is_watched),
+        test("terminal::copies_show_their_progress", terminal::copies_show_their_progress),
         with_reference_3_7("terminal::passwords_are_not_shown", terminal::passwords_are_not_shown),
         with_reference_3_7(
             "terminal::interrupted_prompts_leave_the_terminal_as_it_was",
