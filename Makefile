@@ -8,7 +8,7 @@ programs := $(addprefix $(reference)/,etcd etcdctl etcdutl bbolt)
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: run install cluster test check lint bench perf conformance clients soak simulate mutations reference
+.PHONY: run install static cluster test check lint bench perf conformance clients soak simulate mutations reference
 
 # A durable single-member server on 127.0.0.1:2379.
 run:
@@ -19,6 +19,12 @@ install:
 	cargo build --release --bins
 	install -d $(DESTDIR)$(PREFIX)/bin
 	install -m 755 target/release/ringd target/release/ringctl target/release/ringutl target/release/ringbench $(DESTDIR)$(PREFIX)/bin
+
+# The same programs without shared libraries, for containers with nothing else in them: target/<target>/release. The C library is
+# glibc, whose resolver of names needs no other files from 2.34 on; its archive is in Debian's libc6-dev.
+static_target := x86_64-unknown-linux-gnu
+static:
+	RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --target $(static_target) --bins
 
 # Three members on 127.0.0.1, client ports 2379, 22379 and 32379: the lines of the Procfile, until interrupted.
 cluster:
@@ -58,6 +64,7 @@ perf: reference
 	perf/lease
 	perf/maintenance
 	perf/cluster
+	perf/auth
 
 # etcd's own tests against ringd: half an hour; needs Go and its module proxy.
 conformance: reference
