@@ -1,7 +1,7 @@
 # What people and CI do with this project. `make check` is what CI runs.
 
 reference := target/reference
-etcd_version := v3.7.1
+etcd_version := v3.7.3
 programs := $(addprefix $(reference)/,etcd etcdctl etcdutl bbolt)
 
 # Where `make install` puts the programs.
@@ -102,5 +102,5 @@ $(reference)/etcdctl: package := go.etcd.io/etcd/etcdctl/v3
 $(reference)/etcdutl: package := go.etcd.io/etcd/etcdutl/v3
 $(reference)/bbolt: package := go.etcd.io/bbolt/cmd/bbolt
 
-$(programs):
+$(programs): tests/reference/go.mod
 	cd tests/reference && go build -o $(CURDIR)/$@ $(package)

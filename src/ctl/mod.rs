@@ -1,4 +1,4 @@
-//! `ringctl`: the command line client. It prints what etcdctl 3.7.1 prints, byte for byte, because scripts
+//! `ringctl`: the command line client. It prints what etcdctl 3.7.3 prints, byte for byte, because scripts
 //! and people depend on that output, and because tests compare the two tools.
 //!
 //! ```text

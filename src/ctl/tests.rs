@@ -24,7 +24,7 @@ const NOT_IN_SCRIPTS: [&str; 7] = [
 
 #[test]
 fn commands_that_need_no_server_answer_alone() {
-    assert_eq!(answer(&["version"]), (0, "etcdctl version: 3.7.1\nAPI version: 3.7\n".to_owned()));
+    assert_eq!(answer(&["version"]), (0, "etcdctl version: 3.7.3\nAPI version: 3.7\n".to_owned()));
     assert_eq!(answer(&["gett"]).0, 1);
     assert_eq!(answer(&["get"]).0, 128);
     assert_eq!(answer(&["get", "k", "-w", "none"]).0, 4);

@@ -3,7 +3,7 @@
 //! | fault | outcome |
 //! |---|---|
 //! | names or values that HTTP/2 forbids, pseudo-headers that are unknown, doubled, or late; a `connection` header | the stream is reset |
-//! | larger than HEADER_LIST_BYTES_MAX, several hosts, no gRPC, malformed time or binary metadata, not POST | a status |
+//! | larger than HEADER_LIST_BYTES_MAX, several hosts or none, no gRPC, malformed time or binary metadata, not POST | a status |
 //! | no fault; authority, scheme and path may be anything | the call continues |
 
 use std::{cell::Cell, mem, rc::Rc, time::Duration};
@@ -236,6 +236,10 @@ fn judge(fields: &Fields) -> Result<Accepted, Rejected> {
         return abort(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument, text);
     }
     if let Some(text) = seen.malformed {
+        return abort(StatusCode::BAD_REQUEST, Code::Internal, text);
+    }
+    if seen.authorities == 0 && seen.hosts == 0 {
+        let text = "no host or :authority header present".to_owned();
         return abort(StatusCode::BAD_REQUEST, Code::Internal, text);
     }
     if seen.method != b"POST" {

@@ -52,6 +52,7 @@ impl<H: Handler> Server<H> {
         let mut fields = Fields::default();
         fields.add(b":method", b"POST");
         fields.add(b":path", self.table.path(method).as_bytes());
+        fields.add(b":authority", b"localhost");
         fields.add(b"content-type", b"application/grpc");
         for (name, value) in metadata {
             fields.add(name.as_bytes(), value);

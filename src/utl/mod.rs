@@ -1,4 +1,4 @@
-//! `ringutl`: tools on files while no server runs. It prints what etcdutl 3.7.1 prints, byte for byte, and works on the files of ringd
+//! `ringutl`: tools on files while no server runs. It prints what etcdutl 3.7.3 prints, byte for byte, and works on the files of ringd
 //! and of etcd, which have the same database format.
 //!
 //! ```text

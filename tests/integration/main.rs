@@ -419,7 +419,7 @@ fn with_reference(name: &'static str, body: fn()) -> Trial {
     comparison(name, body, reference::etcd().is_some())
 }
 
-/// A test that needs etcd 3.7.1 and all its tools: what 3.4 lacks is left out by name.
+/// A test that needs etcd 3.7.3 and all its tools: what 3.4 lacks is left out by name.
 fn with_reference_3_7(name: &'static str, body: fn()) -> Trial {
     let present = reference::etcd().is_some_and(|(_, release)| release == Release::V3_7);
     comparison(name, body, present)
