@@ -60,7 +60,9 @@ impl<H: Handler> Server<H> {
         let head = Rc::new(Head::new(fields, &Rc::default()));
         match &head.outcome {
             Ok(_) => {}
-            Err(Rejected::Abort(Abort { status, .. })) => return Err(status.clone()),
+            Err(Rejected::Abort(Abort { status, .. }) | Rejected::Foreign(Abort { status, .. })) => {
+                return Err(status.clone());
+            }
             Err(Rejected::Reset(_)) => {
                 return Err(Status::new(Code::Internal, "metadata contains names or values that HTTP/2 forbids"));
             }

@@ -272,6 +272,11 @@ fn main() {
         with_reference_3_7("client_views::datascale_passes", client_views::datascale_passes),
         with_reference_3_7("client_views::perf_is_interrupted", client_views::perf_is_interrupted),
         with_reference_3_7("client_tls::stock_clients_are_served", client_tls::stock_clients_are_served),
+        with_reference_3_7("client_tls::pages_are_served_over_http2", client_tls::pages_are_served_over_http2),
+        test(
+            "client_tls::streams_over_http2_end_with_their_clients",
+            client_tls::streams_over_http2_end_with_their_clients,
+        ),
         with_reference_3_7(
             "client_tls::only_fitting_certificates_are_let_in",
             client_tls::only_fitting_certificates_are_let_in,

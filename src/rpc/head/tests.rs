@@ -27,7 +27,9 @@ fn accepted(pairs: Pairs<'_>) -> Accepted {
 /// HTTP status, gRPC code and text.
 fn aborted(pairs: Pairs<'_>) -> (u16, Code, String) {
     match head(pairs).take_outcome() {
-        Err(Rejected::Abort(abort)) => (abort.http.as_u16(), abort.status.code, abort.status.message.into_owned()),
+        Err(Rejected::Abort(abort) | Rejected::Foreign(abort)) => {
+            (abort.http.as_u16(), abort.status.code, abort.status.message.into_owned())
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -157,7 +159,7 @@ fn heads_are_bounded_each_and_together() {
     };
     let code = |head: &Head| match &head.outcome {
         Ok(_) => Code::Ok,
-        Err(Rejected::Abort(abort)) => abort.status.code,
+        Err(Rejected::Abort(abort) | Rejected::Foreign(abort)) => abort.status.code,
         Err(Rejected::Reset(_)) => Code::Internal,
     };
     assert_eq!(code(&with(200 * 1024)), Code::Ok);
