@@ -1,14 +1,14 @@
 # What people and CI do with this project. `make check` is what CI runs.
 
 reference := target/reference
-etcd_version := v3.7.1
+etcd_version := v3.7.3
 programs := $(addprefix $(reference)/,etcd etcdctl etcdutl bbolt)
 
 # Where `make install` puts the programs.
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: run install cluster test check lint bench perf conformance clients soak simulate mutations reference
+.PHONY: run install static cluster test check lint bench perf conformance clients soak simulate mutations reference
 
 # A durable single-member server on 127.0.0.1:2379.
 run:
@@ -19,6 +19,12 @@ install:
 	cargo build --release --bins
 	install -d $(DESTDIR)$(PREFIX)/bin
 	install -m 755 target/release/ringd target/release/ringctl target/release/ringutl target/release/ringbench $(DESTDIR)$(PREFIX)/bin
+
+# The same programs without shared libraries, for containers with nothing else in them: target/<target>/release. The C library is
+# glibc, whose resolver of names needs no other files from 2.34 on; its archive is in Debian's libc6-dev.
+static_target := x86_64-unknown-linux-gnu
+static:
+	RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --target $(static_target) --bins
 
 # Three members on 127.0.0.1, client ports 2379, 22379 and 32379: the lines of the Procfile, until interrupted.
 cluster:
@@ -58,6 +64,7 @@ perf: reference
 	perf/lease
 	perf/maintenance
 	perf/cluster
+	perf/auth
 
 # etcd's own tests against ringd: half an hour; needs Go and its module proxy.
 conformance: reference
@@ -95,5 +102,5 @@ $(reference)/etcdctl: package := go.etcd.io/etcd/etcdctl/v3
 $(reference)/etcdutl: package := go.etcd.io/etcd/etcdutl/v3
 $(reference)/bbolt: package := go.etcd.io/bbolt/cmd/bbolt
 
-$(programs):
+$(programs): tests/reference/go.mod
 	cd tests/reference && go build -o $(CURDIR)/$@ $(package)

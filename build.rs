@@ -1,6 +1,12 @@
-//! Compiles `proto/` into Rust messages, and into descriptors for the JSON gateway, without a system `protoc`.
+//! Compiles `proto/` into Rust messages, and into descriptors for the JSON gateway, without a system `protoc`; `proto/kubernetes` into
+//! descriptors alone.
 
-use std::{env, error::Error, fs, path::PathBuf};
+use std::{
+    env,
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use protox::Compiler;
 
@@ -35,5 +41,27 @@ fn main() -> Result<(), Box<dyn Error>> {
         .out_dir(&out)
         .include_file("messages.rs")
         .compile_fds(messages)?;
+    describe_kubernetes(&out)
+}
+
+/// The messages of Kubernetes as descriptors alone, without a Rust type for each.
+fn describe_kubernetes(out: &Path) -> Result<(), Box<dyn Error>> {
+    let root = Path::new("proto/kubernetes");
+    let mut files = Vec::new();
+    let mut open = vec![root.to_owned()];
+    while let Some(directory) = open.pop() {
+        for entry in fs::read_dir(directory)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "proto") {
+                files.push(path.strip_prefix(root)?.to_owned());
+            }
+        }
+    }
+    files.sort_unstable();
+    let mut compiler = Compiler::new([root])?;
+    compiler.include_imports(true).open_files(files)?;
+    fs::write(out.join("kubernetes.bin"), compiler.encode_file_descriptor_set())?;
     Ok(())
 }

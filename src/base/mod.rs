@@ -3,6 +3,7 @@
 pub mod aligned;
 pub mod certificates;
 pub mod checksum;
+pub mod civil_time;
 pub mod code;
 pub mod go_duration;
 pub mod go_quote;

@@ -1,7 +1,7 @@
 //! Versions that clients, tools and stored data are checked against.
 
 /// The etcd release whose behaviour this server has (`Status.version`, `/version`).
-pub const SERVER: &str = "3.7.1";
+pub const SERVER: &str = "3.7.3";
 /// The cluster version of a cluster of such members.
 pub const CLUSTER: &str = "3.7.0";
 /// The schema of the page file.

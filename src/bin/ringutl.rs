@@ -11,6 +11,6 @@ use ringd::utl;
 fn main() {
     let words: Vec<Vec<u8>> = env::args_os().skip(1).map(OsString::into_vec).collect();
     let mut output = BufWriter::new(io::stdout().lock());
-    let io = utl::Io { output: &mut output, errors: &mut io::stderr().lock() };
+    let io = utl::Io { output: &mut output, errors: &mut io::stderr().lock(), owns_stderr: true };
     exit(utl::run(&words, io));
 }

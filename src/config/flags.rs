@@ -65,8 +65,10 @@ const fn forgotten(name: &'static str) -> Flag {
     Flag { name, kind: Boolean, default: "", rule: Rule::Forgotten, text: "" }
 }
 
-const DISCOVERY: &str = "this version of ringd does not look up its cluster elsewhere";
-const TRACING: &str = "this version of ringd does not send traces";
+const DISCOVERY: &str = "this version of ringd does not find its members through another etcd; name them with --initial-cluster, or by \
+     DNS with --discovery-srv";
+const TRACING: &str = "this version of ringd does not send traces; leave it off: slow calls are logged (--warning-unary-request-duration), \
+     and /metrics has the durations of all (--metrics=extensive)";
 const V2_STAGES: &[&str] = &["write-only", "write-only-skip-check", "write-only-drop-data", "gone"];
 
 /// In the order of etcd's help.
@@ -86,7 +88,8 @@ pub(super) const FLAGS: &[Flag] = &[
     served("listen-client-http-urls", Urls, "", "Where clients are served over HTTP/1 only; the others then serve gRPC only"),
     without_effect("max-snapshots", Natural, "5"),
     without_effect("max-wals", Natural, "5"),
-    fixed("memory-mlock", Boolean, "false", "this version of ringd does not lock the database into memory"),
+    fixed("memory-mlock", Boolean, "false", "this version of ringd does not lock the database into memory; leave it off, and keep \
+         memory for the service (systemd: MemoryLow=)"),
     served("quota-backend-bytes", Integer, "0", "Database quota; 0 means 2 GiB, negative none"),
     without_effect("backend-bbolt-freelist-type", Text, "map"),
     served("backend-batch-interval", Duration, "0", "Longest time between commits of the page file [default: 100ms]"),
@@ -168,7 +171,7 @@ pub(super) const FLAGS: &[Flag] = &[
     served("listen-metrics-urls", Urls, "", "Where /metrics, /health, /livez and /readyz are served as well"),
     // Logging.
     served("logger", Text, "zap", "Only zap, for compatibility"),
-    served("log-outputs", Text, "default", "default or stderr, stdout, or files, with commas between them"),
+    served("log-outputs", Text, "default", "default or stderr, stdout, or files, with commas between them; or systemd/journal"),
     served("log-level", Text, "info", "debug, info, warn or error"),
     served("log-format", Text, "json", "json or console"),
     served("enable-log-rotation", Boolean, "false", "Put the log file aside when it is full"),

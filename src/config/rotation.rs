@@ -18,6 +18,8 @@ const SIZE_MEGABYTES_DEFAULT: u64 = 100;
 pub enum LogOutput {
     Stderr,
     Stdout,
+    /// The journal of systemd.
+    Journal,
     /// Made when it is not there; lines are added at its end.
     File(PathBuf),
 }

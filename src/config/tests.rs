@@ -432,7 +432,12 @@ fn logs_go_where_they_are_sent() {
     assert_eq!(outputs("file:///tmp/l"), Ok(vec![file("/tmp/l")]));
     assert_eq!(outputs("foo:bar"), Err("open sink \"foo:bar\": no sink found for scheme \"foo\"".into()));
     assert_eq!(outputs("default,stdout"), Err("multi logoutput for \"default\" is not supported yet".into()));
-    assert!(outputs("systemd/journal").expect_err("refused").contains("journal"));
+    assert_eq!(outputs("systemd/journal"), Ok(vec![LogOutput::Journal]));
+    let refused = outputs("systemd/journal,stderr").expect_err("refused");
+    assert!(
+        refused.starts_with("running with systemd/journal but other '--log-outputs' values ([\"stderr\" "),
+        "{refused}"
+    );
 }
 
 #[test]

@@ -275,17 +275,22 @@ impl Values {
         if words.len() > 1 && words.contains("default") {
             return Err(refuse(1, "multi logoutput for \"default\" is not supported yet"));
         }
+        if words.len() > 1 && words.contains("systemd/journal") {
+            let shown: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
+            let text = format!(
+                "running with systemd/journal but other '--log-outputs' values ([{}]) are configured with 'default'; \
+                 override 'default' value with something else",
+                shown.join(" ")
+            );
+            return Err(refuse(1, text));
+        }
         let null = words.get("/dev/null").map(|path| vec![*path]);
         let mut outputs: Vec<LogOutput> = Vec::new();
         for word in null.unwrap_or_else(|| words.into_iter().collect()) {
             let output = match word {
                 "default" | "stderr" => LogOutput::Stderr,
                 "stdout" => LogOutput::Stdout,
-                "systemd/journal" => {
-                    let text = "this version of ringd does not write to the journal itself; systemd sends it what a \
-                                service writes to stderr";
-                    return Err(refuse(1, format!("--log-outputs={word}: {text}")));
-                }
+                "systemd/journal" => LogOutput::Journal,
                 path => LogOutput::File(PathBuf::from(log_file(path)?)),
             };
             if !outputs.contains(&output) {

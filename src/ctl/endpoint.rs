@@ -1,14 +1,15 @@
 //! `endpoint health|status|hashkv`: each endpoint asked on its own.
 
+use std::io::{self, IsTerminal};
 use std::time::Instant;
 
-use super::command::{Command, Flag, Group};
+use super::command::{Command, Flag, Group, Kind};
 use super::go_format::duration;
 use super::printer::{EndpointHash, EndpointStatus, Health, Reply};
-use super::session::{ERROR, Exit, Session};
+use super::session::{BAD_CONNECTION, BAD_FEATURE, ERROR, Exit, Session};
 use crate::client::{Call, Client, Code, Error, Options, method};
 use crate::proto::etcdserverpb::alarm_request::AlarmAction;
-use crate::proto::etcdserverpb::{AlarmRequest, AlarmType, HashKvRequest, RangeRequest, StatusRequest};
+use crate::proto::etcdserverpb::{AlarmRequest, AlarmType, HashKvRequest, RangeRequest, StatusRequest, StatusResponse};
 
 pub static COMMAND: Command = Command {
     name: "endpoint",
@@ -20,6 +21,9 @@ pub static COMMAND: Command = Command {
     commands: &[&HEALTH, &STATUS, &HASH_KV],
     ..Command::EMPTY
 };
+
+/// Moves the cursor of a terminal to the upper left corner and clears the screen (ECMA-48: CUP, ED).
+const CLEAR_SCREEN: &[u8] = b"\x1b[H\x1b[2J";
 
 static HEALTH: Command = Command {
     name: "health",
@@ -34,6 +38,10 @@ static STATUS: Command = Command {
     long: "When --write-out is set to simple, this command prints out comma-separated status lists for each endpoint.
 The items in the lists are endpoint, ID, version, db size, is leader, is learner, raft term, raft index, raft applied index, errors.
 ",
+    flags: &[
+        Flag::bool("watch", "Print the status again and again until interrupted; on a terminal in place"),
+        Flag::new("interval", Kind::Duration, "2s", "Pause between two prints of --watch"),
+    ],
     run: Some(status),
     ..Command::EMPTY
 };
@@ -109,13 +117,79 @@ async fn alarms(client: &Client, call: Call) -> Result<String, Error> {
 }
 
 fn status(session: &mut Session) -> Result<(), Exit> {
-    session.settle()?;
+    let options = session.settle()?;
+    if !session.flags.bool("watch") {
+        let endpoints = session.chosen_endpoints()?;
+        let call = session.call();
+        let answers = session.wait(ask_status(endpoints, options, call));
+        return print_status(session, answers);
+    }
+    watch_status(session, &options)
+}
+
+/// Until the user interrupts it. Endpoints that fail are reported each time, because a watcher waits for them to come back.
+fn watch_status(session: &mut Session, options: &Options) -> Result<(), Exit> {
+    let interval = session.flags.duration("interval");
+    let redraws = session.io.shares_streams && io::stdout().is_terminal();
+    loop {
+        let asked = session.chosen_endpoints();
+        let call = session.call();
+        if redraws {
+            session.io.output.write_all(CLEAR_SCREEN)?;
+        }
+        let printed = match asked {
+            Ok(endpoints) => match session.wait_or_interrupt(ask_status(endpoints, options.clone(), call)) {
+                None => return Ok(()),
+                Some(answers) => {
+                    // An endpoint without a client is one more that fails, and not the end of the command.
+                    let answers =
+                        answers.into_iter().map(|(endpoint, answer)| (endpoint, Ok(answer.unwrap_or_else(Err))));
+                    print_status(session, answers.collect())
+                }
+            },
+            Err(exit) => Err(exit),
+        };
+        match printed {
+            Err(exit) if exit.code == BAD_FEATURE => return Err(exit),
+            Err(Exit { message: Some(message), .. }) => writeln!(session.io.errors, "Error: {message}")?,
+            _ => {}
+        }
+        session.io.output.flush()?;
+        // The timer needs the runtime that it is polled on when it is made.
+        if session.wait_or_interrupt(async { tokio::time::sleep(interval).await }).is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// The answer of an endpoint; the outer error: there is no client for it.
+type StatusAnswer = (String, Result<Result<StatusResponse, Error>, Error>);
+
+/// Asks all at once, so that one that hangs does not hold up the others.
+async fn ask_status(endpoints: Vec<String>, options: Options, call: Call) -> Vec<StatusAnswer> {
+    let ask = |endpoint: String| {
+        let options = Options { endpoints: vec![endpoint.clone()], ..options.clone() };
+        tokio::spawn(async move {
+            let answer = match Client::connect(options).await {
+                Ok(client) => Ok(client.call(&method::STATUS, &StatusRequest {}, call).await),
+                Err(error) => Err(error),
+            };
+            (endpoint, answer)
+        })
+    };
+    let asked: Vec<_> = endpoints.into_iter().map(ask).collect();
+    let mut answers = Vec::new();
+    for answer in asked {
+        answers.extend(answer.await);
+    }
+    answers
+}
+
+fn print_status(session: &mut Session, answers: Vec<StatusAnswer>) -> Result<(), Exit> {
     let mut list = Vec::new();
     let mut failed = false;
-    for endpoint in session.chosen_endpoints()? {
-        let client = session.client_of(&endpoint)?;
-        let call = session.call();
-        match session.request(&client, &method::STATUS, &StatusRequest {}, call) {
+    for (endpoint, answer) in answers {
+        match answer.map_err(|error| Exit::new(BAD_CONNECTION, error))? {
             Ok(response) => list.push(EndpointStatus { endpoint, response }),
             Err(error) => {
                 writeln!(session.io.errors, "Failed to get the status of endpoint {endpoint} ({error})")?;

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::command::{Command, Flag, Group};
 use super::flags::Flags;
 use super::go_format::quote;
+use super::kubernetes;
 use super::printer::{Format, Reply};
 use super::session::{BAD_FEATURE, Exit, Session};
 use crate::client::{Call, Client, Error, method};
@@ -39,10 +40,13 @@ const FLAGS: &[Flag] = &[
     Flag::int("min-mod-rev", "Minimum modification revision"),
     Flag::int("max-mod-rev", "Maximum modification revision"),
     Flag::bool("stream", "Use the RangeStream RPC"),
+    Flag::text("decode", "", "Print values as YAML that others have stored in protobuf; kubernetes is known")
+        .values(kubernetes::FORMATS),
 ];
 
 fn run(session: &mut Session) -> Result<(), Exit> {
     let request = request(&session.flags, session.arguments())?;
+    let decodes = decodes(&session.flags)?;
     let client = session.client()?;
     let call = session.call();
     let response = if session.flags.bool("stream") {
@@ -56,7 +60,30 @@ fn run(session: &mut Session) -> Result<(), Exit> {
     if session.flags.bool("print-value-only") {
         session.print_value_only()?;
     }
+    if decodes {
+        kubernetes::print(&response.kvs, session.io.output)?;
+        return Ok(session.io.output.flush()?);
+    }
     session.print(&Reply::Get(response))
+}
+
+/// Whether values are decoded.
+fn decodes(flags: &Flags) -> Result<bool, Exit> {
+    let format = flags.text("decode");
+    if format.is_empty() {
+        return Ok(false);
+    }
+    if !kubernetes::FORMATS.contains(&format) {
+        return Err(Exit::new(BAD_FEATURE, format!("unknown format {} for --decode", quote(format.as_bytes()))));
+    }
+    let conflicts = ["keys-only", "count-only", "print-value-only"];
+    if let Some(flag) = conflicts.into_iter().find(|flag| flags.bool(flag)) {
+        return Err(Exit::arguments(format!("`--decode` and `--{flag}` cannot be set at the same time, choose one")));
+    }
+    if flags.text("write-out") != "simple" {
+        return Err(Exit::arguments("--decode is only for `--write-out=simple`"));
+    }
+    Ok(true)
 }
 
 /// The parts of a streamed range as one response.

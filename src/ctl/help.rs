@@ -65,6 +65,9 @@ fn write_usage<R>(text: &mut String, path: &[&'static Command<R>]) -> std::fmt::
     writeln!(text)
 }
 
+/// Names of commands are padded to this width at least, as cobra does.
+const NAME_WIDTH_MIN: usize = 11;
+
 fn write_commands<R>(text: &mut String, path: &[&'static Command<R>]) -> std::fmt::Result {
     let last = path[path.len() - 1];
     let mut commands = last.commands.to_vec();
@@ -74,15 +77,16 @@ fn write_commands<R>(text: &mut String, path: &[&'static Command<R>]) -> std::fm
     }
     if path.len() > 1 {
         write!(text, "\n\nAvailable Commands:")?;
+        let width = commands.iter().map(|command| command.name.len()).max().unwrap_or_default().max(NAME_WIDTH_MIN);
         for command in commands {
-            write!(text, "\n  {:<11} {}", command.name, command.short)?;
+            write!(text, "\n  {:<width$} {}", command.name, command.short)?;
         }
         return Ok(());
     }
     for (group, title) in GROUPS {
         write!(text, "\n\n{title}")?;
         for command in commands.iter().filter(|command| command.group == Some(group)) {
-            write!(text, "\n  {:<11} {}", command.name, command.short)?;
+            write!(text, "\n  {:<NAME_WIDTH_MIN$} {}", command.name, command.short)?;
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! `ringctl`: the command line client. It prints what etcdctl 3.7.1 prints, byte for byte, because scripts
+//! `ringctl`: the command line client. It prints what etcdctl 3.7.3 prints, byte for byte, because scripts
 //! and people depend on that output, and because tests compare the two tools.
 //!
 //! ```text
@@ -36,6 +36,7 @@ mod global;
 pub(crate) mod go_format;
 pub(crate) mod go_json;
 pub(crate) mod help;
+mod kubernetes;
 mod lease;
 mod lock;
 mod make_mirror;
@@ -43,7 +44,7 @@ mod member;
 mod move_leader;
 pub(crate) mod printer;
 mod process;
-mod progress;
+pub(crate) mod progress;
 mod put;
 mod role;
 mod security;

@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use super::command::{Command, Group};
 use super::go_format::io_error;
+use super::progress::ByteProgress;
 use super::session::{Exit, INTERRUPTED, Session};
 use crate::client::{Call, Client, Error, method};
 use crate::proto::etcdserverpb::SnapshotRequest;
@@ -79,14 +80,16 @@ fn save(session: &mut Session) -> Result<(), Exit> {
     let options = session.settle()?;
     // A large database takes long, so there is a bound only if the flag was given.
     let call = if session.flags.given("command-timeout") { session.call() } else { Call::default() };
+    let progress = ByteProgress::new(session.io.shares_streams, 0);
     let outcome = if options.endpoints.len() == 1 {
         session.wait(async {
             let client = Client::connect(options).await.map_err(Failure::Client)?;
-            fetch(&client, &path, call).await
+            fetch(&client, &path, call, &progress).await
         })
     } else {
         Err(Failure::Endpoints(options.endpoints.join(" ")))
     };
+    drop(progress);
     let version = outcome.map_err(|failure| Exit::new(INTERRUPTED, failure))?;
     writeln!(session.io.output, "Snapshot saved at {path}")?;
     if !version.is_empty() {
@@ -96,11 +99,11 @@ fn save(session: &mut Session) -> Result<(), Exit> {
 }
 
 /// Fetches into `path.part`, which is removed if anything fails; returns the storage version.
-async fn fetch(client: &Client, path: &str, call: Call) -> Result<String, Failure> {
+async fn fetch(client: &Client, path: &str, call: Call, progress: &ByteProgress) -> Result<String, Failure> {
     let part = format!("{path}.part");
     let opened = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part);
     let mut file = opened.map_err(|error| Failure::Open { path: part.clone(), error })?;
-    let outcome = match receive(client, &mut file, call).await {
+    let outcome = match receive(client, &mut file, call, progress).await {
         Ok(version) => match fs::rename(&part, path) {
             Ok(()) => return Ok(version),
             Err(error) => Err(Failure::Rename { from: part.clone(), to: path.to_owned(), error }),
@@ -112,7 +115,7 @@ async fn fetch(client: &Client, path: &str, call: Call) -> Result<String, Failur
     outcome
 }
 
-async fn receive(client: &Client, file: &mut File, call: Call) -> Result<String, Failure> {
+async fn receive(client: &Client, file: &mut File, call: Call, progress: &ByteProgress) -> Result<String, Failure> {
     let mut stream =
         client.server_stream(&method::SNAPSHOT, &SnapshotRequest {}, call).await.map_err(Failure::Client)?;
     let mut version = String::new();
@@ -120,6 +123,7 @@ async fn receive(client: &Client, file: &mut File, call: Call) -> Result<String,
     while let Some(part) = stream.next().await.map_err(Failure::Stream)? {
         file.write_all(&part.blob).map_err(Failure::Write)?;
         size += part.blob.len() as u64;
+        progress.set(size, part.remaining_bytes);
         if version.is_empty() {
             version = part.version;
         }

@@ -2,6 +2,7 @@
 
 use super::command::{Command, Group};
 use super::session::{Exit, Session};
+use crate::base::version;
 
 pub static COMMAND: Command = Command {
     name: "version",
@@ -12,6 +13,6 @@ pub static COMMAND: Command = Command {
 };
 
 fn run(session: &mut Session) -> Result<(), Exit> {
-    write!(session.io.output, "etcdctl version: 3.7.1\nAPI version: 3.7\n")?;
+    write!(session.io.output, "etcdctl version: {}\nAPI version: 3.7\n", version::SERVER)?;
     Ok(())
 }

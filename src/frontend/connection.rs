@@ -7,7 +7,8 @@ use futures_lite::future;
 
 use super::{
     handshakes::Place,
-    http1::{self, WebHandler},
+    http1::{self, WebHandler, WebIdentity},
+    http2::Http2Pages,
 };
 use crate::{
     base::limits::FIRST_BYTES_MS_MAX,
@@ -16,7 +17,7 @@ use crate::{
         net::Socket,
         tls::{Rejected, Secrets, Stream, TlsError},
     },
-    rpc::{Connection, Handler, Membership, Server, Stage},
+    rpc::{Connection, Handler, Membership, Pages, Server, Stage},
 };
 
 /// The first bytes of every HTTP/2 client; no HTTP/1 request begins with them.
@@ -33,7 +34,7 @@ const FIRST_READ_BYTES: usize = 1024;
 
 /// The protocols of a listener.
 pub enum Traffic<W> {
-    /// gRPC, and these pages over HTTP/1.
+    /// gRPC, and these pages over HTTP/1 and, with TLS, over HTTP/2.
     Both(Rc<W>),
     Grpc,
     Pages(Rc<W>),
@@ -65,11 +66,10 @@ impl<W> Clone for Door<W> {
 }
 
 impl<W> Traffic<W> {
-    /// What a TLS handshake may agree on, in order of preference. A client that could have both is one for pages: gRPC offers HTTP/2
-    /// alone.
+    /// What a TLS handshake may agree on, in order of preference.
     fn protocols(&self) -> &'static [&'static [u8]] {
         match self {
-            Traffic::Both(_) => &[HTTP1, HTTP2],
+            Traffic::Both(_) => &[HTTP2, HTTP1],
             Traffic::Grpc => &[HTTP2],
             Traffic::Pages(_) => &[HTTP1],
         }
@@ -115,15 +115,22 @@ pub(super) async fn serve<H: Handler, W: WebHandler>(
     }
     let is_http2 = stream.protocol() == HTTP2 || first.starts_with(HTTP2_MARK);
     match (is_http2, traffic) {
-        (true, Traffic::Both(_)) | (_, Traffic::Grpc) => {
-            Connection::new(server, stream, first, membership).await;
+        (true, Traffic::Both(web)) => {
+            let pages = stream.is_secure().then(|| pages(web, &stream));
+            Connection::new(server, pages, stream, first, membership).await;
         }
+        (_, Traffic::Grpc) => Connection::new(server, None, stream, first, membership).await,
         (false, Traffic::Both(web) | Traffic::Pages(web)) => {
             http1::serve(web, stream, first, membership.drain()).await;
         }
         // As in etcd: a connection that no handler claims is closed.
         (true, Traffic::Pages(_)) => {}
     }
+}
+
+/// As in etcd, pages are served over HTTP/2 only with TLS.
+fn pages<W: WebHandler>(web: Rc<W>, stream: &Stream) -> Rc<dyn Pages> {
+    Rc::new(Http2Pages { web, identity: Rc::new(WebIdentity::of(stream)) })
 }
 
 /// Makes a connection secure, if it is to be. One that is not comes with the bytes that were read.

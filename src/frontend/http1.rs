@@ -33,7 +33,7 @@ const LAST_READ_BYTES: usize = 1024;
 /// What a [`WebHandler`] returns.
 pub type WebFuture = Pin<Box<dyn Future<Output = WebResponse>>>;
 
-/// Answers the HTTP/1 requests of a core.
+/// Answers the requests of a core that are not gRPC's.
 pub trait WebHandler: 'static {
     fn http(&self, request: WebRequest) -> WebFuture;
 
@@ -68,6 +68,12 @@ pub struct WebIdentity {
     pub peer: Option<Peer>,
     /// Of the client's verified certificate.
     pub common_name: Option<Rc<str>>,
+}
+
+impl WebIdentity {
+    pub(super) fn of(stream: &Stream) -> WebIdentity {
+        WebIdentity { is_secure: stream.is_secure(), peer: Some(stream.peer()), common_name: stream.common_name() }
+    }
 }
 
 /// A response.
@@ -129,8 +135,7 @@ struct Shared<W> {
 /// Serves requests until the client leaves, is silent for too long, or the core drains.
 pub(super) async fn serve<W: WebHandler>(web: Rc<W>, stream: Stream, first: Bytes, drain: &Rc<Drain>) {
     let activity = Rc::new(Activity { last: Cell::new(Instant::now()), busy: Cell::new(false) });
-    let identity =
-        WebIdentity { is_secure: stream.is_secure(), peer: Some(stream.peer()), common_name: stream.common_name() };
+    let identity = WebIdentity::of(&stream);
     let io = WebIo::new(stream, first);
     let shared = Rc::new(Shared {
         web,

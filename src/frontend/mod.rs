@@ -3,6 +3,7 @@
 //! ```text
 //! listener (one per core, SO_REUSEPORT) --accept--> handshake, if there is TLS --> connection: first bytes, or the handshake's word
 //!                                                                                   |-- "PRI * HTTP/2.0" --> rpc::Connection (gRPC)
+//!                                                                                   |                           \-- with TLS, http2: /version ...
 //!                                                                                   \-- anything else ----> http1 (hyper): /version ...
 //! ```
 //!
@@ -21,6 +22,7 @@ mod connection;
 mod handshakes;
 mod http1;
 mod http1_io;
+mod http2;
 mod listener;
 
 pub use connection::{Door, Traffic};

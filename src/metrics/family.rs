@@ -1,4 +1,4 @@
-//! The families of etcd 3.7.1 as data: name, kind, labels (sorted), help text.
+//! The families of etcd 3.7.3 as data: name, kind, labels (sorted), help text.
 
 /// How a family counts.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn a_member_introduces_itself() {
         let headers = headers(&[]);
-        let fields = [(FROM, "a"), (SERVER_VERSION, "3.7.1"), (CLUSTER_VERSION_MIN, "3.0.0"), (CLUSTER_ID, "c1")];
+        let fields = [(FROM, "a"), (SERVER_VERSION, "3.7.3"), (CLUSTER_VERSION_MIN, "3.0.0"), (CLUSTER_ID, "c1")];
         for (name, value) in fields {
             assert_eq!(text(&headers, &name), value);
         }

@@ -7,5 +7,7 @@
 
 /// Everything in `proto/` as a `google.protobuf.FileDescriptorSet`, with the HTTP routes of methods.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+/// The messages of `proto/kubernetes`, a `google.protobuf.FileDescriptorSet`.
+pub const KUBERNETES_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kubernetes.bin"));
 
 include!(concat!(env!("OUT_DIR"), "/messages.rs"));

@@ -7,7 +7,7 @@
 //! | lingering | send the rest, discard input | the client closes, or LINGER_MS_MAX passed |
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::VecDeque,
     future::Future,
     mem,
@@ -37,6 +37,7 @@ use super::{
     inbox::{CallKey, Inbox, KeptCall, unanswered},
     method::MethodKind,
     packing,
+    page::{Exchange, Pages},
     pings::{PingPolicy, too_many_pings},
     ready::ReadySet,
     receiving::{Received, Receiving},
@@ -52,7 +53,7 @@ use crate::{
         RESET_STREAMS_PENDING_MAX, SMALL_FRAMES_BUDGET_BYTES, STREAM_SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES,
         TURN_OUTPUT_BYTES, TURN_REQUESTS_MAX,
     },
-    os::{Alarm, net::Peer, tls::Stream},
+    os::{self, Alarm, net::Peer, tls::Stream},
 };
 
 /// The cost of compressing a byte, in bytes that are unpacked.
@@ -72,6 +73,10 @@ pub struct Connection<H> {
     peer: Peer,
     /// Of the client's verified certificate.
     common_name: Option<Rc<str>>,
+    /// For requests that are not gRPC's, which are refused without.
+    pages: Option<Rc<dyn Pages>>,
+    /// Bytes of the bodies of those requests.
+    held_by_pages: Rc<Cell<usize>>,
     membership: Membership,
     io: Rc<RefCell<TurnIo>>,
     phase: Phase,
@@ -134,8 +139,14 @@ enum Turn {
 }
 
 impl<H: Handler> Connection<H> {
-    /// Serves gRPC on `stream`, from which `first` was read already. Poll it on the core of `server`.
-    pub fn new(server: Rc<Server<H>>, stream: Stream, first: Bytes, membership: Membership) -> Connection<H> {
+    /// Serves gRPC, and maybe pages, on `stream`, from which `first` was read already. Poll it on the core of `server`.
+    pub fn new(
+        server: Rc<Server<H>>,
+        pages: Option<Rc<dyn Pages>>,
+        stream: Stream,
+        first: Bytes,
+        membership: Membership,
+    ) -> Connection<H> {
         let now = Instant::now();
         let (peer, common_name) = (stream.peer(), stream.common_name());
         let io = Rc::new(RefCell::new(TurnIo::new(stream, first, server.buffers.clone())));
@@ -143,6 +154,8 @@ impl<H: Handler> Connection<H> {
         Connection {
             peer,
             common_name,
+            pages,
+            held_by_pages: Rc::default(),
             membership,
             io,
             phase: Phase::Handshake(Box::new(handshake)),
@@ -307,7 +320,11 @@ impl<H: Handler> Connection<H> {
         let accepted = match &head.outcome {
             Ok(accepted) => accepted,
             Err(Rejected::Reset(reason)) => return respond.send_reset(*reason),
-            Err(Rejected::Abort(Abort { http, content_type, status })) => {
+            Err(Rejected::Foreign(_)) if self.pages.is_some() => {
+                return self.show_page(Opened { head, respond, stream });
+            }
+            Err(Rejected::Abort(abort) | Rejected::Foreign(abort)) => {
+                let Abort { http, content_type, status } = abort;
                 return answer::send_status(&mut respond, *http, content_type, status);
             }
         };
@@ -333,6 +350,12 @@ impl<H: Handler> Connection<H> {
         match self.server.table.method(method).kind {
             MethodKind::Unary => self.receive(Receiving::new(call, form, respond, stream)),
             MethodKind::ServerStream | MethodKind::BidiStream => self.start_stream(call, form, respond, stream),
+        }
+    }
+
+    fn show_page(&self, Opened { head, respond, stream }: Opened) {
+        if let Some(pages) = &self.pages {
+            os::spawn_local(pages.serve(Exchange::new(head, respond, stream, &self.held_by_pages)));
         }
     }
 

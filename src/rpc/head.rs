@@ -3,7 +3,8 @@
 //! | fault | outcome |
 //! |---|---|
 //! | names or values that HTTP/2 forbids, pseudo-headers that are unknown, doubled, or late; a `connection` header | the stream is reset |
-//! | larger than HEADER_LIST_BYTES_MAX, several hosts, no gRPC, malformed time or binary metadata, not POST | a status |
+//! | larger than HEADER_LIST_BYTES_MAX, several hosts or none, no gRPC, malformed time or binary metadata, not POST | a status |
+//! | of them no gRPC, where pages are served beside it | a page answers |
 //! | no fault; authority, scheme and path may be anything | the call continues |
 
 use std::{cell::Cell, mem, rc::Rc, time::Duration};
@@ -145,6 +146,8 @@ pub(super) struct Form {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Rejected {
     Reset(Reason),
+    /// No request of gRPC: for a page, where there are any. Such a head keeps its fields.
+    Foreign(Abort),
     Abort(Abort),
 }
 
@@ -161,15 +164,21 @@ impl Head {
     pub(super) fn new(fields: Fields, held_in_all: &Rc<Cell<usize>>) -> Head {
         let mut fields = fields;
         let mut outcome = judge(&fields);
-        if outcome.is_ok() && held_in_all.get() + fields.held() > HEADER_LISTS_PER_CONNECTION_BYTES_MAX {
+        let is_kept = matches!(outcome, Ok(_) | Err(Rejected::Foreign(_)));
+        if is_kept && held_in_all.get() + fields.held() > HEADER_LISTS_PER_CONNECTION_BYTES_MAX {
             outcome = Err(exhausted("too many header bytes on this connection"));
         }
-        if outcome.is_err() {
+        if matches!(outcome, Err(Rejected::Reset(_) | Rejected::Abort(_))) {
             fields = Fields::default();
         }
         let held = fields.held();
         held_in_all.set(held_in_all.get() + held);
         Head { fields, outcome, held, held_in_all: held_in_all.clone() }
+    }
+
+    /// All fields, in their order.
+    pub(super) fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.fields.iter()
     }
 
     /// First value of a field.
@@ -233,9 +242,14 @@ fn judge(fields: &Fields) -> Result<Accepted, Rejected> {
     }
     if seen.kind.is_none() {
         let text = format!("invalid gRPC request content-type {}", quoted(seen.other_type));
-        return abort(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument, text);
+        let (http, status) = (StatusCode::UNSUPPORTED_MEDIA_TYPE, Status::new(Code::InvalidArgument, text));
+        return Err(Rejected::Foreign(Abort { http, content_type, status }));
     }
     if let Some(text) = seen.malformed {
+        return abort(StatusCode::BAD_REQUEST, Code::Internal, text);
+    }
+    if seen.authorities == 0 && seen.hosts == 0 {
+        let text = "no host or :authority header present".to_owned();
         return abort(StatusCode::BAD_REQUEST, Code::Internal, text);
     }
     if seen.method != b"POST" {

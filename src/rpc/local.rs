@@ -52,6 +52,7 @@ impl<H: Handler> Server<H> {
         let mut fields = Fields::default();
         fields.add(b":method", b"POST");
         fields.add(b":path", self.table.path(method).as_bytes());
+        fields.add(b":authority", b"localhost");
         fields.add(b"content-type", b"application/grpc");
         for (name, value) in metadata {
             fields.add(name.as_bytes(), value);
@@ -59,7 +60,9 @@ impl<H: Handler> Server<H> {
         let head = Rc::new(Head::new(fields, &Rc::default()));
         match &head.outcome {
             Ok(_) => {}
-            Err(Rejected::Abort(Abort { status, .. })) => return Err(status.clone()),
+            Err(Rejected::Abort(Abort { status, .. }) | Rejected::Foreign(Abort { status, .. })) => {
+                return Err(status.clone());
+            }
             Err(Rejected::Reset(_)) => {
                 return Err(Status::new(Code::Internal, "metadata contains names or values that HTTP/2 forbids"));
             }

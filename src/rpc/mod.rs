@@ -23,6 +23,7 @@
 //! Per unary request answered in its turn: no task, no timer, no lock shared between threads; allocations are those of
 //! h2's header maps for the answer and the answer's bytes.
 //!
+//! Requests that are not gRPC's are refused, or go to the pages of the connection, if it has any (`page`).
 //! Another front of the same core makes the same calls without a connection (`local`).
 //!
 //! Deliberately absent: client-streaming kind (no method of etcd's), reflection.
@@ -47,6 +48,7 @@ mod local_stream;
 mod messages;
 mod method;
 mod packing;
+mod page;
 mod pings;
 mod quoted;
 mod ready;
@@ -66,6 +68,7 @@ pub use interceptors::{CallCounters, MethodCounts};
 pub use local::{LocalCall, LocalExchange};
 pub use messages::Messages;
 pub use method::{Method, MethodId, MethodKind, MethodTable};
+pub use page::{Exchange, Gone, Pages};
 pub use server::{Server, Settings};
 pub use status::{Code, Status};
 pub use streams::{Inbound, Outbound};

@@ -5,11 +5,12 @@ use std::{
     fmt::{self, Write as _},
     fs::{File, OpenOptions},
     io,
+    path::Path,
 };
 
 use serde_json::{Map, Value};
 use tracing::{
-    Event, Level, Subscriber,
+    Event, Level, Metadata, Subscriber,
     field::{Field, Visit},
 };
 use tracing_subscriber::{
@@ -17,7 +18,10 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use super::rotation::RotatedFile;
+use super::{
+    journal::{self, Journal},
+    rotation::RotatedFile,
+};
 use crate::config::{Config, LogOutput, Rotation};
 
 /// Installs the process-wide log. Later calls change nothing.
@@ -44,6 +48,7 @@ struct Outputs(Vec<Output>);
 enum Output {
     Stderr,
     Stdout,
+    Journal(Journal),
     File(File),
     Rotated(RotatedFile),
 }
@@ -53,6 +58,10 @@ impl Output {
         Ok(match output {
             LogOutput::Stderr => Self::Stderr,
             LogOutput::Stdout => Self::Stdout,
+            LogOutput::Journal => {
+                let opened = Journal::open(Path::new(journal::SOCKET));
+                Self::Journal(opened.map_err(|error| format!("can't find journal ({}: {error})", journal::SOCKET))?)
+            }
             LogOutput::File(path) => {
                 let opened = match rotation {
                     Some(rotation) => RotatedFile::open(path, rotation).map(Self::Rotated),
@@ -67,22 +76,34 @@ impl Output {
     }
 }
 
+/// Where the line of one event goes.
+struct LineWriter<'a> {
+    outputs: &'a Outputs,
+    level: Level,
+}
+
 impl<'a> MakeWriter<'a> for Outputs {
-    type Writer = &'a Outputs;
+    type Writer = LineWriter<'a>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        self
+        LineWriter { outputs: self, level: Level::INFO }
+    }
+
+    fn make_writer_for(&'a self, event: &Metadata<'_>) -> Self::Writer {
+        LineWriter { outputs: self, level: *event.level() }
     }
 }
 
 /// A line is written whole, by one call for each output.
-impl io::Write for &Outputs {
+impl io::Write for LineWriter<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        for output in &self.0 {
+        for output in &self.outputs.0 {
             // A log that cannot be written does not stop the member, and does not keep the line from the other outputs.
             let _lost = match output {
                 Output::Stderr => io::stderr().write_all(line),
                 Output::Stdout => io::stdout().write_all(line),
+                // As etcd: a line that the journal does not take goes to stderr.
+                Output::Journal(journal) => journal.write(self.level, line).or_else(|_| io::stderr().write_all(line)),
                 Output::File(file) => (&mut &*file).write_all(line),
                 Output::Rotated(file) => file.write(line),
             };

@@ -21,7 +21,7 @@
 //! | `fronts` | the cores that serve clients |
 //! | `cores` | which core runs what |
 //! | `listening` | which listener serves what |
-//! | `log`, `rotation` | log lines, and files that are full |
+//! | `log`, `rotation`, `journal` | log lines, files that are full, and systemd's journal |
 
 mod auth;
 pub mod bootstrap;
@@ -30,6 +30,7 @@ pub mod datadir;
 mod fronts;
 mod healing;
 mod joining;
+mod journal;
 mod links;
 mod listening;
 pub mod log;

@@ -9,7 +9,8 @@
 //! start of ringd finds a whole member, or none.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read},
     os::unix::fs::{FileExt, PermissionsExt},
     path::{Path, PathBuf},
     time::Duration,
@@ -34,6 +35,7 @@ use crate::{
     ctl::{
         exit::{ERROR, Exit},
         go_format::io_error,
+        progress::ByteProgress,
     },
     os::{
         file::{FileError, sync_directory},
@@ -139,16 +141,17 @@ impl Target {
         source: &Path,
         check: DigestCheck,
         patience: Option<Duration>,
+        progress: &ByteProgress,
     ) -> Result<(Database, Backend), FoundingError> {
         let path = self.directory.database();
         let _source_lock = wait_for_lock(source, Access::Read, patience)?;
-        fs::copy(source, &path).map_err(|error| FoundingError::Copy {
+        copy(source, &path, progress).map_err(|error| FoundingError::Copy {
             from: source.to_owned(),
             to: path.clone(),
             error,
         })?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(FileFailure::io("chmod", &path))?;
-        cut_digest(&path, check)?;
+        cut_digest(&path, check, progress)?;
         sync_directory(self.directory.snap())?;
         let (database, pages) = Database::open(&path, Access::Write, None)?;
         must_be_sound(&path, &pages)?;
@@ -208,8 +211,24 @@ fn remove(made: &[PathBuf]) {
     }
 }
 
+/// Copies a file, by the kernel where the file systems allow it.
+fn copy(from: &Path, to: &Path, progress: &ByteProgress) -> io::Result<()> {
+    let source = fs::File::open(from)?;
+    let mut target = fs::File::create(to)?;
+    let length = source.metadata()?.len();
+    let mut done = 0;
+    loop {
+        progress.set(done, length.saturating_sub(done));
+        let copied = io::copy(&mut (&source).take(limits::COPY_CHUNK_BYTES as u64), &mut target)?;
+        if copied == 0 {
+            return Ok(());
+        }
+        done += copied;
+    }
+}
+
 /// Checks the checksum at the end of a copy and cuts it off.
-fn cut_digest(path: &Path, check: DigestCheck) -> Result<(), FoundingError> {
+fn cut_digest(path: &Path, check: DigestCheck, progress: &ByteProgress) -> Result<(), FoundingError> {
     let failed = |operation| FileFailure::io(operation, path);
     let file = fs::OpenOptions::new().read(true).write(true).open(path).map_err(failed("open"))?;
     let length = file.metadata().map_err(failed("stat"))?.len();
@@ -221,7 +240,7 @@ fn cut_digest(path: &Path, check: DigestCheck) -> Result<(), FoundingError> {
             if check == DigestCheck::Required {
                 let mut stored = vec![0; DIGEST_BYTES];
                 file.read_exact_at(&mut stored, pages).map_err(failed("read"))?;
-                let found = digest_of(&file, pages).map_err(failed("read"))?.to_vec();
+                let found = digest_of(&file, pages, progress).map_err(failed("read"))?.to_vec();
                 if stored != found {
                     return Err(FoundingError::Digest { stored, found });
                 }
@@ -232,7 +251,7 @@ fn cut_digest(path: &Path, check: DigestCheck) -> Result<(), FoundingError> {
     Ok(file.sync_all().map_err(failed("fsync"))?)
 }
 
-fn digest_of(file: &fs::File, length: u64) -> io::Result<[u8; DIGEST_BYTES]> {
+fn digest_of(file: &fs::File, length: u64, progress: &ByteProgress) -> io::Result<[u8; DIGEST_BYTES]> {
     let mut digest = Digest::default();
     let mut piece = vec![0; limits::COPY_CHUNK_BYTES];
     let mut at = 0;
@@ -241,6 +260,7 @@ fn digest_of(file: &fs::File, length: u64) -> io::Result<[u8; DIGEST_BYTES]> {
         file.read_exact_at(&mut piece[..wanted], at)?;
         digest.update(&piece[..wanted]);
         at += wanted as u64;
+        progress.set(at, length - at);
     }
     Ok(digest.finish())
 }

@@ -104,7 +104,8 @@ fn take_over_directory(
     // Held to the end: an etcd that starts meanwhile would append entries that this tool has not read.
     let _lock = wait_for_lock(&source.database, Access::Read, session.patience())?;
     let target = Target::create(data_dir, wal_dir)?;
-    let (database, backend) = target.copy_database(&source.database, DigestCheck::Skipped, session.patience())?;
+    let (database, backend) =
+        target.copy_database(&source.database, DigestCheck::Skipped, session.patience(), &session.progress())?;
     let state = state::restore(&backend.view()).map_err(FileFailure::from)?;
     source.no_pending_snapshot(state.index).map_err(|error| failed(&error))?;
     let contents = source.read_log(state.index).map_err(|error| failed(&error))?;

@@ -1,4 +1,4 @@
-//! `ringutl`: tools on files while no server runs. It prints what etcdutl 3.7.1 prints, byte for byte, and works on the files of ringd
+//! `ringutl`: tools on files while no server runs. It prints what etcdutl 3.7.3 prints, byte for byte, and works on the files of ringd
 //! and of etcd, which have the same database format.
 //!
 //! ```text
@@ -124,7 +124,7 @@ fn carry_out(words: &[Vec<u8>], io: &mut Io) -> Result<(), Exit> {
             return Ok(());
         }
     };
-    let io = Io { output: io.output, errors: io.errors };
+    let io = Io { output: io.output, errors: io.errors, owns_stderr: io.owns_stderr };
     run(&mut Session { path, flags, io })
 }
 

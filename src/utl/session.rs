@@ -4,10 +4,12 @@ use std::{borrow::Cow, io::Write, path, time::Duration};
 
 use super::help;
 use crate::{
+    base::civil_time::date_and_time,
     ctl::{
         exit::{ERROR, Exit},
         flags::Flags,
         go_format::{io_error, quote},
+        progress::ByteProgress,
         tree,
     },
     os::clock,
@@ -17,6 +19,8 @@ use crate::{
 pub struct Io<'a> {
     pub output: &'a mut dyn Write,
     pub errors: &'a mut dyn Write,
+    /// `errors` is the stderr of this process, which may be a terminal and show progress.
+    pub owns_stderr: bool,
 }
 
 /// Carries a command out.
@@ -60,6 +64,11 @@ impl Session<'_> {
         misuse(&self.path, self.io.errors, message)
     }
 
+    /// A progress line for a long copy, shown on a terminal only.
+    pub fn progress(&self) -> ByteProgress {
+        ByteProgress::new(self.io.owns_stderr, 0)
+    }
+
     /// How long to wait for the lock of another process; `None`: without limit.
     pub fn patience(&self) -> Option<Duration> {
         Some(self.flags.duration("timeout")).filter(|timeout| !timeout.is_zero())
@@ -72,7 +81,8 @@ impl Session<'_> {
             .map(|(name, value)| format!("{}: {}", quote(name.as_bytes()), quote(value.as_bytes())))
             .collect();
         let fields = if fields.is_empty() { String::new() } else { format!("\t{{{}}}", fields.join(", ")) };
-        writeln!(self.io.errors, "{}\t{level}\t{text}{fields}", rfc3339(clock::unix_ms() / 1000))?;
+        let now = i64::try_from(clock::unix_ms() / 1000).unwrap_or_default();
+        writeln!(self.io.errors, "{}Z\t{level}\t{text}{fields}", date_and_time(now))?;
         Ok(())
     }
 }
@@ -91,31 +101,5 @@ pub fn must_exist(path: &path::Path) -> Result<(), Exit> {
     match path.metadata() {
         Ok(_) => Ok(()),
         Err(error) => Err(Exit::new(ERROR, format!("stat {}: {}", path.display(), io_error(&error)))),
-    }
-}
-
-/// `2026-01-31T23:59:59Z`, by the calendar of days since 1970 (Hinnant's civil_from_days).
-fn rfc3339(unix_seconds: u64) -> String {
-    let (days, second) = (unix_seconds / 86_400 + 719_468, unix_seconds % 86_400);
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_calendar_times() {
-        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
-        assert_eq!(rfc3339(951_782_400), "2000-02-29T00:00:00Z");
-        assert_eq!(rfc3339(1_795_424_557), "2026-11-23T09:02:37Z");
     }
 }

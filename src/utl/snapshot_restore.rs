@@ -120,7 +120,8 @@ pub fn restore(session: &mut Session, restoration: &Restoration) -> Result<(), E
     ];
     let places: Vec<(&str, &str)> = places.iter().map(|(name, value)| (*name, value.as_str())).collect();
     session.log("info", "restoring snapshot", &places)?;
-    let (database, mut backend) = target.copy_database(&restoration.source, restoration.check, session.patience())?;
+    let (database, mut backend) =
+        target.copy_database(&restoration.source, restoration.check, session.patience(), &session.progress())?;
     if restoration.bump > 0 {
         raise_revision(session, &mut backend, restoration.bump)?;
     }

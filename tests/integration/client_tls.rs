@@ -3,10 +3,10 @@
 use std::{
     ffi::OsStr,
     fs,
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::{Shutdown, TcpStream},
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
     time::Duration,
@@ -148,6 +148,88 @@ pub fn stock_clients_are_served() {
         });
         secure.stop();
     }
+}
+
+/// Clients that offer HTTP/2 get it, for pages and the JSON gateway as for gRPC.
+pub fn pages_are_served_over_http2() {
+    let authority = Authority::new();
+    let pair = authority.sign("server", &LOCAL, 1);
+    let ca = authority.path("ca.pem");
+    let files = ["--cert-file", as_str(&pair.cert), "--key-file", as_str(&pair.key)].map(str::to_owned);
+    let folder = server::directory();
+    let body = |name: &str, text: String| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        format!("@{}", path.display())
+    };
+    let large = "QUJD".repeat(LARGE_BYTES / 4);
+    let put = body("put", format!(r#"{{"key":"YQ==","value":"{large}"}}"#));
+    let too_large = body("too large", format!(r#"{{"key":"YQ==","value":"{}"}}"#, "QUJD".repeat(5 << 20)));
+    let range = body("range", r#"{"key":"YQ=="}"#.to_owned());
+    let requests: [(&str, &[&str]); 10] = [
+        ("/version", &[]),
+        ("/health", &[]),
+        ("/health", &["--head"]),
+        ("/health", &["--http1.1"]),
+        ("/nothing/here", &[]),
+        ("/version", &["--request", "POST"]),
+        ("/v3/kv/put", &["--data-binary", &put]),
+        ("/v3/kv/put", &["--data-binary", &too_large]),
+        ("/v3/kv/range", &["--data-binary", &range]),
+        ("/v3/maintenance/snapshot", &["--data-binary", "{}"]),
+    ];
+    let shown = ["--cacert", as_str(&ca), "--write-out", "\n%{http_version} %{http_code} %{content_type}"];
+    let [ours, etcds] = BOTH.map(|program| {
+        let secure = Secure::start(program, &files);
+        let answers = requests.map(|(path, more)| {
+            let url = format!("{}{path}", secure.endpoint());
+            let answer = curl(&[&shown[..], more, &[url.as_str()]].concat());
+            let answer = answer.unwrap_or_else(|error| panic!("{program:?} {path} {more:?}: {error}"));
+            let (text, outcome) = answer.rsplit_once('\n').expect("a line is added");
+            if path == "/v3/kv/range" {
+                assert!(text.contains(&large), "{program:?}: {} bytes", text.len());
+            }
+            let text = if path.starts_with("/v3/") || more.contains(&"--head") { "" } else { text };
+            (text.to_owned(), outcome.to_owned())
+        });
+        secure.stop();
+        answers
+    });
+    for ((request, ours), etcds) in requests.iter().zip(ours).zip(etcds) {
+        assert_eq!(ours, etcds, "{request:?}");
+        let version = if request.1.contains(&"--http1.1") { "1.1 " } else { "2 " };
+        assert!(ours.1.starts_with(version), "{request:?}: {ours:?}");
+    }
+}
+
+/// A stream of the gateway over HTTP/2 ends with its client, and the connection serves on.
+pub fn streams_over_http2_end_with_their_clients() {
+    let authority = Authority::new();
+    let pair = authority.sign("server", &LOCAL, 1);
+    let ca = authority.path("ca.pem");
+    let files = ["--cert-file", as_str(&pair.cert), "--key-file", as_str(&pair.key)].map(str::to_owned);
+    let secure = Secure::start(Program::Ringd, &files);
+    let url = |path: &str| format!("{}{path}", secure.endpoint());
+    let watchers = || {
+        let page = curl(&["--cacert", as_str(&ca), &url("/metrics")]).expect("a page");
+        let line = page.lines().find_map(|line| line.strip_prefix("etcd_debugging_mvcc_watcher_total "));
+        line.expect("it is counted").to_owned()
+    };
+    assert_eq!(watchers(), "0");
+    let mut watching = Command::new("curl")
+        .args(["--silent", "--no-buffer", "--cacert", as_str(&ca), "--data", r#"{"create_request":{"key":"YQ=="}}"#])
+        .arg(url("/v3/watch"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("curl is installed");
+    let mut line = String::new();
+    BufReader::new(watching.stdout.take().expect("piped")).read_line(&mut line).unwrap();
+    assert!(line.contains(r#""created":true"#), "{line}");
+    assert_eq!(watchers(), "1");
+    watching.kill().unwrap();
+    watching.wait().unwrap();
+    while watchers() != "0" {}
+    secure.stop();
 }
 
 async fn crate_client(endpoint: &str, ca: &Path, pair: Option<&Pair>) -> Client {

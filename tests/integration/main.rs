@@ -247,6 +247,8 @@ fn main() {
             ringctl::mirrors_keep_their_prefix_and_complain,
         ),
         with_reference_3_7("ringctl::results_without_a_table_are_told", ringctl::results_without_a_table_are_told),
+        test("ringctl::a_status_is_watched", ringctl::a_status_is_watched),
+        test("terminal::copies_show_their_progress", terminal::copies_show_their_progress),
         with_reference_3_7("terminal::passwords_are_not_shown", terminal::passwords_are_not_shown),
         with_reference_3_7(
             "terminal::interrupted_prompts_leave_the_terminal_as_it_was",
@@ -270,6 +272,11 @@ fn main() {
         with_reference_3_7("client_views::datascale_passes", client_views::datascale_passes),
         with_reference_3_7("client_views::perf_is_interrupted", client_views::perf_is_interrupted),
         with_reference_3_7("client_tls::stock_clients_are_served", client_tls::stock_clients_are_served),
+        with_reference_3_7("client_tls::pages_are_served_over_http2", client_tls::pages_are_served_over_http2),
+        test(
+            "client_tls::streams_over_http2_end_with_their_clients",
+            client_tls::streams_over_http2_end_with_their_clients,
+        ),
         with_reference_3_7(
             "client_tls::only_fitting_certificates_are_let_in",
             client_tls::only_fitting_certificates_are_let_in,
@@ -421,7 +428,7 @@ fn with_reference(name: &'static str, body: fn()) -> Trial {
     comparison(name, body, reference::etcd().is_some())
 }
 
-/// A test that needs etcd 3.7.1 and all its tools: what 3.4 lacks is left out by name.
+/// A test that needs etcd 3.7.3 and all its tools: what 3.4 lacks is left out by name.
 fn with_reference_3_7(name: &'static str, body: fn()) -> Trial {
     let present = reference::etcd().is_some_and(|(_, release)| release == Release::V3_7);
     comparison(name, body, present)

@@ -153,7 +153,7 @@ pub fn counters_move() {
         ("etcd_server_is_leader", 1.0),
         ("etcd_server_leader_changes_seen_total", 1.0),
         ("etcd_server_proposals_pending", 0.0),
-        (r#"etcd_server_version{server_version="3.7.1"}"#, 1.0),
+        (r#"etcd_server_version{server_version="3.7.3"}"#, 1.0),
         (r#"etcd_server_apply_duration_seconds_count{op="Put",success="true",version="v3"}"#, 2.0),
         (r#"etcd_server_request_duration_seconds_count{success="true",type="Put"}"#, 2.0),
         (r#"etcd_server_client_requests_total{client_api_version="unknown",type="unary"}"#, 3.0),

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! `{lease}` stands for the lease granted last, `{endpoint}` for the server, `{folder}` for an empty folder. What differs between any two
-//! runs is made equal first: log lines on stderr are dropped, durations, sizes and lease ids are replaced. That every command and flag
-//! stands in a script is a unit test of `ctl`.
+//! runs is made equal first: log lines on stderr are dropped, durations, sizes and lease ids are replaced. Lines of help about flags that
+//! etcdctl lacks are dropped, too. That every command and flag stands in a script is a unit test of `ctl`.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
@@ -24,6 +24,8 @@ use crate::harness::reference;
 use crate::harness::server::{self, Program, Server as Etcd};
 
 const RINGCTL: &str = env!("CARGO_BIN_EXE_ringctl");
+/// How the help of a flag begins that etcdctl does not have.
+const OWN_FLAG: &str = "--decode";
 
 pub fn auth_script() {
     script("auth");
@@ -91,6 +93,29 @@ pub fn debug_shows_the_flags() {
     assert_eq!(said[0], said[1]);
     assert!(said[0].len() > 20, "{said:?}");
     etcd.stop();
+}
+
+/// `endpoint status --watch` prints a line per endpoint again and again, also while one of them does not answer.
+pub fn a_status_is_watched() {
+    let folder = server::directory();
+    let ringd = Etcd::start(Program::Ringd, folder.path());
+    let endpoint = ringd.endpoint();
+    let words = ["endpoint", "status", "--watch", "--interval", "10ms"];
+    let mut watching = Running::start(OsStr::new(RINGCTL), &endpoint, &words);
+    for _ in 0..3 {
+        let line = watching.line();
+        assert!(line.starts_with(&format!("{endpoint}, ")), "{line}");
+    }
+    assert_eq!(watching.interrupt(), Some(0));
+    assert_eq!(watching.errors(), "");
+    let both = format!("{endpoint},127.0.0.1:1");
+    let mut watching = Running::start(OsStr::new(RINGCTL), &both, &[&words[..], &["--command-timeout=1s"]].concat());
+    let lines = [watching.line(), watching.line()];
+    assert!(lines.iter().all(|line| line.starts_with(&format!("{endpoint}, "))), "{lines:?}");
+    assert_eq!(watching.interrupt(), Some(0));
+    let errors = watching.errors();
+    assert!(errors.starts_with("Failed to get the status of endpoint 127.0.0.1:1 ("), "{errors}");
+    ringd.stop();
 }
 
 /// `lease keep-alive` runs until the lease ends, or until a signal.
@@ -298,7 +323,8 @@ impl Names {
             let decimal = i64::from_str_radix(lease, 16).unwrap().to_string();
             text = text.replace(lease, &format!("<lease {at}>")).replace(&decimal, &format!("<lease {at}>"));
         }
-        text.lines().map(|line| format!("{}\n", without_sizes(&without_durations(&without_queue_keys(line))))).collect()
+        let lines = text.lines().filter(|line| !line.trim_start().starts_with(OWN_FLAG));
+        lines.map(|line| format!("{}\n", without_sizes(&without_durations(&without_queue_keys(line))))).collect()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Passwords on a terminal: etcdctl's prompts, without echo. Both programs run on a terminal of their own.
+//! Programs on a terminal of their own: etcdctl's prompts for passwords, without echo, and the progress of long copies.
 
 use std::{
     ffi::{CString, OsStr},
@@ -15,7 +15,7 @@ use rustix::{
 };
 
 use crate::harness::{
-    etcdctl::etcdctl,
+    etcdctl::{etcdctl, ringctl},
     reference,
     server::{self, Program, Server},
 };
@@ -24,6 +24,7 @@ use crate::harness::{
 type Dialogue = &'static [(&'static str, &'static str)];
 
 const RINGCTL: &str = env!("CARGO_BIN_EXE_ringctl");
+const RINGUTL: &str = env!("CARGO_BIN_EXE_ringutl");
 
 /// `--user NAME`, `user add`, `user passwd` and `make-mirror --dest-user`: the same screen as etcdctl's.
 pub fn passwords_are_not_shown() {
@@ -84,6 +85,28 @@ pub fn interrupted_prompts_leave_the_terminal_as_it_was() {
     }
 }
 
+/// `snapshot save` and `snapshot restore` draw how far they are, and clear the line before their result.
+pub fn copies_show_their_progress() {
+    let folder = server::directory();
+    let ringd = Server::start(Program::Ringd, &folder.path().join("member"));
+    let path = |name: &str| folder.path().join(name).to_str().expect("text").to_owned();
+    let (saved, restored) = (path("saved"), path("restored"));
+    let saving = Session::start(OsStr::new(RINGCTL), &ringd.endpoint(), &["snapshot", "save", &saved]);
+    let (screen, code) = saving.end();
+    assert_eq!(code, Some(0), "{screen}");
+    assert!(screen.contains("100%"), "{screen:?}");
+    assert!(screen.contains("Snapshot saved at"), "{screen:?}");
+    let restoring = Session::start_with(OsStr::new(RINGUTL), &["snapshot", "restore", &saved, "--data-dir", &restored]);
+    let (screen, code) = restoring.end();
+    assert_eq!(code, Some(0), "{screen}");
+    assert!(screen.contains("100%"), "{screen:?}");
+    assert!(screen.contains("restored snapshot"), "{screen:?}");
+    // Without a terminal there is the result alone.
+    let printed = ringctl(&ringd.endpoint(), &["snapshot", "save", &saved], "");
+    assert!(printed.success && !printed.stderr.contains('%'), "{printed:?}");
+    ringd.stop();
+}
+
 /// How long a health check took.
 fn without_times(screen: &str) -> String {
     let lines = screen.lines().filter(|line| !line.starts_with('{'));
@@ -102,20 +125,18 @@ struct Session {
 
 impl Session {
     fn start(program: &OsStr, endpoint: &str, words: &[&str]) -> Session {
+        Self::start_with(program, &[&["--endpoints", endpoint], words].concat())
+    }
+
+    fn start_with(program: &OsStr, words: &[&str]) -> Session {
         let terminal: OwnedFd = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
         grantpt(&terminal).unwrap();
         unlockpt(&terminal).unwrap();
         let name: CString = ptsname(&terminal, Vec::new()).unwrap();
         let line = OpenOptions::new().read(true).write(true).open(OsStr::from_bytes(name.as_bytes())).unwrap();
         let stream = || Stdio::from(line.try_clone().unwrap());
-        let child = Command::new(program)
-            .args(["--endpoints", endpoint])
-            .args(words)
-            .stdin(stream())
-            .stdout(stream())
-            .stderr(stream())
-            .spawn()
-            .unwrap();
+        let child =
+            Command::new(program).args(words).stdin(stream()).stdout(stream()).stderr(stream()).spawn().unwrap();
         Session { child, terminal: terminal.into(), line, screen: String::new() }
     }
 

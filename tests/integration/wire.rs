@@ -232,7 +232,7 @@ fn metadata() -> Vec<Case> {
         ..case(name, RANGE, frame(0, &range()))
     };
     vec![
-        with("client version", "client-api-version", b"3.7.1"),
+        with("client version", "client-api-version", b"3.7.3"),
         with("client version that is not UTF-8", "client-api-version", b"3.\xff"),
         with("leader required", "hasleader", b"true"),
         with("token while auth is off", "token", b"nobody.1"),

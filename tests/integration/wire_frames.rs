@@ -408,11 +408,11 @@ fn heads() -> Vec<Case> {
     let bad_name = added(&[0x40], b"X-Upper", b"x");
     let rest = literals(&[BASE[4]]);
     let bad_then_good = [
-        head(1, &[&[0x83, 0x86][..], &path, &rest, &bad_name].concat()),
+        head(1, &[&[0x83, 0x86, 0x81][..], &path, &rest, &bad_name].concat()),
         message(1),
-        head(3, &[&[0x83, 0x86, 0xbf][..], &rest].concat()),
+        head(3, &[&[0x83, 0x86, 0x81, 0xbf][..], &rest].concat()),
         message(3),
-        head(5, &[&[0x83, 0x86, 0xbf][..], &rest, &[0xbe]].concat()),
+        head(5, &[&[0x83, 0x86, 0x81, 0xbf][..], &rest, &[0xbe]].concat()),
         message(5),
     ];
     let resized = [&[0x20, 0x3f, 0xe1, 0x1f][..], &block].concat();

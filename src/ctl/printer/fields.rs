@@ -210,7 +210,6 @@ impl Fields<'_> {
         self.line("Leader", response.leader)?;
         self.line("IsLearner", response.is_learner)?;
         self.line("RaftIndex", response.raft_index)?;
-        self.line("RaftTerm", response.raft_term)?;
         self.line("RaftAppliedIndex", response.raft_applied_index)?;
         self.line("Errors", format_args!("[{}]", response.errors.join(" ")))?;
         self.quoted("Endpoint", status.endpoint.as_bytes())?;

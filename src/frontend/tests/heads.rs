@@ -24,8 +24,8 @@ fn block(fields: &[(&str, &str)]) -> Vec<u8> {
 }
 
 fn fields<'a>(path: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
-    let usual = [(":method", "POST"), (":scheme", "http"), (":path", path), ("content-type", "application/grpc")];
-    [&usual[..], more].concat()
+    let usual = [(":method", "POST"), (":scheme", "http"), (":path", path), ("host", "localhost")];
+    [&usual[..], &[("content-type", "application/grpc")], more].concat()
 }
 
 fn echo_call(stream: u32, more: &[(&str, &str)]) -> Vec<u8> {

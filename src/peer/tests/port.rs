@@ -15,7 +15,7 @@ async fn ask(
 ) -> Response {
     let fields = [
         ("x-server-from", "2"),
-        ("x-server-version", "3.7.1"),
+        ("x-server-version", "3.7.3"),
         ("x-min-cluster-version", "3.0.0"),
         ("x-etcd-cluster-id", "c1"),
         ("x-raft-to", "1"),
@@ -62,7 +62,7 @@ fn strangers_and_mistakes_are_refused() {
             assert_eq!(text(&response), expected, "{path}");
             if path.starts_with("/raft/stream/") && expected.0 != 405 {
                 assert_eq!(response.headers["x-etcd-cluster-id"], "c1");
-                assert_eq!(response.headers["x-server-version"], "3.7.1");
+                assert_eq!(response.headers["x-server-version"], "3.7.3");
             }
             if expected.0 == 405 {
                 assert!(response.headers.contains_key("allow"));

@@ -6,7 +6,15 @@ const POST: (&str, &str) = (":method", "POST");
 const PATH: (&str, &str) = (":path", "/a.KV/Range");
 const GRPC: (&str, &str) = ("content-type", "application/grpc");
 
+/// A head with these fields, and a host unless they have one.
 fn head(pairs: Pairs<'_>) -> Head {
+    let is_host = |name: &str| [":authority", "host"].contains(&name);
+    let host = [("host", "localhost")];
+    let host = if pairs.iter().any(|(name, _)| is_host(name)) { &[][..] } else { &host };
+    bare(&[pairs, host].concat())
+}
+
+fn bare(pairs: Pairs<'_>) -> Head {
     let mut fields = Fields::default();
     pairs.iter().for_each(|(name, value)| fields.add(name.as_bytes(), value.as_bytes()));
     Head::new(fields, &Rc::default())
@@ -19,7 +27,9 @@ fn accepted(pairs: Pairs<'_>) -> Accepted {
 /// HTTP status, gRPC code and text.
 fn aborted(pairs: Pairs<'_>) -> (u16, Code, String) {
     match head(pairs).take_outcome() {
-        Err(Rejected::Abort(abort)) => (abort.http.as_u16(), abort.status.code, abort.status.message.into_owned()),
+        Err(Rejected::Abort(abort) | Rejected::Foreign(abort)) => {
+            (abort.http.as_u16(), abort.status.code, abort.status.message.into_owned())
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -107,6 +117,10 @@ fn the_first_fault_in_the_order_of_grpc_go_counts() {
     assert_eq!(aborted(&[get, time, GRPC, ("x-bin", "!")]), (400, Code::Internal, text.to_owned()));
     let text = "Received a HEADERS frame with :method \"GET\" which should be POST";
     assert_eq!(aborted(&[get, GRPC]), (405, Code::Internal, text.to_owned()));
+    let Err(Rejected::Abort(abort)) = bare(&[get, GRPC]).take_outcome() else {
+        panic!("a request to nobody is refused");
+    };
+    assert_eq!((abort.http.as_u16(), &*abort.status.message), (400, "no host or :authority header present"));
     assert_eq!(aborted(&[GRPC]).2, "Received a HEADERS frame with :method \"\" which should be POST");
     let Err(Rejected::Abort(abort)) = head(&[get, ("content-type", "application/grpc+proto")]).take_outcome() else {
         panic!("a GET is refused");
@@ -137,7 +151,7 @@ fn heads_are_bounded_each_and_together() {
     let held = Rc::default();
     let with = |size: usize| {
         let mut fields = Fields::default();
-        for (name, value) in [POST, PATH, GRPC] {
+        for (name, value) in [POST, PATH, ("host", "a"), GRPC] {
             fields.add(name.as_bytes(), value.as_bytes());
         }
         fields.add(b"x", &vec![b'v'; size]);
@@ -145,7 +159,7 @@ fn heads_are_bounded_each_and_together() {
     };
     let code = |head: &Head| match &head.outcome {
         Ok(_) => Code::Ok,
-        Err(Rejected::Abort(abort)) => abort.status.code,
+        Err(Rejected::Abort(abort) | Rejected::Foreign(abort)) => abort.status.code,
         Err(Rejected::Reset(_)) => Code::Internal,
     };
     assert_eq!(code(&with(200 * 1024)), Code::Ok);

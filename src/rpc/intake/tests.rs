@@ -20,11 +20,11 @@ fn field(first: u8, name: &str, value: &str) -> Vec<u8> {
 
 /// A request whose fields are added to the table.
 fn block(path: &str) -> Vec<u8> {
-    [&[0x83, 0x86][..], &field(0x40, ":path", path), &field(0x40, "content-type", "application/grpc")].concat()
+    [&[0x83, 0x86, 0x81][..], &field(0x40, ":path", path), &field(0x40, "content-type", "application/grpc")].concat()
 }
 
 /// The same for a decoder that has decoded [`block`] just before.
-const AGAIN: [u8; 4] = [0x83, 0x86, 0xbf, 0xbe];
+const AGAIN: [u8; 5] = [0x83, 0x86, 0x81, 0xbf, 0xbe];
 
 /// Sends bytes in pieces, read into buffers of random size; returns the bytes that h2 gets.
 fn passed(intake: &mut Intake, bytes: &[u8], random: &mut SmallRng) -> Vec<u8> {
@@ -143,7 +143,7 @@ fn equal_blocks_share_a_head_until_the_table_changes() {
 fn a_rejected_head_leaves_the_table_in_step() {
     let mut intake = Intake::new();
     let bad = [&block("/a")[..], &field(0x40, "X-Upper", "x")].concat();
-    let after = [0x83, 0x86, 0xc0, 0xbf];
+    let after = [0x83, 0x86, 0x81, 0xc0, 0xbf];
     let sent = [PREFACE, &frame(TYPE_HEADERS, FLAGS, 1, &bad), &frame(TYPE_HEADERS, FLAGS, 3, &after)].concat();
     passed(&mut intake, &sent, &mut SmallRng::seed_from_u64(1));
     assert!(matches!(intake.head(1).unwrap().outcome, Err(Rejected::Reset(Reason::PROTOCOL_ERROR))));

@@ -1,4 +1,4 @@
-//! Where the reference programs are: built by `tests/reference/` (etcd 3.7.1), or Debian's packages (3.4), or nowhere.
+//! Where the reference programs are: built by `tests/reference/` (etcd 3.7.3), or Debian's packages (3.4), or nowhere.
 
 use std::{
     env,
