@@ -44,6 +44,9 @@ impl OpenPageFile {
     pub async fn open(path: &Path, sync: bool) -> Result<(Self, PageFile), PageFileError> {
         let lock = PathLock::acquire(path)?;
         let file = PagedFile::open(path, sync).await?;
+        // A process that was killed may have left a commit that only the cache holds. The next one uses pages that this commit has freed,
+        // so a power failure in the middle of the next one must not bring back the one before.
+        file.sync().await?;
         let failed = |source| PageFileError::Map { path: path.to_owned(), source };
         let length = fs::metadata(path).map_err(failed)?.len();
         let mapping = Mapping::reserve(path, limits::PAGE_FILE_RESERVE_BYTES).map_err(failed)?;

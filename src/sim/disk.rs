@@ -275,6 +275,17 @@ impl Disk {
         Ok(())
     }
 
+    /// [`Self::sync`], if something was written since the last one.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn sync_what_waits(&mut self, file: FileId) -> Result<(), DiskError> {
+        match self.file(file)?.pending.is_empty() {
+            true => self.check_power(),
+            false => self.sync(file),
+        }
+    }
+
     /// Starts a direct, durable write. It is neither visible nor durable before `complete`.
     ///
     /// # Errors

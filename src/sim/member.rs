@@ -291,7 +291,7 @@ impl Member {
     }
 
     fn map_database(&mut self) -> Result<(PageDisk, PageFile), Stop> {
-        PageDisk::open(&self.disk, DATABASE, self.knobs.image_bytes).map_err(|error| match error {
+        PageDisk::open(&mut self.disk, DATABASE, self.knobs.image_bytes).map_err(|error| match error {
             OpenFailure::Disk(error) => error.into(),
             OpenFailure::File(error) => failure(error),
         })

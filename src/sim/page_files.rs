@@ -52,12 +52,13 @@ pub fn create(disk: &mut Disk, name: &str) -> Result<(), DiskError> {
 }
 
 impl PageDisk {
-    /// Opens the file as the disk shows it, in an image that can grow to `reserved` bytes.
+    /// Opens the file as the disk shows it, in an image that can grow to `reserved` bytes. What it shows is durable first, as in the shell.
     ///
     /// # Errors
     /// Of the disk, or the file is none.
-    pub fn open(disk: &Disk, name: &str, reserved: usize) -> Result<(Self, PageFile), OpenFailure> {
+    pub fn open(disk: &mut Disk, name: &str, reserved: usize) -> Result<(Self, PageFile), OpenFailure> {
         let file = disk.open(name)?;
+        disk.sync_what_waits(file)?;
         let length = disk.length(file)?;
         let image = MemoryImage::new(disk.read(file, 0, length as usize)?, reserved);
         let page_file = PageFile::open(image.map(), length)?;
@@ -141,8 +142,8 @@ impl LonePageFile {
         Self::open(disk, reserved)
     }
 
-    fn open(disk: Disk, reserved: usize) -> Result<(Self, PageFile), OpenFailure> {
-        let (pages, file) = PageDisk::open(&disk, LONE_NAME, reserved)?;
+    fn open(mut disk: Disk, reserved: usize) -> Result<(Self, PageFile), OpenFailure> {
+        let (pages, file) = PageDisk::open(&mut disk, LONE_NAME, reserved)?;
         Ok((Self { disk, pages, reserved }, file))
     }
 
