@@ -13,8 +13,8 @@ use crate::base::planted::{self, Bug};
 
 /// A run that finds each bug.
 const FOUND: [(Bug, &str); 21] = [
-    (Bug::AcknowledgeBeforeDurable, "18,3,5111"),
-    (Bug::SendBeforeDurable, "18,3,4732"),
+    (Bug::AcknowledgeBeforeDurable, "18,3,4986"),
+    (Bug::SendBeforeDurable, "60,3,3602"),
     (Bug::SkipReadQuorum, "17,3,2085"),
     (Bug::ReadOlderView, "6,3,3848"),
     (Bug::ApplyTwice, "1,3,6000"),
@@ -23,11 +23,11 @@ const FOUND: [(Bug, &str); 21] = [
     (Bug::WatchTwice, "61,3,6000"),
     (Bug::WatchSkip, "7,3,1632"),
     (Bug::WatchCompacted, "59,3,6000"),
-    (Bug::ExpireAsFollower, "15,3,6000"),
+    (Bug::ExpireAsFollower, "17,3,6000"),
     (Bug::KeepLeaseKey, "5,3,5296"),
     (Bug::DropLastRecord, "3,3,2478"),
     (Bug::VoteTwice, "71,3,1155"),
-    (Bug::ForgetAlarm, "3,3,5335"),
+    (Bug::ForgetAlarm, "3,3,5347"),
     (Bug::MislabelSnapshot, "27,3,5019"),
     (Bug::CompactTooMuch, "2,3,2006"),
     (Bug::ReadBeforeTermCommit, "31,3,856"),

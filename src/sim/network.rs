@@ -3,7 +3,7 @@
 //! | fault | what happens to a message |
 //! |---|---|
 //! | loss | it is gone |
-//! | doubling | it arrives twice, at two times |
+//! | doubling | it arrives twice, at two times; not a forwarded request, which would be two requests, and a connection doubles nothing |
 //! | delay | it arrives at a random time; in `in_order` no earlier than those before it on its link |
 //! | cut | it is gone, if the cut of its link covers its kind |
 //! | clog | it waits until the clog ends |
@@ -96,7 +96,8 @@ impl Network {
         let per_mille = |random: &mut SmallRng, rate| random.random_range(0..1000) < rate;
         let is_cut = self.cuts.get(&link).is_some_and(|cut| cut.covers(kind));
         let is_lost = per_mille(random, self.rates.lost);
-        let is_doubled = per_mille(random, self.rates.doubled) && kind != MessageType::MsgSnap;
+        let is_once = matches!(kind, MessageType::MsgSnap | MessageType::MsgProp);
+        let is_doubled = per_mille(random, self.rates.doubled) && !is_once;
         let under_way = self.under_way.entry(link).or_default();
         if is_cut || is_lost || self.rates.capacity > 0 && *under_way >= self.rates.capacity {
             return Route::Lost;
