@@ -371,7 +371,7 @@ fn supersede_a_state(seed: u64) -> (usize, Result<(), String>) {
     world.pass(1_000);
     let files = world.machines[&follower].member.disk.list().expect("the disk works");
     let received = files.iter().filter(|(name, _)| name.starts_with("member/snap/") && !name.ends_with("/db")).count();
-    world.crash(follower, seed % 2 == 0);
+    world.crash(follower, seed.is_multiple_of(2));
     world.machine(follower).member.is_log_stalled = false;
     (received, world.run_phases().map_err(|what| format!("{what}\n{}", world.story.tell())))
 }
