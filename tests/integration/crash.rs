@@ -41,7 +41,7 @@ const HISTORY_LENGTH: usize = 20;
 
 type State = BTreeMap<Bytes, Bytes>;
 
-/// `RINGD_CRASH_ROUNDS` kills; a hundred in CI.
+/// `RINGD_CRASH_ROUNDS` kills; hundreds in CI.
 pub fn acknowledged_writes_survive() {
     let seed = harness::seed("crash::acknowledged_writes_survive", 1);
     let rounds = harness::setting("RINGD_CRASH_ROUNDS", ROUNDS);
