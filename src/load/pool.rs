@@ -23,7 +23,7 @@ use crate::{
 
 const READ_BYTES: usize = 128 * 1024;
 const CONNECT: Duration = Duration::from_secs(5);
-/// A server that does not answer a greeting for so long does not speak HTTP/2.
+/// A server that does not answer a greeting for so long does not speak HTTP/2. A token has to come in that time, too.
 const GREETING: Duration = Duration::from_secs(5);
 const AUTHENTICATE: &str = "/etcdserverpb.Auth/Authenticate";
 const GRPC_PREFIX_BYTES: usize = 5;
@@ -149,7 +149,11 @@ impl Pool {
         let Some(first) = self.connections.first_mut() else { return Ok(()) };
         first.wire.call(AUTHENTICATE, &request, true);
         let (mut body, mut is_over) = (Vec::new(), false);
+        let end = Instant::now() + GREETING;
         while !is_over {
+            if Instant::now() >= end {
+                return Err(format!("the server gives no token within {} s", GREETING.as_secs()).into());
+            }
             let mut handler = or_closed(|_, _, event| {
                 match event {
                     Event::Data { bytes, .. } => body.extend_from_slice(bytes),
@@ -157,10 +161,12 @@ impl Pool {
                 }
                 Ok(())
             });
-            self.step(None, &mut handler)?;
+            self.step(Some(end), &mut handler)?;
         }
         // A refusal has no message.
-        let message = body.get(GRPC_PREFIX_BYTES..).ok_or("the server refuses this name and password")?;
+        let message = body
+            .get(GRPC_PREFIX_BYTES..)
+            .ok_or("the server refuses this name and password, or serves without users")?;
         let token = AuthenticateResponse::decode(message)?.token;
         self.connections.iter_mut().for_each(|connection| connection.wire.set_token(&token));
         Ok(())

@@ -191,5 +191,6 @@ fn visit(window: &Window, root: &BucketRoot, key: &[u8]) -> Result<Visit, Corrup
 
 const _: () = assert!(SHRINK_PAGES_MOVED_MAX > TREE_DEPTH_MAX as u64);
 const _: () = assert!(SLACK_PAGES_MAX > TREE_DEPTH_MAX as u64);
-// There is always room for a first leaf.
-const _: () = assert!(SLACK_PAGES_MIN * 2 / 3 < SLACK_PAGES_MIN);
+// The slack suffices for moving one leaf: of one page in the smallest file, and anywhere once the file has forty-eight pages.
+const _: () = assert!(SLACK_PAGES_MIN > BRANCHES_PER_MOVE + 1);
+const _: () = assert!(SLACK_PAGES_MAX > TREE_DEPTH_MAX as u64 / 2 + BRANCHES_PER_MOVE);
