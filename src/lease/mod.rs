@@ -331,7 +331,8 @@ impl Lessor {
     #[must_use]
     pub fn time_to_live(&self, id: i64) -> Option<TimeToLive> {
         let lease = self.leases.get(&id)?;
-        let left_ms = lease.deadline_ms.saturating_sub(self.now_ms);
+        // Some time has always passed since the clock was read: as in etcd, a lease of 90 s has 89 whole seconds left at once.
+        let left_ms = lease.deadline_ms.saturating_sub(self.now_ms).saturating_sub(1);
         Some(TimeToLive { remaining_s: (left_ms / 1000).cast_signed(), granted_s: lease.ttl_s })
     }
 
@@ -476,7 +477,7 @@ mod tests {
         pass(&mut lessor, 50_000);
         assert_eq!((lessor.renew(7), lessor.take_expired(10)), (Renewal::NotPrimary, vec![]));
         lessor.promote();
-        assert_eq!(lessor.time_to_live(7).map(|left| left.remaining_s), Some(11));
+        assert_eq!(lessor.time_to_live(7).map(|left| left.remaining_s), Some(10));
         pass(&mut lessor, 60_999);
         assert!(lessor.take_expired(10).is_empty());
         lessor.demote();
@@ -498,9 +499,9 @@ mod tests {
         let mut restarted = Lessor::new(Terms::default());
         assert_eq!(restarted.restore(&[stored], &[]), 0);
         restarted.promote();
-        assert_eq!(restarted.time_to_live(7), Some(TimeToLive { remaining_s: 21, granted_s: 600 }));
+        assert_eq!(restarted.time_to_live(7), Some(TimeToLive { remaining_s: 20, granted_s: 600 }));
         assert_eq!(restarted.renew(7), Renewal::Renewed { ttl_s: 600 });
-        assert_eq!(restarted.time_to_live(7), Some(TimeToLive { remaining_s: 600, granted_s: 600 }));
+        assert_eq!(restarted.time_to_live(7), Some(TimeToLive { remaining_s: 599, granted_s: 600 }));
         assert_eq!((restarted.take_outdated(5), restarted.take_outdated(5)), (vec![7], vec![]));
         restarted.checkpoint(7, 0);
         assert_eq!(restarted.renew(7), Renewal::Renewed { ttl_s: 600 });

@@ -167,7 +167,7 @@ mod tests {
         lessor.grant(1, 10).expect("granted");
         assert_eq!([ask(&mut lessor, 1), ask(&mut lessor, 2)], [LeaseAnswer::NotPrimary, LeaseAnswer::NotPrimary]);
         lessor.promote();
-        let found = Some((TimeToLive { remaining_s: 11, granted_s: 10 }, Bytes::new()));
+        let found = Some((TimeToLive { remaining_s: 10, granted_s: 10 }, Bytes::new()));
         assert_eq!(ask(&mut lessor, 1), LeaseAnswer::TimeToLive(found));
         assert_eq!(ask(&mut lessor, 2), LeaseAnswer::TimeToLive(None));
     }

@@ -1,78 +1,60 @@
-//! What a certificate must be beyond signed: not revoked, of an allowed name, and used from where it says.
+//! What a certificate must be beyond signed: not revoked, and used from where it says. And what it says of its holder.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
 use rustls::pki_types::CertificateDer;
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer};
 
-use super::files::{TlsError, TlsFiles};
+use super::files::TlsError;
 use crate::os::offload;
 
-/// What the other side's certificate is held against.
-pub(super) struct Expectations<'a> {
-    pub(super) files: &'a TlsFiles,
-    pub(super) revoked: &'a BTreeSet<Vec<u8>>,
-}
-
 /// What a certificate says of its holder.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Names {
     pub common: Option<String>,
     pub dns: Vec<String>,
     pub addresses: Vec<IpAddr>,
 }
 
-impl Expectations<'_> {
-    /// No certificate is revoked, and the first one has an allowed name.
-    pub(super) fn check(&self, certificates: &[CertificateDer<'_>]) -> Result<(), TlsError> {
-        for der in certificates {
-            let certificate = parse(der)?;
-            let serial = certificate.raw_serial();
-            if self.revoked.contains(serial) {
-                // A number with its highest bit set has a zero in front of it.
-                let digits = serial.iter().skip_while(|byte| **byte == 0).map(|byte| format!("{byte:02x}"));
-                return Err(TlsError::Revoked(digits.collect()));
-            }
+/// None of the certificates is revoked.
+pub(super) fn check_revoked(certificates: &[CertificateDer<'_>], revoked: &BTreeSet<Vec<u8>>) -> Result<(), TlsError> {
+    for der in certificates {
+        let certificate = parse(der)?;
+        let serial = certificate.raw_serial();
+        if revoked.contains(serial) {
+            // A number with its highest bit set has a zero in front of it.
+            let digits = serial.iter().skip_while(|byte| **byte == 0).map(|byte| format!("{byte:02x}"));
+            return Err(TlsError::Revoked(digits.collect()));
         }
-        let Some(first) = certificates.first() else { return Ok(()) };
-        let names = names(&parse(first)?);
-        let (cns, hosts) = (&self.files.allowed_cns, &self.files.allowed_hostnames);
-        let is_allowed = if !cns.is_empty() {
-            names.common.as_ref().is_some_and(|common| cns.contains(common))
-        } else if !hosts.is_empty() {
-            hosts.iter().any(|host| names.covers(host))
-        } else {
-            true
-        };
-        if is_allowed { Ok(()) } else { Err(TlsError::NotAllowed) }
     }
+    Ok(())
+}
 
-    /// A certificate that names hosts or addresses comes from one of them.
-    pub(super) async fn check_origin(&self, certificates: &[CertificateDer<'_>], from: IpAddr) -> Result<(), TlsError> {
-        let Some(first) = certificates.first() else { return Ok(()) };
-        let names = names(&parse(first)?);
-        if (names.dns.is_empty() && names.addresses.is_empty()) || names.addresses.contains(&from) {
-            return Ok(());
-        }
-        if names.dns.is_empty() {
-            let listed: Vec<_> = names.addresses.iter().map(IpAddr::to_string).collect();
-            let text = format!("x509: certificate is valid for {}, not {from}", listed.join(", "));
-            return Err(TlsError::Origin(text));
-        }
-        if let Ok(found) = offload::names(from).await
-            && found.iter().any(|host| is_named(host.trim_end_matches('.'), &names.dns))
-        {
-            return Ok(());
-        }
-        for name in names.dns.iter().filter(|name| !name.starts_with('*')) {
-            // The port does not matter to a lookup.
-            let found = offload::addresses(&format!("{name}:0")).await.unwrap_or_default();
-            if found.iter().any(|address| address.ip() == from) {
-                return Ok(());
-            }
-        }
-        Err(TlsError::Origin(format!("{:?} does not match any of DNSNames {:?}", from.to_string(), names.dns)))
+/// A certificate that names hosts or addresses comes from one of them.
+pub(super) async fn check_origin(certificates: &[CertificateDer<'_>], from: IpAddr) -> Result<(), TlsError> {
+    let Some(first) = certificates.first() else { return Ok(()) };
+    let names = names(&parse(first)?);
+    if (names.dns.is_empty() && names.addresses.is_empty()) || names.addresses.contains(&from) {
+        return Ok(());
     }
+    if names.dns.is_empty() {
+        let listed: Vec<_> = names.addresses.iter().map(IpAddr::to_string).collect();
+        let text = format!("x509: certificate is valid for {}, not {from}", listed.join(", "));
+        return Err(TlsError::Origin(text));
+    }
+    if let Ok(found) = offload::names(from).await
+        && found.iter().any(|host| is_named(host.trim_end_matches('.'), &names.dns))
+    {
+        return Ok(());
+    }
+    for name in names.dns.iter().filter(|name| !name.starts_with('*')) {
+        // The port does not matter to a lookup.
+        let found = offload::addresses(&format!("{name}:0")).await.unwrap_or_default();
+        if found.iter().any(|address| address.ip() == from) {
+            return Ok(());
+        }
+    }
+    Err(TlsError::Origin(format!("{:?} does not match any of DNSNames {:?}", from.to_string(), names.dns)))
 }
 
 /// Whether `host`, which the resolver has for an address, is one of these. As in etcd, a `*` stands for any number of labels here.
@@ -90,7 +72,7 @@ impl Names {
     }
 
     /// Whether the certificate is good for this host or address.
-    fn covers(&self, host: &str) -> bool {
+    pub(super) fn covers(&self, host: &str) -> bool {
         if let Ok(address) = host.parse::<IpAddr>() {
             return self.addresses.contains(&address);
         }

@@ -10,16 +10,23 @@ use std::{
 };
 
 use rustls::{
-    CipherSuite, ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
+    CipherSuite, ClientConfig, ConfigBuilder, RootCertStore, ServerConfig, SupportedProtocolVersion, WantsVerifier,
+    client::{WebPkiServerVerifier, danger::ServerCertVerifier},
     crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier},
+    server::{
+        ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier, danger::ClientCertVerifier,
+    },
     sign::{CertifiedKey, SingleCertAndKey},
     version::{TLS12, TLS13},
 };
 use x509_parser::{pem::parse_x509_pem, prelude::FromDer, revocation_list::CertificateRevocationList};
 
-use super::suites;
+use super::{
+    checks::Names,
+    suites,
+    verifiers::{Allowed, AllowedClient, AllowedServer},
+};
 use crate::{
     base::certificates::{AnyServer, certificates_of},
     os::offload::offload,
@@ -58,6 +65,10 @@ impl TlsFiles {
         !self.cert_file.as_os_str().is_empty()
     }
 
+    fn allowed(&self) -> Allowed {
+        Allowed { cns: self.allowed_cns.clone(), hostnames: self.allowed_hostnames.clone() }
+    }
+
     /// Certificate and key that this side shows when it connects.
     fn shown_as_client(&self) -> (&Path, &Path) {
         match (&self.client_cert_file, &self.client_key_file) {
@@ -90,8 +101,6 @@ pub enum TlsError {
     Late,
     #[error("tls: {0:?} is no name of a host")]
     Host(String),
-    #[error("client certificate authentication failed")]
-    NotAllowed,
     #[error("transport: certificate serial {0} revoked")]
     Revoked(String),
     #[error("tls: {0}")]
@@ -129,7 +138,10 @@ pub struct Secrets {
 /// What one handshake of the side that is connected to is made with.
 #[derive(Debug)]
 pub(super) struct ServerMaterial {
-    config: ServerConfig,
+    builder: ConfigBuilder<ServerConfig, WantsVerifier>,
+    /// `None` if clients are not asked for certificates.
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+    allowed: Allowed,
     key: Arc<CertifiedKey>,
     pub(super) revoked: BTreeSet<Vec<u8>>,
 }
@@ -153,37 +165,50 @@ struct Look {
     changed: (i64, i64),
 }
 
-/// The name by which the other side has asked, noted while the certificate is chosen.
-#[derive(Debug)]
-pub(super) struct Asked {
-    key: Arc<CertifiedKey>,
-    name: OnceLock<String>,
+/// What is noted of the other side during its handshake.
+#[derive(Debug, Default)]
+pub(super) struct Noted {
+    /// The name by which it has asked; empty if by none.
+    pub(super) server_name: Arc<OnceLock<String>>,
+    /// Of its certificate, if a known authority has signed it.
+    pub(super) names: Arc<OnceLock<Names>>,
 }
 
-impl ResolvesServerCert for Asked {
+/// Shows one certificate, and notes the name by which it was asked for.
+#[derive(Debug)]
+struct NotingResolver {
+    key: Arc<CertifiedKey>,
+    server_name: Arc<OnceLock<String>>,
+}
+
+impl ResolvesServerCert for NotingResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         if let Some(name) = hello.server_name() {
-            let _first = self.name.set(name.to_owned());
+            let _first = self.server_name.set(name.to_owned());
         }
         Some(Arc::clone(&self.key))
     }
 }
 
-impl Asked {
-    /// Empty if by none.
-    pub(super) fn name(&self) -> String {
-        self.name.get().cloned().unwrap_or_default()
-    }
-}
-
 impl ServerMaterial {
     /// The configuration of one handshake.
-    pub(super) fn config(&self, protocols: &[&[u8]]) -> (Arc<ServerConfig>, Arc<Asked>) {
-        let asked = Arc::new(Asked { key: Arc::clone(&self.key), name: OnceLock::new() });
-        let mut config = self.config.clone();
-        config.cert_resolver = Arc::clone(&asked) as Arc<dyn ResolvesServerCert>;
+    pub(super) fn config(&self, protocols: &[&[u8]]) -> (Arc<ServerConfig>, Noted) {
+        let noted = Noted::default();
+        let builder = match &self.verifier {
+            Some(verifier) => self.builder.clone().with_client_cert_verifier(Arc::new(AllowedClient {
+                inner: Arc::clone(verifier),
+                allowed: self.allowed.clone(),
+                shown: Arc::clone(&noted.names),
+            })),
+            None => self.builder.clone().with_no_client_auth(),
+        };
+        let (key, server_name) = (Arc::clone(&self.key), Arc::clone(&noted.server_name));
+        let mut config = builder.with_cert_resolver(Arc::new(NotingResolver { key, server_name }));
+        // A session that is taken up again would not be verified again.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-        (Arc::new(config), asked)
+        (Arc::new(config), noted)
     }
 }
 
@@ -258,7 +283,7 @@ impl Secrets {
         let key = self.last_whole(0, &self.files.cert_file, &self.files.key_file)?;
         let builder = ServerConfig::builder_with_provider(Arc::clone(&self.provider));
         let builder = builder.with_protocol_versions(&self.versions()).map_err(TlsError::session)?;
-        let builder = if self.files.client_cert_auth || self.files.trusted_ca_file.is_some() {
+        let verifier = if self.files.client_cert_auth || self.files.trusted_ca_file.is_some() {
             let (authorities, provider) = (self.authorities()?, Arc::clone(&self.provider));
             let verifier = WebPkiClientVerifier::builder_with_provider(authorities, provider);
             let verifier = match self.files.trusted_ca_file {
@@ -266,16 +291,11 @@ impl Secrets {
                 // All of a machine's are too many to be named to the other side.
                 None => verifier.clear_root_hint_subjects(),
             };
-            builder.with_client_cert_verifier(verifier.build().map_err(TlsError::session)?)
+            Some(verifier.build().map_err(TlsError::session)?)
         } else {
-            builder.with_no_client_auth()
+            None
         };
-        let resolver = SingleCertAndKey::from(Arc::clone(&key));
-        let mut config = builder.with_cert_resolver(Arc::new(resolver));
-        // A session that is taken up again would not be verified again.
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
-        Ok(ServerMaterial { config, key, revoked: self.revoked()? })
+        Ok(ServerMaterial { builder, verifier, allowed: self.files.allowed(), key, revoked: self.revoked()? })
     }
 
     fn make_client(&self) -> Result<ClientMaterial, TlsError> {
@@ -286,11 +306,15 @@ impl Secrets {
         };
         let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider));
         let builder = builder.with_protocol_versions(&self.versions()).map_err(TlsError::session)?;
-        let builder = if self.files.is_self_signed {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyServer))
+        let inner: Arc<dyn ServerCertVerifier> = if self.files.is_self_signed {
+            Arc::new(AnyServer)
         } else {
-            builder.with_root_certificates(self.authorities()?)
+            let (authorities, provider) = (self.authorities()?, Arc::clone(&self.provider));
+            let verifier = WebPkiServerVerifier::builder_with_provider(authorities, provider);
+            verifier.build().map_err(TlsError::session)?
         };
+        let verifier = AllowedServer { inner, allowed: self.files.allowed() };
+        let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
         let mut config = match shown {
             Some(key) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key))),
             None => builder.with_no_client_auth(),

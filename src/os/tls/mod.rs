@@ -1,7 +1,7 @@
 //! TLS on the sockets of a core, by rustls, with etcd's rules.
 //!
 //! ```text
-//!   files ──▶ offload: what has changed is read anew ──▶ handshake (rustls) ──▶ checks: revoked? allowed? from where it says?
+//!   files ──▶ offload: what has changed is read anew ──▶ handshake (rustls, allowed names) ──▶ checks: revoked? from where it says?
 //! ```
 //!
 //! | file | holds |
@@ -10,7 +10,8 @@
 //! | `suites` | which cipher suites there are |
 //! | `session` | one side's state, without a socket |
 //! | `stream` | a socket with or without a session |
-//! | `checks`, `words` | what a certificate must be beyond signed, and Go's words for what is wrong |
+//! | `verifiers` | names that are allowed, refused during the handshake |
+//! | `checks`, `words` | what else a certificate must be beyond signed, and Go's words for what is wrong |
 //! | `self_signed` | certificates of one's own making |
 //!
 //! Invariants
@@ -24,6 +25,7 @@ mod self_signed;
 mod session;
 mod stream;
 mod suites;
+mod verifiers;
 mod words;
 
 pub use rustls::{CipherSuite, pki_types};
@@ -36,12 +38,12 @@ pub use self::{
     suites::{SuiteError, suite},
 };
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
 use rustls::{client::UnbufferedClientConnection, pki_types::ServerName, server::UnbufferedServerConnection};
 
-use self::{checks::Expectations, session::Session, stream::SecureSocket};
+use self::{session::Session, stream::SecureSocket};
 use super::net::{Peer, Socket};
 
 /// A connection that is not let in, and what is known of the side that made it.
@@ -99,34 +101,36 @@ impl Secrets {
         protocols: &[&[u8]],
     ) -> Result<Stream, Rejected> {
         let material = self.server().await?;
-        let (config, asked) = material.config(protocols);
+        let (config, noted) = material.config(protocols);
         let session = UnbufferedServerConnection::new(config).map_err(TlsError::session)?;
         let peer = socket.peer();
         let mut stream = SecureSocket::new(socket, Session::Server(Box::new(session)), &first);
-        let expectations = Expectations { files: self.files(), revoked: &material.revoked };
-        let welcomed = self.welcome(&mut stream, &expectations, peer).await;
-        let names = stream.certificates().first().and_then(Names::of);
+        let welcomed = self.welcome(&mut stream, &material.revoked, peer).await;
+        let names = noted.names.get().cloned();
         match welcomed {
             Ok(()) => {
                 stream.set_common_name(names.and_then(|names| names.common));
                 Ok(Stream::Secure(Box::new(stream)))
             }
-            Err(error) => Err(Rejected { error, server_name: asked.name(), names }),
+            Err(error) => {
+                let server_name = noted.server_name.get().cloned().unwrap_or_default();
+                Err(Rejected { error, server_name, names })
+            }
         }
     }
 
     async fn welcome(
         &self,
         stream: &mut SecureSocket,
-        expectations: &Expectations<'_>,
+        revoked: &BTreeSet<Vec<u8>>,
         peer: Peer,
     ) -> Result<(), TlsError> {
         stream.handshake().await?;
         let certificates = stream.certificates();
-        expectations.check(&certificates)?;
+        checks::check_revoked(&certificates, revoked)?;
         match peer {
             Peer::Tcp(address) if !self.files().skip_client_san_verification => {
-                expectations.check_origin(&certificates, address.ip()).await
+                checks::check_origin(&certificates, address.ip()).await
             }
             _ => Ok(()),
         }
@@ -147,8 +151,7 @@ impl Secrets {
         let session = UnbufferedClientConnection::new(config, name).map_err(TlsError::session)?;
         let mut stream = SecureSocket::new(socket, Session::Client(Box::new(session)), &Bytes::new());
         stream.handshake().await?;
-        let expectations = Expectations { files: self.files(), revoked: &material.revoked };
-        expectations.check(&stream.certificates())?;
+        checks::check_revoked(&stream.certificates(), &material.revoked)?;
         Ok(Stream::Secure(Box::new(stream)))
     }
 }

@@ -2,11 +2,16 @@
 
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
+use super::verifiers::Allowed;
+
 pub(super) fn of(error: &Error) -> String {
     match error {
         Error::NoCertificatesPresented => "tls: client didn't provide a certificate".to_owned(),
         Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
             "tls: first record does not look like a TLS handshake".to_owned()
+        }
+        Error::InvalidCertificate(error) if *error == Allowed::REFUSED => {
+            "client certificate authentication failed".to_owned()
         }
         Error::InvalidCertificate(error) => format!("tls: failed to verify certificate: {}", of_certificate(error)),
         Error::AlertReceived(alert) => match of_alert(*alert) {
