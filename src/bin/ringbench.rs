@@ -12,7 +12,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ringd::{
     client::tls::{Tls, TlsFiles},
     load::{
-        AnyError, host,
+        AnyError,
+        compare::{Comparison, compare},
+        host,
         plan::{Keys, Mix, Order, Plan, Reading},
         pool::Access,
         report,
@@ -38,6 +40,8 @@ enum What {
     Load(Workload),
     /// Looks at this machine: what spoils latencies here, and what to do about it.
     Host(Host),
+    /// Starts servers, loads them in alternating rounds, and writes one page about it.
+    Compare(Comparison),
 }
 
 #[derive(Subcommand)]
@@ -315,6 +319,10 @@ fn main() {
     let done = match Arguments::parse().what {
         What::Load(workload) => measure(workload),
         What::Host(host) => look(&host).map(|()| true),
+        What::Compare(comparison) => compare(&comparison).map(|verdict| {
+            print!("{verdict}");
+            true
+        }),
     };
     match done {
         Ok(true) => {}

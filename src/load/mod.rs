@@ -5,6 +5,7 @@
 //!                           ├ pool (ppoll, sockets) ── wire (HTTP/2)
 //!                           └ machine: what both sides used, from /proc and /metrics
 //!   host: what of this machine spoils latencies
+//!   compare: servers beside each other, in rounds, and a page about it
 //! ```
 //!
 //! | loop | the next request is sent | latency counts from | shows |
@@ -15,8 +16,9 @@
 //! A closed loop, and a tool that starts its clock when its limiter lets a request go, send nothing while the server stands still, and
 //! so count a stall of a second once instead of for every request of that second ("coordinated omission", Gil Tene).
 //!
-//! One thread, because the server needs the other cores. No TLS and no users yet.
+//! One thread, because the server needs the other cores.
 
+pub mod compare;
 pub mod host;
 pub mod machine;
 pub mod plan;

@@ -46,7 +46,7 @@ pub fn warnings(load: &Load, outcome: &Outcome) -> Vec<String> {
         ));
     }
     let total = outcome.tallies.total();
-    let reached = total.requests() as f64 / seconds.max(1e-9);
+    let reached = outcome.ended as f64 / seconds.max(1e-9);
     if let Some(rate) = load.rate.filter(|rate| reached < 0.99 * rate) {
         warnings.push(format!("{reached:.0} of {rate:.0} requests a second were served: the server does not keep up"));
     }
@@ -140,6 +140,7 @@ pub fn json(load: &Load, outcome: &Outcome) -> Value {
     json!({
         "loop": if load.rate.is_some() { "open" } else { "closed" },
         "rate": load.rate,
+        "ended_per_second": outcome.ended as f64 / seconds,
         "clients": load.rate.is_none().then_some(load.clients),
         "connections": load.connections,
         "seconds": seconds,

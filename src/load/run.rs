@@ -66,6 +66,9 @@ pub struct Server {
 #[derive(Default)]
 pub struct Outcome {
     pub tallies: Tallies,
+    /// Requests that ended in the measured time. In an open loop that is what was reached; `tallies` also has what was due in that time
+    /// and ended later.
+    pub ended: u64,
     pub took: Duration,
     pub seconds: Vec<Second>,
     pub client: Usage,
@@ -270,6 +273,7 @@ impl<'a> Record<'a> {
     fn count(&mut self, done: &Done) {
         let latency = done.at.saturating_duration_since(done.since);
         self.second.of(done.kind).count(latency, done.is_answered);
+        self.outcome.ended += u64::from(self.is_warm && self.drain_until.is_none());
         if self.is_warm && done.since >= self.measured_from {
             self.outcome.tallies.of(done.kind).count(latency, done.is_answered);
             self.counted += 1;

@@ -407,6 +407,8 @@ fn main() {
         with_reference_3_7("cluster_clients::changes_print_the_same", cluster_clients::changes_print_the_same),
         test("ringbench::workloads_are_counted", ringbench::workloads_are_counted),
         test("ringbench::faults_are_told", ringbench::faults_are_told),
+        test("ringbench::servers_are_compared", ringbench::servers_are_compared),
+        test("ringbench::faults_of_comparisons_are_told", ringbench::faults_of_comparisons_are_told),
         test("crash::acknowledged_writes_survive", crash::acknowledged_writes_survive),
     ];
     if env::var_os(soak::MINUTES).is_some() {

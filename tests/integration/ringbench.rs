@@ -1,6 +1,9 @@
 //! ringbench against a server: what it counts, and what it says when something is wrong.
 
-use std::process::{Command, Output, Stdio};
+use std::{
+    fs,
+    process::{Command, Output, Stdio},
+};
 
 use serde_json::Value;
 
@@ -80,4 +83,61 @@ pub fn faults_are_told() {
     let output = child.wait_with_output().expect("it ends");
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.code() == Some(1) && told.contains("figures until then"), "{output:?}");
+}
+
+/// The page of a comparison holds every measurement, and a plot of each kind; nothing else is left.
+pub fn servers_are_compared() {
+    let directory = server::directory();
+    let (page_file, place) = (directory.path().join("page.html"), directory.path().display());
+    let ringd = env!("CARGO_BIN_EXE_ringd");
+    let output = Command::new(env!("CARGO_BIN_EXE_ringbench"))
+        .args(["compare", "--server", &format!("one={ringd}")])
+        .args(["--server", &format!("by log <i>={ringd} --read-mode=log")])
+        .args("--rounds 1 --seconds 0.1 --rates 2 --clients 8 --conns 2 --key-space-size 100 --members 1".split(' '))
+        .args(["--directory", &place.to_string(), "--out", &page_file.display().to_string()])
+        .output()
+        .expect("ringbench runs");
+    assert!(output.status.success(), "{output:?}");
+    let verdict = String::from_utf8_lossy(&output.stdout);
+    for work in ["put: one serves ", "linearizable range: one serves ", "serializable range: one serves "] {
+        assert!(verdict.contains(work), "{verdict}");
+    }
+    let page = fs::read_to_string(&page_file).expect("a page");
+    let data = page.split_once("id=\"data\">").and_then(|(_, rest)| rest.split_once("</script>")).expect("data").0;
+    let data: Value = serde_json::from_str(data).expect("JSON");
+    let measured = data["findings"]["measurements"].as_array().expect("a list");
+    assert_eq!(measured.len(), 2 * 3 * (1 + 2), "servers, works, loads: {data}");
+    assert!(measured.iter().all(|one| one["refused"] == 0 && one["per_second"].as_f64() > Some(0.0)), "{data}");
+    assert_eq!(data["settings"]["servers"][1]["flags"][0], "--read-mode=log");
+    // Without a rate that both keep up with there are no percentiles to compare.
+    let plots = page.matches("<svg").count() + page.matches("there is no offered rate").count();
+    assert_eq!((plots, page.matches("by log <i>").count()), (8, 0), "{page}");
+    // p50 and p99 of each server, at each rate, of each work; those of reads twice.
+    assert!(page.matches("<circle").count() >= 2 * 2 * 2 * (3 + 2), "{page}");
+    for outside in ["src=", "href=", "http://www", "https://", "@import"] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+    let left: Vec<_> =
+        fs::read_dir(directory.path()).expect("listed").flatten().map(|entry| entry.file_name()).collect();
+    assert_eq!(left, ["page.html"]);
+}
+
+/// What cannot be compared is said.
+pub fn faults_of_comparisons_are_told() {
+    let directory = server::directory();
+    let place = format!("--directory {0} --out {0}/page.html", directory.path().display());
+    for (arguments, why) in [
+        ("--server a=ringd", "at least two --server"),
+        ("--server a=ringd --server a=ringd", "two servers are called a"),
+        ("--server a=ringd --server b", "is not NAME=PROGRAM"),
+        ("--server a=nowhere/ringd --server b=ringd", "nowhere/ringd: No such file"),
+        ("--server a=false --server b=false", "member 0 of a has ended (exit status: 1)"),
+        ("--server a=false --server b=false --seconds 0", "--seconds"),
+        ("--server a=false --server b=false --out nowhere/page.html", "nowhere/page.html: No such file"),
+    ] {
+        let place = if arguments.contains("--out") { "" } else { place.as_str() };
+        let output = ringbench(&format!("compare {arguments} {place}"));
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && told.contains(why), "{arguments}: {output:?}");
+    }
 }

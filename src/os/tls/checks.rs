@@ -1,25 +1,19 @@
-//! What a certificate must be beyond signed: not revoked, and used from where it says. And what it says of its holder.
+//! What a certificate must be beyond signed and of an allowed name: not revoked, and used from where it says.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
 use rustls::pki_types::CertificateDer;
-use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer};
 
-use super::files::TlsError;
+use super::{
+    files::TlsError,
+    names::{Names, parse},
+};
 use crate::os::offload;
-
-/// What a certificate says of its holder.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Names {
-    pub common: Option<String>,
-    pub dns: Vec<String>,
-    pub addresses: Vec<IpAddr>,
-}
 
 /// None of the certificates is revoked.
 pub(super) fn check_revoked(certificates: &[CertificateDer<'_>], revoked: &BTreeSet<Vec<u8>>) -> Result<(), TlsError> {
     for der in certificates {
-        let certificate = parse(der)?;
+        let certificate = parse(der).map_err(TlsError::session)?;
         let serial = certificate.raw_serial();
         if revoked.contains(serial) {
             // A number with its highest bit set has a zero in front of it.
@@ -33,7 +27,7 @@ pub(super) fn check_revoked(certificates: &[CertificateDer<'_>], revoked: &BTree
 /// A certificate that names hosts or addresses comes from one of them.
 pub(super) async fn check_origin(certificates: &[CertificateDer<'_>], from: IpAddr) -> Result<(), TlsError> {
     let Some(first) = certificates.first() else { return Ok(()) };
-    let names = names(&parse(first)?);
+    let names = Names::in_certificate(&parse(first).map_err(TlsError::session)?);
     if (names.dns.is_empty() && names.addresses.is_empty()) || names.addresses.contains(&from) {
         return Ok(());
     }
@@ -65,65 +59,9 @@ fn is_named(host: &str, dns: &[String]) -> bool {
     })
 }
 
-impl Names {
-    /// `None` if this is no certificate.
-    pub(super) fn of(der: &CertificateDer<'_>) -> Option<Self> {
-        parse(der).ok().map(|certificate| names(&certificate))
-    }
-
-    /// Whether the certificate is good for this host or address.
-    pub(super) fn covers(&self, host: &str) -> bool {
-        if let Ok(address) = host.parse::<IpAddr>() {
-            return self.addresses.contains(&address);
-        }
-        self.dns.iter().any(|pattern| matches(pattern, host))
-    }
-}
-
-/// A name, or `*.` for one label in front of a name.
-fn matches(pattern: &str, host: &str) -> bool {
-    match pattern.strip_prefix("*.") {
-        None => pattern.eq_ignore_ascii_case(host),
-        Some(rest) => {
-            host.split_once('.').is_some_and(|(first, tail)| !first.is_empty() && tail.eq_ignore_ascii_case(rest))
-        }
-    }
-}
-
-fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, TlsError> {
-    X509Certificate::from_der(der).map(|(_, certificate)| certificate).map_err(TlsError::session)
-}
-
-fn names(certificate: &X509Certificate<'_>) -> Names {
-    let common = certificate.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
-    let mut names = Names { common: common.map(str::to_owned), ..Names::default() };
-    let Ok(Some(alternatives)) = certificate.subject_alternative_name() else { return names };
-    for name in &alternatives.value.general_names {
-        match name {
-            GeneralName::DNSName(name) => names.dns.push((*name).to_owned()),
-            GeneralName::IPAddress(bytes) => names.addresses.extend(address(bytes)),
-            _ => {}
-        }
-    }
-    names
-}
-
-fn address(bytes: &[u8]) -> Option<IpAddr> {
-    let v4 = <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from);
-    v4.or_else(|| <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_star_stands_for_one_label() {
-        assert!(matches("*.example.org", "a.example.org") && matches("A.example.org", "a.example.ORG"));
-        for host in ["example.org", "a.b.example.org", ".example.org", "a.example.com"] {
-            assert!(!matches("*.example.org", host), "{host}");
-        }
-    }
 
     #[test]
     fn a_name_of_the_resolver_may_have_more_labels() {

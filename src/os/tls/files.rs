@@ -23,7 +23,7 @@ use rustls::{
 use x509_parser::{pem::parse_x509_pem, prelude::FromDer, revocation_list::CertificateRevocationList};
 
 use super::{
-    checks::Names,
+    names::Names,
     suites,
     verifiers::{Allowed, AllowedClient, AllowedServer},
 };

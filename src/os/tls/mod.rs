@@ -10,6 +10,7 @@
 //! | `suites` | which cipher suites there are |
 //! | `session` | one side's state, without a socket |
 //! | `stream` | a socket with or without a session |
+//! | `names` | what a certificate says of its holder |
 //! | `verifiers` | names that are allowed, refused during the handshake |
 //! | `checks`, `words` | what else a certificate must be beyond signed, and Go's words for what is wrong |
 //! | `self_signed` | certificates of one's own making |
@@ -21,6 +22,7 @@
 
 mod checks;
 mod files;
+mod names;
 mod self_signed;
 mod session;
 mod stream;
@@ -31,8 +33,8 @@ mod words;
 pub use rustls::{CipherSuite, pki_types};
 
 pub use self::{
-    checks::Names,
     files::{Secrets, TlsError, TlsFiles},
+    names::Names,
     self_signed::self_signed,
     stream::Stream,
     suites::{SuiteError, suite},

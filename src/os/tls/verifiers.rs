@@ -10,7 +10,7 @@ use rustls::{
     server::danger::{ClientCertVerified, ClientCertVerifier},
 };
 
-use super::checks::Names;
+use super::names::Names;
 
 /// The names that `--*-allowed-cn` and `--*-allowed-hostname` list. With neither, all are allowed.
 #[derive(Clone, Debug, Default)]
