@@ -71,7 +71,7 @@ conformance: reference
 	cargo build --bins
 	tests/conformance/run
 
-# Clients of other projects against ringd: python etcd3, node etcd3, jetcd. Fetches them once; what has no tool chain here is left out.
+# Clients of other projects against ringd: python etcd3, etcd3gw, Patroni, node etcd3, jetcd. Fetches them once; what has no tool chain here is left out.
 clients:
 	cargo build --bin ringd
 	tests/clients/run

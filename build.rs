@@ -23,6 +23,9 @@ const FILES: &[&str] = &[
     "grpc/health/v1/health.proto",
 ];
 
+/// Messages for other servers than ringd: they have no place among the descriptors of the gateway.
+const OF_OTHERS: &str = "opentelemetry/trace.proto";
+
 /// Files that describe messages, and have none of their own for the wire.
 const DESCRIBING: &str = "google/";
 
@@ -33,6 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     // The bytes keep the options of methods, which the typed set drops.
     fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
+    compiler.open_file(OF_OTHERS)?;
     let mut messages = compiler.file_descriptor_set();
     messages.file.retain(|file| !file.name().starts_with(DESCRIBING));
     prost_build::Config::new()

@@ -6,10 +6,11 @@
 //! programs   bin/       ringd, ringctl, ringutl, ringbench: parse arguments, call the library
 //!            ctl/       ringctl: one file per command, one per printer
 //!            utl/       ringutl: one file per command on files, one per printer
-//!            client/    endpoints, balance, retry
 //!            load/      ringbench: loads, what is measured, reports
 //! shell      server/    one process: boot, cores, run, shutdown
-//! (async)    drive/     the tasks that carry out what the member decides: log files, page commits, compaction, expiry, ticks
+//! (async)    otlp/      finished spans to a collector, from a thread of their own
+//!            client/    endpoints, balance, retry
+//!            drive/     the tasks that carry out what the member decides: log files, page commits, compaction, expiry, ticks
 //!            web/       pages over HTTP/1: health, metrics, versions
 //!            gateway/   the same methods as JSON over HTTP/1
 //!            services/  the gRPC services of one core: decode, check, ask the replica, answer
@@ -18,6 +19,7 @@
 //!            meters/    counters, by the core that counts
 //!            frontend/  listener, connection, HTTP/1
 //!            rpc/       gRPC on h2, ignorant of etcd
+//!            spans/     which calls are traced, and what is known of them
 //!            os/        the only door to the kernel and glommio
 //! core       replica/   one member's decisions and the order of everything
 //! (sync,     service/   the meaning of each RPC as functions
@@ -46,17 +48,19 @@
 //! utl       | ctl server os consensus apply lease cluster mvcc snapshot backend pagefile wal proto base
 //! ctl       | client service os proto base
 //! load      | client proto
+//! server    | otlp drive web gateway services peer meters config frontend rpc spans os replica consensus apply lease cluster pagefile wal proto base
+//! otlp      | client spans os proto base
 //! client    | service proto base
-//! server    | drive web gateway services peer meters config frontend rpc os replica consensus apply lease cluster pagefile wal proto base
 //! drive     | services peer meters os replica service apply watch auth cluster mvcc pagefile wal proto metrics base
 //! web       | gateway services frontend os service apply cluster proto metrics base
 //! gateway   | services frontend rpc os proto base
-//! services  | peer meters rpc os replica service apply watch lease auth cluster mvcc backend pagefile proto metrics base
+//! services  | peer meters rpc spans os replica service apply watch lease auth cluster mvcc backend pagefile proto metrics base
 //! peer      | meters frontend rpc os pagefile proto metrics base
 //! meters    | rpc apply metrics base
 //! config    | os service cluster base
 //! frontend  | rpc os base
-//! rpc       | os base
+//! rpc       | spans os base
+//! spans     | base
 //! os        | pagefile base
 //! replica   | consensus apply watch lease auth mvcc backend pagefile wal proto base
 //! service   | apply auth cluster mvcc pagefile proto base
@@ -154,6 +158,7 @@ pub mod meters;
 pub mod metrics;
 pub mod mvcc;
 pub mod os;
+pub mod otlp;
 pub mod pagefile;
 pub mod peer;
 pub mod proto;
@@ -164,6 +169,7 @@ pub mod service;
 pub mod services;
 pub mod sim;
 pub mod snapshot;
+pub mod spans;
 pub mod utl;
 pub mod wal;
 pub mod watch;

@@ -423,6 +423,22 @@ pub const PASSWORDS_AT_ONCE: usize = 2;
 pub const PASSWORDS_WAITING_MAX: usize = 512;
 pub const PASSWORDS_PER_SOURCE_MAX: usize = 256;
 
+// -------- Distributed tracing: `spans`, `otlp`. OpenTelemetry's own defaults, and a bound on bytes.
+
+/// Finished spans that wait to be exported; one more is lost.
+pub const SPANS_WAITING_MAX: usize = 2_048;
+/// The same in bytes, since a span names keys. Collectors take messages of 4 MiB.
+pub const SPANS_WAITING_BYTES_MAX: usize = 3 << 20;
+/// Spans of one message.
+pub const SPANS_PER_BATCH: usize = 512;
+/// Spans wait this long for others of their batch.
+pub const SPANS_DELAY_MS: u64 = 5_000;
+/// Time for a collector to take a batch, and the pause before it is asked again within that time.
+pub const SPANS_EXPORT_MS_MAX: u64 = 10_000;
+pub const SPANS_EXPORT_PAUSE_MS: u64 = 4_000;
+/// Time for the last batches when the server stops.
+pub const SPANS_LAST_EXPORT_MS_MAX: u64 = 2_000;
+
 // -------- Start and end: `server`.
 
 /// Time for running calls to end when the server stops.

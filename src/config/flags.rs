@@ -67,8 +67,6 @@ const fn forgotten(name: &'static str) -> Flag {
 
 const DISCOVERY: &str = "this version of ringd does not find its members through another etcd; name them with --initial-cluster, or by \
      DNS with --discovery-srv";
-const TRACING: &str = "this version of ringd does not send traces; leave it off: slow calls are logged (--warning-unary-request-duration), \
-     and /metrics has the durations of all (--metrics=extensive)";
 const V2_STAGES: &[&str] = &["write-only", "write-only-skip-check", "write-only-drop-data", "gone"];
 
 /// In the order of etcd's help.
@@ -179,11 +177,11 @@ pub(super) const FLAGS: &[Flag] = &[
         "When that is (MB), and how long (days) and how many such files stay"),
     served("warning-unary-request-duration", Duration, "300ms", "Log a unary call that takes longer"),
     // Tracing.
-    fixed("enable-distributed-tracing", Boolean, "false", TRACING),
-    without_effect("distributed-tracing-address", Text, "localhost:4317"),
-    without_effect("distributed-tracing-service-name", Text, "etcd"),
-    without_effect("distributed-tracing-instance-id", Text, ""),
-    without_effect("distributed-tracing-sampling-rate", Integer, "0"),
+    served("enable-distributed-tracing", Boolean, "false", "Send spans of calls to a collector, by OpenTelemetry's protocol over gRPC"),
+    served("distributed-tracing-address", Text, "localhost:4317", "Where the collector is"),
+    served("distributed-tracing-service-name", Text, "etcd", "service.name of the spans, the same for all members"),
+    served("distributed-tracing-instance-id", Text, "", "service.instance.id of the spans, another one for each member"),
+    served("distributed-tracing-sampling-rate", Integer, "0", "Traced calls of a million; those that are part of a trace follow its begin"),
     // Features.
     served("corrupt-check-time", Duration, "0s", "Time between comparisons of the members' data; 0 is off"),
     served("compact-hash-check-time", Duration, "1m", "Time between comparisons of the members' hashes of compactions"),

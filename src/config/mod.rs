@@ -24,6 +24,7 @@
 //! | `gates` | `--feature-gates` |
 //! | `rotation` | where log lines go, and when a file of them is put aside |
 //! | `tls` | certificates for clients and between members |
+//! | `traces` | distributed tracing |
 //! | `notice` | what a start says about its configuration |
 //! | `refused` | why a start is refused |
 
@@ -39,6 +40,7 @@ mod notice;
 mod refused;
 mod rotation;
 mod tls;
+mod traces;
 mod validation;
 mod values;
 mod well_formed;
@@ -54,6 +56,7 @@ pub use self::{
     refused::Refused,
     rotation::{LogOutput, Rotation},
     tls::Tls,
+    traces::Traces,
 };
 use self::{command_line::Typed, values::Values};
 use crate::{os::net::Sharing, service::retention::Policy};
@@ -119,6 +122,8 @@ pub struct Config {
     pub watch_progress: Duration,
     pub extensive_metrics: bool,
     pub access: WebAccess,
+    /// Distributed tracing; `None`: off.
+    pub traces: Option<Traces>,
     /// Profiles are served.
     pub profiles: bool,
     /// `--enable-grpc-gateway`

@@ -70,6 +70,26 @@ fn unknown_and_unserved_flags_are_refused_with_a_hint() {
 }
 
 #[test]
+fn tracing_counts_only_where_it_is_enabled() {
+    assert_eq!(parse(&["--distributed-tracing-sampling-rate=-1"], &[]).expect("without effect").traces, None);
+    let traced = |rate: &str| {
+        let rate = format!("--distributed-tracing-sampling-rate={rate}");
+        parse(&["--enable-distributed-tracing", "--distributed-tracing-instance-id=i", &rate], &[])
+    };
+    let expected = Traces {
+        collector: "localhost:4317".to_owned(),
+        service_name: "etcd".to_owned(),
+        instance_id: "i".to_owned(),
+        per_million: 1_000_000,
+    };
+    assert_eq!(traced("1000000").expect("a rate").traces, Some(expected));
+    for (rate, why) in [("-1", "must be positive"), ("1000001", "must be less than 1000000")] {
+        let text = format!("distributed tracing configurition is not valid: (tracing sampling rate {why})");
+        assert_eq!(traced(rate).expect_err("no rate").text, text);
+    }
+}
+
+#[test]
 fn retention_is_a_time_or_a_number() {
     let policy = |mode: &str, text: &str| {
         let flags = [format!("--auto-compaction-mode={mode}"), format!("--auto-compaction-retention={text}")];

@@ -96,6 +96,7 @@ impl Values {
             extensive_metrics: self.text("metrics") == "extensive",
             access: self.access()?,
             gateway: self.boolean("enable-grpc-gateway")?,
+            traces: self.traces()?,
             profiles: self.boolean("enable-pprof")? || self.log_level()? == tracing::Level::DEBUG,
             log_level: self.log_level()?,
             log_json: self.log_json()?,

@@ -179,6 +179,8 @@ families! {
     ServerVersion, "etcd_server_version", GAUGE, ["server_version"], "Which version is running. 1 for 'server_version' label with current version.";
     SnapDbFsyncDurationSeconds, "etcd_snap_db_fsync_duration_seconds", doubling(0.001, 14), [], "The latency distributions of fsyncing .snap.db file";
     SnapDbSaveTotalDurationSeconds, "etcd_snap_db_save_total_duration_seconds", doubling(0.1, 10), [], "The total latency distributions of v3 snapshot save";
+    SpansExportedTotal, "ringd_spans_exported_total", COUNTER, [], "Spans of distributed tracing that the collector has taken.";
+    SpansLostTotal, "ringd_spans_lost_total", COUNTER, [], "Spans of distributed tracing for which the queue had no room or that the collector has not taken.";
 }
 
 impl Name {

@@ -212,11 +212,13 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 impl BoundSocket {
     /// The address that clients connect to.
     pub fn local_address(&self) -> io::Result<Address> {
-        let address = self.0.local_addr()?;
-        let tcp = address.as_socket().map(Address::Tcp);
-        let unix = || Address::Unix(address.as_pathname().unwrap_or(Path::new("@")).to_owned());
-        Ok(tcp.unwrap_or_else(unix))
+        Ok(address(&self.0.local_addr()?))
     }
+}
+
+fn address(address: &SockAddr) -> Address {
+    let tcp = address.as_socket().map(Address::Tcp);
+    tcp.unwrap_or_else(|| Address::Unix(address.as_pathname().unwrap_or(Path::new("@")).to_owned()))
 }
 
 /// A listening socket on the core that calls [`Listener::new`].
@@ -274,6 +276,13 @@ impl Socket {
     /// The other side's address.
     pub fn peer(&self) -> Peer {
         self.peer
+    }
+
+    /// This side's address.
+    pub fn local_address(&self) -> io::Result<Address> {
+        // SAFETY: the descriptor is open as long as `inner`, which outlives the borrow.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(self.inner.as_raw_fd()) };
+        Ok(address(&SockRef::from(&descriptor).local_addr()?))
     }
 
     /// Unacknowledged data older than this ends the connection (TCP_USER_TIMEOUT). A UNIX socket has none.

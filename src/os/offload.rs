@@ -49,6 +49,17 @@ pub async fn offload<T: Send + 'static>(name: &str, call: impl FnOnce() -> T + S
     Ok(result.await)
 }
 
+/// Runs `call` beside the threads that serve, for as long as it takes: on any CPU that the process was started on, and behind them.
+///
+/// # Errors
+/// There is no thread to be had.
+pub fn beside(name: &str, call: impl FnOnce() + Send + 'static) -> io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        executor::leave_cpu();
+        call();
+    })
+}
+
 /// Runs a computation that takes long on a thread of its own: on any CPU that the process was started on, and behind the threads that
 /// serve.
 ///

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{head::Head, method::MethodId, status::Code};
+use super::{head::Head, method::MethodId, spans::CallSpan, status::Code};
 use crate::os::net::Peer;
 
 /// One call: its method, peer and deadline.
@@ -18,6 +18,8 @@ pub struct Call {
     /// When its head was read.
     pub started: Instant,
     pub deadline: Option<Instant>,
+    /// `None` unless it is traced.
+    pub span: Option<Rc<CallSpan>>,
     head: Rc<Head>,
 }
 
@@ -37,7 +39,13 @@ impl Call {
     ) -> Call {
         let deadline = timeout.and_then(|timeout| started.checked_add(timeout));
         let Caller { peer, common_name } = caller;
-        Call { method, peer, common_name, started, deadline, head }
+        Call { method, peer, common_name, started, deadline, span: None, head }
+    }
+
+    /// The same call, traced.
+    pub(super) fn with_span(self, begin: impl FnOnce(&Head) -> Option<Rc<CallSpan>>) -> Call {
+        let span = begin(&self.head);
+        Call { span, ..self }
     }
 
     /// First value of an ASCII metadata key (lower case).
@@ -68,6 +76,7 @@ pub struct CallReport<'a> {
     /// Messages and their bytes (unary: one request, at most one response).
     pub received: Traffic,
     pub sent: Traffic,
+    pub(super) span: Option<&'a CallSpan>,
 }
 
 impl CallReport<'_> {

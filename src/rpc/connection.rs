@@ -42,6 +42,7 @@ use super::{
     ready::ReadySet,
     receiving::{Received, Receiving},
     server::{Server, Settings},
+    spans::ServerAddress,
     status::{Code, Status},
     streams::{Inbound, Outbound, StreamState},
     turn_io::{H2Io, TurnIo},
@@ -73,6 +74,8 @@ pub struct Connection<H> {
     peer: Peer,
     /// Of the client's verified certificate.
     common_name: Option<Rc<str>>,
+    /// This end, if calls are traced.
+    address: Option<ServerAddress>,
     /// For requests that are not gRPC's, which are refused without.
     pages: Option<Rc<dyn Pages>>,
     /// Bytes of the bodies of those requests.
@@ -149,11 +152,14 @@ impl<H: Handler> Connection<H> {
     ) -> Connection<H> {
         let now = Instant::now();
         let (peer, common_name) = (stream.peer(), stream.common_name());
+        let is_traced = server.interceptors.tracer.is_some();
+        let address = is_traced.then(|| stream.local_address()).and_then(Result::ok).map(ServerAddress::from);
         let io = Rc::new(RefCell::new(TurnIo::new(stream, first, server.buffers.clone())));
         let handshake = builder(&server.settings).handshake(H2Io(io.clone()));
         Connection {
             peer,
             common_name,
+            address,
             pages,
             held_by_pages: Rc::default(),
             membership,
@@ -347,6 +353,7 @@ impl<H: Handler> Connection<H> {
         let form = accepted.form.clone();
         let caller = Caller { peer: self.peer, common_name: self.common_name.clone() };
         let call = Call::new(method, caller, self.now, accepted.timeout, head);
+        let call = self.server.interceptors.trace(call, self.server.table.path(method), self.address.as_ref());
         match self.server.table.method(method).kind {
             MethodKind::Unary => self.receive(Receiving::new(call, form, respond, stream)),
             MethodKind::ServerStream | MethodKind::BidiStream => self.start_stream(call, form, respond, stream),
@@ -448,6 +455,7 @@ impl<H: Handler> Connection<H> {
                 self.handle_unary(receiving.call, receiving.form, receiving.respond, message);
             }
             Received::Refused(status) => {
+                self.server.interceptors.refused(&receiving.call, &status);
                 answer::send_status(&mut receiving.respond, StatusCode::OK, &receiving.form.content_type, &status);
             }
             Received::Gone | Received::Waiting => {}
@@ -509,7 +517,7 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    fn report(&self, call: &Call, code: Code, received: Traffic, sent: Traffic) -> CallReport<'_> {
+    fn report<'a>(&'a self, call: &'a Call, code: Code, received: Traffic, sent: Traffic) -> CallReport<'a> {
         CallReport {
             method: call.method,
             path: self.server.table.path(call.method),
@@ -519,6 +527,7 @@ impl<H: Handler> Connection<H> {
             finished: Instant::now(),
             received,
             sent,
+            span: call.span.as_deref(),
         }
     }
 
@@ -529,11 +538,12 @@ impl<H: Handler> Connection<H> {
         }
         self.server.interceptors.started(call.method);
         let (server, method, peer, started) = (self.server.clone(), call.method, self.peer, self.now);
-        let on_end = move |code, received, sent| {
+        let span = call.span.clone();
+        let on_end = move |status: &Status, received, sent| {
             let path = server.table.path(method);
-            let finished = Instant::now();
-            let report = CallReport { method, path, peer, code, started, finished, received, sent };
-            server.interceptors.finished_stream(&server.handler, &report);
+            let (code, finished, span) = (status.code, Instant::now(), span.as_deref());
+            let report = CallReport { method, path, peer, code, started, finished, received, sent, span };
+            server.interceptors.finished_stream(&server.handler, &report, status);
         };
         let inbound = Inbound::new(stream, form.encoding, self.server.settings.receive_bytes_max, state.clone());
         let outbound = Outbound::new(respond, form, state, Box::new(on_end));

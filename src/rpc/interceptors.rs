@@ -3,6 +3,7 @@
 //! | step | before the handler | after it |
 //! |---|---|---|
 //! | size, deadline | refused before the handler sees the call (`call`, `frame`) | - |
+//! | tracing | a span begins, if the call is sampled (`spans`) | it ends |
 //! | metrics | started, messages received | messages sent, handled by code |
 //! | request log | - | `request stats` at debug level |
 //! | slow-request log | - | the same line as a warning, for unary calls slower than the limit |
@@ -14,6 +15,7 @@
 //! read for `/metrics`.
 
 use std::{
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -25,20 +27,39 @@ use bytes::Bytes;
 
 use super::{
     answer::Reply,
+    call::Call,
     call::CallReport,
     handler::Handler,
     method::{MethodId, MethodTable},
-    status::Code,
+    spans::{CallSpan, ServerAddress},
+    status::{Code, Status},
 };
+use crate::spans::Tracer;
 
 /// The steps, with their state.
 pub(super) struct Interceptors {
     pub counters: Arc<CallCounters>,
     /// `--warning-unary-request-duration`.
     pub slow: Duration,
+    pub tracer: Option<Rc<Tracer>>,
 }
 
 impl Interceptors {
+    /// When the head of a call is there. `server` is this end of its connection.
+    pub(super) fn trace(&self, call: Call, path: &str, server: Option<&ServerAddress>) -> Call {
+        match &self.tracer {
+            None => call,
+            Some(tracer) => call.with_span(|head| CallSpan::begin(tracer, path, head, server)),
+        }
+    }
+
+    /// A call ends that the handler never saw.
+    pub(super) fn refused(&self, call: &Call, status: &Status) {
+        if let Some(span) = &call.span {
+            span.end(status);
+        }
+    }
+
     /// Before the handler.
     pub(super) fn started(&self, method: MethodId) {
         self.counters.started(method);
@@ -58,10 +79,13 @@ impl Interceptors {
             log_request(handler, report, request, reply, slow);
         }
         handler.handled(report);
+        if let Some(span) = report.span {
+            span.end(reply.as_ref().err().unwrap_or(&Status::OK));
+        }
     }
 
     /// After a streaming call.
-    pub(super) fn finished_stream<H: Handler>(&self, handler: &H, report: &CallReport<'_>) {
+    pub(super) fn finished_stream<H: Handler>(&self, handler: &H, report: &CallReport<'_>, status: &Status) {
         self.counters.finished(report);
         tracing::debug!(
             method = report.path,
@@ -73,6 +97,9 @@ impl Interceptors {
             "stream ended"
         );
         handler.handled(report);
+        if let Some(span) = report.span {
+            span.end(status);
+        }
     }
 }
 
@@ -174,7 +201,7 @@ mod tests {
 
     use super::*;
     use crate::os::net::Peer;
-    use crate::rpc::{Body, Call, Description, Inbound, Method, MethodKind, Outbound, Responder, Traffic};
+    use crate::rpc::{Body, Description, Inbound, Method, MethodKind, Outbound, Responder, Traffic};
 
     struct Describing;
 
@@ -207,8 +234,8 @@ mod tests {
     /// Finishes one call of this duration and returns the log lines.
     fn log_of(took: Duration) -> String {
         let table = MethodTable::new(&[Method { service: "etcdserverpb.KV", name: "Put", kind: MethodKind::Unary }]);
-        let interceptors =
-            Interceptors { counters: Arc::new(CallCounters::new(&table)), slow: Duration::from_millis(300) };
+        let counters = Arc::new(CallCounters::new(&table));
+        let interceptors = Interceptors { counters, slow: Duration::from_millis(300), tracer: None };
         let (method, started) = (MethodId(0), Instant::now());
         let report = CallReport {
             method,
@@ -219,6 +246,7 @@ mod tests {
             finished: started + took,
             received: Traffic::one(3),
             sent: Traffic::one(5),
+            span: None,
         };
         let lines = Lines::default();
         let writer = lines.clone();

@@ -73,6 +73,7 @@ impl<H: Handler> Server<H> {
         // Certificates of the caller's own clients stand for no user here.
         let caller = Caller { peer, common_name: None };
         let call = Call::new(method, caller, Instant::now(), timeout, head);
+        let call = self.interceptors.trace(call, self.table.path(method), None);
         Ok(LocalCall { server: Rc::clone(self), call })
     }
 }
@@ -110,12 +111,12 @@ impl<H: Handler> LocalCall<H> {
         let (stream, state) = (Rc::new(LocalStream::default()), Rc::new(StreamState::new()));
         server.interceptors.started(call.method);
         let (method, peer, started, deadline) = (call.method, call.peer, call.started, call.deadline);
-        let reporting = Rc::clone(&server);
-        let on_end = move |code, received, sent| {
+        let (reporting, span) = (Rc::clone(&server), call.span.clone());
+        let on_end = move |status: &Status, received, sent| {
             let path = reporting.table.path(method);
-            let finished = Instant::now();
-            let report = CallReport { method, path, peer, code, started, finished, received, sent };
-            reporting.interceptors.finished_stream(&reporting.handler, &report);
+            let (code, finished, span) = (status.code, Instant::now(), span.as_deref());
+            let report = CallReport { method, path, peer, code, started, finished, received, sent, span };
+            reporting.interceptors.finished_stream(&reporting.handler, &report, status);
         };
         let inbound = Inbound::local(Rc::clone(&stream), Rc::clone(&state));
         let outbound = Outbound::local(Rc::clone(&stream), Rc::clone(&state), Box::new(on_end));
@@ -148,6 +149,7 @@ impl<H: Handler> Reporting<H> {
             finished: Instant::now(),
             received: Traffic::one(self.request.len() as u64),
             sent,
+            span: call.span.as_deref(),
         };
         server.interceptors.finished_unary(&server.handler, &report, &self.request, reply);
     }

@@ -8,7 +8,10 @@ use super::{
     method::{Method, MethodTable},
     turn_io::CoreBuffers,
 };
-use crate::base::limits::{REQUEST_BYTES_MAX, REQUEST_OVERHEAD_BYTES};
+use crate::{
+    base::limits::{REQUEST_BYTES_MAX, REQUEST_OVERHEAD_BYTES},
+    spans::Tracer,
+};
 
 /// Limits and times of a server, with etcd's defaults.
 #[derive(Clone, Debug)]
@@ -51,9 +54,19 @@ pub struct Server<H> {
 
 impl<H: Handler> Server<H> {
     pub fn new(methods: &'static [Method], handler: H, settings: Settings) -> Rc<Server<H>> {
+        Self::with_tracer(methods, handler, settings, None)
+    }
+
+    /// The same, with calls that are traced.
+    pub fn with_tracer(
+        methods: &'static [Method],
+        handler: H,
+        settings: Settings,
+        tracer: Option<Rc<Tracer>>,
+    ) -> Rc<Server<H>> {
         let table = MethodTable::new(methods);
         let counters = Arc::new(CallCounters::new(&table));
-        let interceptors = Interceptors { counters, slow: settings.slow_request };
+        let interceptors = Interceptors { counters, slow: settings.slow_request, tracer };
         let buffers = Rc::new(RefCell::new(CoreBuffers::new()));
         Rc::new(Server { handler, table, settings, interceptors, buffers })
     }

@@ -163,8 +163,8 @@ impl WireSource {
     }
 }
 
-/// Called once when a stream ends: its code, and the traffic in and out.
-pub(super) type StreamEnd = Box<dyn FnOnce(Code, Traffic, Traffic)>;
+/// Called once when a stream ends: how, and the traffic in and out.
+pub(super) type StreamEnd = Box<dyn FnOnce(&Status, Traffic, Traffic)>;
 
 /// Messages to the client. Dropped without [`Outbound::finish`], the call ends as `Unavailable`.
 pub struct Outbound {
@@ -272,7 +272,7 @@ impl Outbound {
             Sink::Wire(wire) => wire.end(&status),
             Sink::Local(stream) => stream.end(status.clone()),
         }
-        on_end(status.code, self.state.received.get(), self.sent);
+        on_end(&status, self.state.received.get(), self.sent);
     }
 }
 

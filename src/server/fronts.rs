@@ -18,6 +18,7 @@ use crate::{
     replica::{Answer, CoreId, Request},
     rpc::{Server, Settings},
     services::{self, ServiceHandler, Services, Shared},
+    spans::Tracer,
 };
 
 pub(super) type FrontServer = frontend::Front<ServiceHandler>;
@@ -32,11 +33,18 @@ pub(super) fn start_front(config: &Config, front: Rc<Services>, doors: OfFront) 
         keepalive_min_time: config.keepalive_min_time,
         slow_request: config.warning_unary,
     };
-    let server = Server::new(services::methods::METHODS, ServiceHandler(Rc::clone(&front)), settings);
+    let (handler, tracer) = (ServiceHandler(Rc::clone(&front)), tracer(config, &front));
+    let server = Server::with_tracer(services::methods::METHODS, handler, settings, tracer);
     front.meter().connect(server.counters());
     let served = frontend::Front::new(server);
     doors.serve(config, &served, &front);
     served
+}
+
+/// Every core decides for itself which calls are traced.
+fn tracer(config: &Config, front: &Services) -> Option<Rc<Tracer>> {
+    let (traces, queue) = (config.traces.as_ref()?, front.shared().spans.as_ref()?);
+    Some(Tracer::new(Arc::clone(queue), traces.per_million, os::random::number()))
 }
 
 pub(super) type Threads = Vec<std::thread::JoinHandle<io::Result<()>>>;

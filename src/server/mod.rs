@@ -54,6 +54,7 @@ use crate::{
         probe, signal,
         tls::TlsError,
     },
+    otlp::{self, Exporter},
     peer::Activity,
     replica::{self, Identity, OwnIds, ReadMode, Replica, Stopwatch},
     server::{
@@ -101,21 +102,35 @@ pub fn serve(config: Config) -> Result<Infallible, ServeError> {
     signal::install().map_err(ServeError::Executor)?;
     os::process::allow_files();
     let config = Arc::new(config);
+    let exporter = exporter(&config)?;
     loop {
-        match serve_once(&config) {
+        match serve_once(&config, exporter.as_ref()) {
             Err(ServeError::SetAside) => {}
             ended => return ended,
         }
     }
 }
 
-fn serve_once(config: &Arc<Config>) -> Result<Infallible, ServeError> {
+/// Before the cores have their CPUs, which its thread would take over.
+fn exporter(config: &Config) -> Result<Option<Exporter>, ServeError> {
+    let Some(traces) = &config.traces else { return Ok(None) };
+    let settings = otlp::Settings {
+        collector: traces.collector.clone(),
+        service_name: traces.service_name.clone(),
+        instance_id: traces.instance_id.clone(),
+    };
+    let exporter = Exporter::start(settings).map_err(ServeError::Executor)?;
+    tracing::info!(address = traces.collector, sampling_rate = traces.per_million, "distributed tracing setup enabled");
+    Ok(Some(exporter))
+}
+
+fn serve_once(config: &Arc<Config>, exporter: Option<&Exporter>) -> Result<Infallible, ServeError> {
     let (layout, _claim) = Layout::choose(&config.cores).map_err(ServeError::Layout)?;
     let secrets = secrets::of_clients(config)?;
     let doors = Doors::open(config, layout.serving_count(), &secrets)?;
     let peer_doors = PeerDoors::open(config)?;
     let seat = Seat { name: "ringd-0".to_owned(), cpu: Some(layout.engine), spin: Duration::ZERO };
-    let served = serve_on(Arc::clone(config), layout, doors, peer_doors);
+    let served = serve_on(Arc::clone(config), layout, doors, peer_doors, exporter);
     executor::run(&seat, served).map_err(ServeError::Executor)?
 }
 
@@ -125,6 +140,7 @@ async fn serve_on(
     layout: Layout,
     mut doors: Doors,
     peer_doors: PeerDoors,
+    exporter: Option<&Exporter>,
 ) -> Result<Infallible, ServeError> {
     log_start(&config);
     services::quota::log_quota(config.quota_bytes);
@@ -159,6 +175,7 @@ async fn serve_on(
         cluster: cluster_rules(&config),
         tokens: Tokens::new(tokens),
         auth: auth::rules(&config.auth),
+        spans: exporter.map(Exporter::queue),
     });
     let (files, page_file) = booted.disk.take().expect("just booted");
     let driver = Driver::new(replica, files, page_file, Arc::clone(&shared));
@@ -198,6 +215,7 @@ async fn serve_on(
     futures_lite::future::zip(handing_over, drain(&own, &clients)).await;
     driver.finish().await;
     peers.stop().await;
+    send_last_spans(exporter).await;
     tracing::info!(name = config.name, data_dir = %config.data_dir.display(), "closed etcd server");
     // Held until here: the data directory and the sockets' files are ours to the last write.
     drop((booted, doors));
@@ -240,6 +258,15 @@ async fn drain(services: &Services, clients: &Option<Clients>) {
         server.stop(Duration::from_millis(limits::SHUTDOWN_GRACE_MS)).await;
     }
     while threads.iter().any(|thread| !thread.is_finished()) {
+        os::sleep(Duration::from_millis(limits::SIGNAL_POLL_MS)).await;
+    }
+}
+
+/// Lets the collector have what it did not get yet. The exporter bounds the time.
+async fn send_last_spans(exporter: Option<&Exporter>) {
+    let Some(exporter) = exporter else { return };
+    exporter.close();
+    while !exporter.has_ended() {
         os::sleep(Duration::from_millis(limits::SIGNAL_POLL_MS)).await;
     }
 }

@@ -16,7 +16,14 @@ use crate::{
         kv::{self, RangeAnswer, RangeJob, ReadStop},
         range_stream::RangeStreamJob,
     },
-    services::{Services, credentials::Credentials, decode, ended, refuse, request_log::Reading, waiting::Work},
+    services::{
+        Services,
+        credentials::Credentials,
+        decode, ended, refuse,
+        request_log::Reading,
+        spans::{self, Streamed},
+        waiting::Work,
+    },
 };
 
 impl Services {
@@ -35,6 +42,7 @@ impl Services {
         if let Err(refusal) = check::range(&request) {
             return Some(Err(refuse(refusal)));
         }
+        spans::enter(call, &request);
         if request.serializable {
             if let Err(refusal) = may_range(view, &who, &request) {
                 return Some(Err(refuse(refusal)));
@@ -65,7 +73,9 @@ impl Services {
     ) -> Option<Reply> {
         let checked = decode::<PutRequest>(message.clone()).and_then(|request| {
             self.check_quota(view, alarms::put_cost(&request)).map_err(refuse)?;
-            check::put(&request).map_err(refuse)
+            check::put(&request).map_err(refuse)?;
+            spans::enter(call, &request);
+            Ok(())
         });
         self.propose_if(checked, call, Kind::Put, &message, who, responder)
     }
@@ -77,8 +87,11 @@ impl Services {
         message: &Bytes,
         responder: Responder,
     ) -> Option<Reply> {
-        let checked = decode::<DeleteRangeRequest>(message.clone())
-            .and_then(|request| check::delete_range(&request).map_err(refuse));
+        let checked = decode::<DeleteRangeRequest>(message.clone()).and_then(|request| {
+            check::delete_range(&request).map_err(refuse)?;
+            spans::enter(call, &request);
+            Ok(())
+        });
         self.propose_if(checked, call, Kind::DeleteRange, message, who, responder)
     }
 
@@ -98,6 +111,9 @@ impl Services {
             .check_quota(view, alarms::txn_cost(&request))
             .and_then(|()| check::txn(&request, self.shared.txn_ops_max))
             .map_err(refuse);
+        if checked.is_ok() {
+            spans::enter(call, &request);
+        }
         if checked.is_err() || !txn::is_read_only(&request) {
             return self.propose_if(checked, call, Kind::Txn, message, who, responder);
         }
@@ -115,7 +131,7 @@ impl Services {
         message: &Bytes,
         responder: Responder,
     ) -> Option<Reply> {
-        let checked = decode::<CompactionRequest>(message.clone()).map(|_| ());
+        let checked = decode::<CompactionRequest>(message.clone()).map(|request| spans::enter(call, &request));
         self.propose_if(checked, call, Kind::Compaction, message, who, responder)
     }
 
@@ -136,6 +152,7 @@ impl Services {
     ) -> Result<(), Status> {
         let request = decode::<RangeRequest>(inbound.only().await?)?;
         check::range_stream(&request).map_err(refuse)?;
+        spans::enter(call, &Streamed(&request));
         if !request.serializable {
             self.confirmed(call.started).await.map_err(refuse)?;
         }

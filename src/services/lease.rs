@@ -41,7 +41,12 @@ use crate::{
         lease_questions::{Asker, LeaseAnswer, LeaseQuestion},
     },
     rpc::{Body, Call, Code, Inbound, Messages, Outbound, Producer, Reply, Responder, Status},
-    services::{Services, credentials::Credentials, decode, refuse},
+    services::{
+        Services,
+        credentials::Credentials,
+        decode, refuse,
+        spans::{self, Renewed},
+    },
 };
 
 /// The repeated field of a LeaseLeasesResponse.
@@ -63,12 +68,13 @@ impl Services {
             Ok(request) => request,
             Err(status) => return Some(Err(status)),
         };
-        if let Err(refusal) = who.check_identity(&view.auth) {
-            return Some(Err(refuse(refusal)));
-        }
         while request.id == 0 {
             // Chosen here and written into the entry, so that all members agree. Only positive ones, as etcd.
             request.id = (self.take_id() & i64::MAX.cast_unsigned()).cast_signed();
+        }
+        spans::enter(call, &request);
+        if let Err(refusal) = who.check_identity(&view.auth) {
+            return Some(Err(refuse(refusal)));
         }
         self.propose_if(Ok(()), call, Kind::LeaseGrant, &request.encode_to_vec(), who, responder)
     }
@@ -80,7 +86,7 @@ impl Services {
         message: &Bytes,
         responder: Responder,
     ) -> Option<Reply> {
-        let checked = decode::<LeaseRevokeRequest>(message.clone()).map(|_| ());
+        let checked = decode::<LeaseRevokeRequest>(message.clone()).map(|request| spans::enter(call, &request));
         self.propose_if(checked, call, Kind::LeaseRevoke, message, who, responder)
     }
 
@@ -258,7 +264,9 @@ impl Services {
         loop {
             let end = self.next_renewals(inbound, &mut ids).await;
             let (allowed, refusal) = self.check_renewals(call, &ids).await;
+            let renewing: Vec<_> = ids[..allowed].iter().filter_map(|id| spans::step(call, &Renewed(*id))).collect();
             self.renew_all(&ids[..allowed], outbound).await?;
+            drop(renewing);
             if let Some(refusal) = refusal {
                 return Err(refuse(refusal));
             }

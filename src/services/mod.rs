@@ -13,6 +13,7 @@
 //! | `proposals` | what waits until its entry is applied |
 //! | `watch`, `watch_stream`, `watch_gate` | watchers of this core, their streams, and how changes reach them |
 //! | `lock`, `election` | the services that stand on the store, and `store`, what they ask of it |
+//! | `spans` | what is told of a request that is traced |
 //! | `quota` | what is refused because the database is full |
 //! | `auth` | users and roles |
 //! | `credentials`, `identify` | who calls, and whether it may |
@@ -52,6 +53,7 @@ mod proposals;
 pub mod quota;
 mod reads;
 pub mod request_log;
+mod spans;
 pub mod standing;
 mod store;
 pub mod tokens;
@@ -91,6 +93,7 @@ use crate::{
     replica::{Answer, CoreId, Request},
     rpc::{Body, Call, Code, Reply, Responder, Status},
     service::kv::ReadStop,
+    spans::Queue,
 };
 
 /// What all fronts of a member share.
@@ -110,6 +113,8 @@ pub struct Shared {
     pub cluster: ClusterRules,
     pub tokens: Tokens,
     pub auth: AuthRules,
+    /// `None`: nothing is traced.
+    pub spans: Option<Arc<Queue>>,
 }
 
 /// What the flags say of a cluster of several members.

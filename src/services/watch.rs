@@ -8,7 +8,7 @@
 //!
 //! Other services of this core watch through [`Services::subscribe`].
 
-use std::{rc::Rc, sync::Arc};
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc};
 
 use prost::Message;
 
@@ -28,6 +28,7 @@ use crate::{
         credentials::Credentials,
         waiting::{Door, Guard},
     },
+    spans::Span,
     watch::{Batch, Counts, Hub, Response, ResponseKind, StreamKey},
 };
 
@@ -36,6 +37,8 @@ pub(super) struct OpenStream {
     pub(super) front: Rc<Services>,
     pub(super) key: StreamKey,
     pub(super) door: Rc<Door>,
+    /// Of the watchers that are traced, by their ids.
+    spans: RefCell<BTreeMap<i64, Span>>,
 }
 
 /// Events for another service of this core, with the bounds of any watcher: a slow reader gets them from history.
@@ -80,7 +83,7 @@ impl Services {
             start_revision: from_revision,
             ..WatchCreateRequest::default()
         };
-        stream.create(&request, who);
+        let _id = stream.create(&request, who);
         Subscription { stream, end: None }
     }
 
@@ -158,7 +161,7 @@ impl Services {
             doors.resize(key.0 + 1, None);
         }
         doors[key.0] = Some(Rc::clone(&door));
-        OpenStream { front: Rc::clone(self), key, door }
+        OpenStream { front: Rc::clone(self), key, door, spans: RefCell::default() }
     }
 
     /// Calls the hub with the newest view, and lets follow what it asks for.
@@ -214,26 +217,33 @@ async fn read_history(front: Rc<Services>) {
 }
 
 impl OpenStream {
-    /// Creates a watcher, if the caller may read what it watches: all of the range as the request has it, unlike in etcd 3.7.0.
-    pub(super) fn create(&self, request: &WatchCreateRequest, who: &Credentials) {
+    /// Creates a watcher, if the caller may read what it watches: all of the range as the request has it, unlike in etcd 3.7.0. Returns
+    /// its id.
+    pub(super) fn create(&self, request: &WatchCreateRequest, who: &Credentials) -> Option<i64> {
         // Before the view is loaded: see `watch_gate`.
         self.front.gate().open();
         self.front.with_hub(|hub, view| {
-            match may_watch(view, who, request) {
-                Ok(()) => {
-                    if let Some(id) = hub.create(self.key, request, &view.kv) {
-                        self.front.guard(self.key, id, request, who);
-                    }
-                }
-                Err(refusal) => hub.refuse(self.key, reason(refusal), view.kv.revision()),
+            if let Err(refusal) = may_watch(view, who, request) {
+                hub.refuse(self.key, reason(refusal), view.kv.revision());
+                return Ok(None);
             }
-            Ok(())
-        });
+            let id = hub.create(self.key, request, &view.kv);
+            if let Some(id) = id {
+                self.front.guard(self.key, id, request, who);
+            }
+            Ok(id)
+        })
+    }
+
+    /// Keeps the span of a watcher until it is cancelled.
+    pub(super) fn trace(&self, watch_id: i64, span: Span) {
+        self.spans.borrow_mut().insert(watch_id, span);
     }
 
     /// Cancels a watcher for the client.
     pub(super) fn cancel(&self, watch_id: i64) {
         self.front.watching.guards.borrow_mut().remove(&(self.key, watch_id));
+        self.spans.borrow_mut().remove(&watch_id);
         self.front.with_hub(|hub, view| {
             hub.cancel(self.key, watch_id, view.kv.revision());
             Ok(())

@@ -16,7 +16,7 @@ use crate::{
     os::{self, clock},
     proto::etcdserverpb::{WatchRequest, watch_request::RequestUnion},
     rpc::{Call, Code, Inbound, Messages, Outbound, Status},
-    services::{Services, decode, refuse, watch::OpenStream},
+    services::{Services, decode, refuse, spans, watch::OpenStream},
     watch::{Response, ResponseKind},
 };
 
@@ -120,7 +120,11 @@ impl OpenStream {
         match request.request_union {
             Some(RequestUnion::CreateRequest(request)) => {
                 let who = self.front.identify_fully(call).await;
-                self.create(&request, &who);
+                if let Some(id) = self.create(&request, &who)
+                    && let Some(span) = spans::step(call, &request)
+                {
+                    self.trace(id, span);
+                }
             }
             Some(RequestUnion::CancelRequest(request)) => self.cancel(request.watch_id),
             Some(RequestUnion::ProgressRequest(_)) => self.front.with_hub(|hub, view| {

@@ -14,6 +14,11 @@ use crate::{
 pub fn page(shared: &Shared) -> String {
     let state = Sheet::default();
     show(&state, &shared.view.load(), shared.quota_bytes);
+    if let Some(spans) = &shared.spans {
+        let counts = spans.counts();
+        state.add(Name::SpansExportedTotal, counts.exported);
+        state.add(Name::SpansLostTotal, counts.lost);
+    }
     let sheets: Vec<&Sheet> = shared.meters.sheets().chain([&state]).collect();
     let grpc: Vec<_> = shared.meters.grpc().collect();
     render(&sheets, &grpc, &of_process())

@@ -30,6 +30,7 @@
 //!   proxy, history    the network of those tests, and the checkers of what clients saw
 //!   namespaces    the same with packets that the kernel loses
 //!   soak          random faults on such clusters, for as long as one wants
+//!   traces        spans of distributed tracing beside etcd's
 //!   fuzz          seeded programs against parsers
 //! ```
 //!
@@ -81,6 +82,7 @@ mod soak;
 mod stalled_disk;
 mod startup;
 mod terminal;
+mod traces;
 mod traffic;
 mod utl;
 mod utl_disks;
@@ -208,6 +210,8 @@ fn main() {
         with_reference_3_7("metrics::dashboards_are_served", metrics::dashboards_are_served),
         with_reference_3_7("metrics::measured_as_in_etcd", metrics::measured_as_in_etcd),
         with_reference_3_7("health::answers_agree", health::answers_agree),
+        with_reference_3_7("traces::spans_are_those_of_etcd", traces::spans_are_those_of_etcd),
+        test("traces::servers_go_on_without_a_collector", traces::servers_go_on_without_a_collector),
         test("health::watches_end_with_the_server", health::watches_end_with_the_server),
         test("health::defragmentation_with_the_gate", health::defragmentation_with_the_gate),
         with_reference_3_7("auth::without_users_agrees", auth::without_users_agrees),

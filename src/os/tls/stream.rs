@@ -24,7 +24,7 @@ use super::{
     files::TlsError,
     session::{Session, Wish},
 };
-use crate::os::net::{Peer, Socket};
+use crate::os::net::{Address, Peer, Socket};
 
 /// Encrypted at a time; what does not fit is taken at the next poll.
 const SEND_BYTES: usize = 256 * 1024;
@@ -82,6 +82,11 @@ impl Stream {
     /// The other side's address.
     pub fn peer(&self) -> Peer {
         self.socket().peer()
+    }
+
+    /// As [`Socket::local_address`].
+    pub fn local_address(&self) -> io::Result<Address> {
+        self.socket().local_address()
     }
 
     pub fn is_secure(&self) -> bool {

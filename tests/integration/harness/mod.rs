@@ -9,6 +9,7 @@
 //!          ├── stream     a gRPC call that goes on in both directions
 //!          ├── pair       ringd and etcd side by side, asked the same
 //!          ├── cluster    several members, ringd and etcd in any mix
+//!          ├── collector  takes the spans of distributed tracing
 //!          ├── proxy      the network between them, with faults
 //!          ├── authority  certificates for members, and a client that shows them
 //!          ├── load       clients that keep a history while a test breaks things
@@ -28,6 +29,7 @@
 pub mod authority;
 pub mod child;
 pub mod cluster;
+pub mod collector;
 pub mod etcdctl;
 pub mod frames;
 pub mod grpc;
