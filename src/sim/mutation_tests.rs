@@ -27,7 +27,7 @@ const FOUND: [(Bug, &str); 21] = [
     (Bug::KeepLeaseKey, "5,3,5296"),
     (Bug::DropLastRecord, "3,3,2478"),
     (Bug::VoteTwice, "71,3,1155"),
-    (Bug::ForgetAlarm, "3,3,5347"),
+    (Bug::ForgetAlarm, "26,3,2729"),
     (Bug::MislabelSnapshot, "27,3,5019"),
     (Bug::CompactTooMuch, "2,3,2006"),
     (Bug::ReadBeforeTermCommit, "31,3,856"),

@@ -48,6 +48,7 @@ impl World {
         self.count_state();
         self.check_answers()?;
         self.check_hashes()?;
+        self.dial();
         if self.is_calm {
             return Ok(());
         }

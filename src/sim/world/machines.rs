@@ -17,13 +17,15 @@ use crate::{
         checkers::journal,
         clock::Clock,
         member::{Member, Outcome, Start, Stop},
-        network::Route,
+        network::{Link, Route},
         story::Kind,
     },
 };
 
 const TURN_US_MAX: u64 = 500;
 const CALM_DISK_US: u64 = 300;
+/// A connection is of no kind of message, so only a cut of everything stops it.
+const DIAL: MessageType = MessageType::MsgHup;
 /// The disk is asked again after this when it was full or stalled.
 const DISK_RETRY_US: u64 = 20_000;
 
@@ -134,6 +136,13 @@ impl World {
         machine.is_gone = true;
         machine.member.crash(false);
         self.note(Kind::Fault, format!("member {id} cannot start again: {what}"));
+    }
+
+    fn on_removed(&mut self, id: u64) {
+        let machine = self.machine(id);
+        machine.is_gone = true;
+        machine.member.crash(false);
+        self.note(Kind::Member, format!("member {id} was removed and ends"));
     }
 
     fn on_stop(&mut self, id: u64, stop: Stop) -> Result<(), String> {
@@ -250,12 +259,7 @@ impl World {
             Effect::Again => self.turn_soon(id),
             Effect::Note(note) => self.on_note(id, &note)?,
             Effect::Tokens(_) | Effect::Count(_) | Effect::Stopped => {}
-            Effect::Removed => {
-                let machine = self.machine(id);
-                machine.is_gone = true;
-                machine.member.crash(false);
-                self.note(Kind::Member, format!("member {id} was removed and ends"));
-            }
+            Effect::Removed => self.on_removed(id),
             Effect::WriteLog(_)
             | Effect::LogTask(_)
             | Effect::CommitPages(_)
@@ -389,6 +393,45 @@ impl World {
             self.turn_soon(to);
         }
         Ok(())
+    }
+
+    // Connections: a member opens those again that the others have closed, and one that was removed is told so.
+
+    /// Removed members that do not know it dial everybody.
+    pub(super) fn dial(&mut self) {
+        let Some(membership) = self.membership.1.clone() else { return };
+        let all: Vec<u64> = self.machines.keys().copied().collect();
+        for (from, epoch) in self.all_running() {
+            if !membership.is_removed(from) || self.machines[&from].paused_until_us > self.now_us {
+                continue;
+            }
+            for to in all.iter().copied().filter(|to| *to != from) {
+                self.route_dial((from, to), |to| Event::Dial { from, epoch, to });
+            }
+        }
+    }
+
+    fn route_dial(&mut self, link: Link, event: impl Fn(u64) -> Event) {
+        if let Route::Arrives(times) = self.network.route(&mut self.chance.network, self.now_us, link, DIAL) {
+            for at_us in times {
+                self.at(at_us - self.now_us, event(link.1));
+            }
+        }
+    }
+
+    pub(super) fn on_dial(&mut self, from: u64, epoch: u64, to: u64) {
+        self.network.arrived((from, to));
+        let view = self.machines[&to].member.view();
+        if view.is_some_and(|view| view.membership.is_removed(from)) {
+            self.route_dial((to, from), |member| Event::ToldRemoved { by: to, member, epoch });
+        }
+    }
+
+    pub(super) fn on_told_removed(&mut self, by: u64, member: u64, epoch: u64) {
+        self.network.arrived((by, member));
+        if self.running(member, epoch).is_some() {
+            self.on_removed(member);
+        }
     }
 
     /// The disk works again, or has room again.

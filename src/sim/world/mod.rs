@@ -238,6 +238,14 @@ impl World {
                 self.ambush(to, from, kind);
                 Ok(())
             }
+            Event::Dial { from, epoch, to } => {
+                self.on_dial(from, epoch, to);
+                Ok(())
+            }
+            Event::ToldRemoved { by, member, epoch } => {
+                self.on_told_removed(by, member, epoch);
+                Ok(())
+            }
             Event::Changes { member, epoch } => self.on_changes(member, epoch),
             Event::Read { member, epoch } => self.read_history(member, epoch),
             Event::Taken { client, member, epoch, stream } => self.on_taken(client, member, epoch, stream),

@@ -119,9 +119,7 @@ impl World {
             let id = self.id();
             let put = PutRequest { key: "probe".into(), value: id.to_string().into(), ..PutRequest::default() };
             let runs = self.machines[&member].member.is_running();
-            // One that was removed while it lagged need not hear of it, as nobody sends to it any more.
-            let is_removed = self.membership.1.as_ref().is_some_and(|membership| membership.is_removed(member));
-            if self.machines[&member].is_gone || is_removed {
+            if self.machines[&member].is_gone {
                 return Ok(());
             }
             if runs {
@@ -169,17 +167,8 @@ impl World {
         let all: Vec<u64> = self.machines.keys().copied().collect();
         self.network.calm(&all, &all);
         self.note(Kind::Fault, "all faults stop".to_owned());
-        let removed =
-            |world: &Self, id: u64| world.membership.1.as_ref().is_some_and(|membership| membership.is_removed(id));
         for id in all {
-            let is_removed = removed(self, id);
-            let machine = self.machine(id);
-            machine.stalled_until_us = 0;
-            // Its operator switches it off.
-            if is_removed && !machine.is_gone {
-                machine.is_gone = true;
-                machine.member.crash(false);
-            }
+            self.machine(id).stalled_until_us = 0;
             self.wake_disk(id);
             self.at(0, Event::Boot { member: id });
         }

@@ -573,6 +573,32 @@ fn machines_join_and_replace_others() {
     world.conclude();
 }
 
+/// A member that was removed while it was cut off hears of it from any other one when the cut ends. Its watchers waited for ever when
+/// nobody told it, and a learner never asks for votes, so that nobody would answer.
+#[test]
+fn a_member_removed_while_cut_off_is_told() {
+    for votes in [true, false] {
+        let mut world = stage(3, Knobs::default());
+        let leader = world.leader();
+        let member =
+            crate::cluster::membership::Member { is_learner: !votes, name: String::new(), ..cluster_member(4) };
+        let id = world.change(leader, &Change::Add { member, votes });
+        world.wait(id);
+        world.pass(3_000);
+        for other in [1, 2, 3] {
+            world.network.cut((other, 4), Cut::All);
+        }
+        let id = world.change(leader, &Change::Remove { id: 4 });
+        world.wait(id);
+        world.pass(5_000);
+        assert!(!world.machines[&4].is_gone, "no answer reaches it");
+        world.network.heal();
+        world.pass(500);
+        assert!(world.machines[&4].is_gone);
+        world.conclude();
+    }
+}
+
 /// A power cut at any step of the first start. A log whose first batch was missing counted as one to continue, so the member had no
 /// cluster and never served.
 #[test]

@@ -74,6 +74,18 @@ pub(super) enum Event {
         message: Box<raftpb::Message>,
         image: Option<StateOnItsWay>,
     },
+    /// A member opens a connection to another one.
+    Dial {
+        from: u64,
+        epoch: u64,
+        to: u64,
+    },
+    /// The other one has answered that this member was removed.
+    ToldRemoved {
+        by: u64,
+        member: u64,
+        epoch: u64,
+    },
     Step {
         member: u64,
         epoch: u64,
@@ -133,8 +145,9 @@ impl Event {
     /// The member whose process has to run for it.
     pub fn member(&self) -> Option<u64> {
         match self {
-            Self::Deliver { to, .. } => Some(*to),
-            Self::Step { member, .. }
+            Self::Deliver { to, .. } | Self::Dial { to, .. } => Some(*to),
+            Self::ToldRemoved { member, .. }
+            | Self::Step { member, .. }
             | Self::Turn { member, .. }
             | Self::Timer { member, .. }
             | Self::Work { member, .. }
