@@ -101,7 +101,8 @@ fn three_replicas() {
     assert!(counts.crashes > 20 && counts.snapshots > 0 && counts.elections > 20, "{counts:?}");
     assert!(counts.watch_events > 500 && counts.watch_ends > 0 && counts.compactions > 10, "{counts:?}");
     assert!(counts.lease_renewals > 20 && counts.leases_expired > 5 && counts.locks_held > 5, "{counts:?}");
-    assert!(counts.changes_of_members > 0, "{counts:?}");
+    assert!(counts.changes_of_members > 0 && counts.promotions > 0 && counts.removals > 0, "{counts:?}");
+    assert!(counts.chores > 10 && counts.alarms > 0, "{counts:?}");
 }
 
 #[test]

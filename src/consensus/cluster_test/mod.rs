@@ -1,4 +1,15 @@
 //! Clusters of one, three and five machines under a seeded world of losses, crashes, partitions and new members.
+//!
+//! The simulator (`sim`) runs the same machines under whole replicas. This world stays beside it for what a network with times does not
+//! have:
+//!
+//! | here | in `sim` |
+//! |---|---|
+//! | no time: any message under way may be the next one, however old it is | messages arrive within the run's longest delay, or at the end of a clog |
+//! | a clock that stands still, or is four times as fast | clocks that drift by some per cent, and jump |
+//! | any change of the members, without the rules of `cluster` | changes that an operator can make |
+//! | each entry is compared, each effect is part of the trace | states after entries, hashes of revisions |
+//! | messages are refused only for an unknown sender | refusals are not counted |
 
 mod harness;
 

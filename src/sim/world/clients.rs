@@ -235,6 +235,7 @@ impl World {
                 self.leases.on_revoked(&self.journal, *lease, revision)?;
                 self.order.ended(pending.floor, revision, false)?;
             }
+            (Op::Chore, Reply::Done) => self.counts.chores += 1,
             (Op::Compact, Reply::Applied(response)) => {
                 let revision = decoded::<CompactionResponse>(response)?.header.map_or(0, |header| header.revision);
                 self.order.ended(pending.floor, revision, false)?;

@@ -296,9 +296,17 @@ impl World {
             let ids = |membership: &Membership| {
                 membership.members().map(|member| (member.id, member.is_learner)).collect::<Vec<_>>()
             };
-            if before.is_none_or(|before| ids(&before) != ids(&view.membership)) {
+            let before = before.map(|before| ids(&before));
+            let now = ids(&view.membership);
+            if before.as_ref() != Some(&now) {
+                for (id, is_learner) in before.into_iter().flatten() {
+                    self.counts.promotions += u64::from(is_learner && now.contains(&(id, false)));
+                    self.counts.removals += u64::from(view.membership.is_removed(id));
+                }
                 self.on_membership(&view.membership);
             }
+            let has_alarm = view.alarms.members().next().is_some();
+            self.counts.alarms += u64::from(!std::mem::replace(&mut self.has_alarm, has_alarm) && has_alarm);
         }
         Ok(())
     }

@@ -95,6 +95,8 @@ pub struct World {
     jumped_us: u64,
     /// The members after the newest applied entry that anybody has shown.
     membership: (u64, Option<Arc<Membership>>),
+    /// Whether there is an alarm then.
+    has_alarm: bool,
     journal: Journal,
     agreement: Agreement,
     order: Order,
@@ -166,6 +168,7 @@ impl World {
             changed_us: None,
             jumped_us: 0,
             membership: (0, None),
+            has_alarm: false,
             journal: Journal::default(),
             agreement: Agreement::default(),
             order: Order::default(),

@@ -35,6 +35,11 @@ pub struct Counts {
     pub snapshots: u64,
     pub elections: u64,
     pub changes_of_members: u64,
+    pub promotions: u64,
+    pub removals: u64,
+    pub alarms: u64,
+    /// Defragmentations and flushes.
+    pub chores: u64,
     pub compactions: u64,
     pub virtual_ms: u64,
 }
@@ -59,6 +64,10 @@ impl Counts {
             (&mut self.snapshots, other.snapshots),
             (&mut self.elections, other.elections),
             (&mut self.changes_of_members, other.changes_of_members),
+            (&mut self.promotions, other.promotions),
+            (&mut self.removals, other.removals),
+            (&mut self.alarms, other.alarms),
+            (&mut self.chores, other.chores),
             (&mut self.compactions, other.compactions),
             (&mut self.virtual_ms, other.virtual_ms),
         ];
