@@ -489,6 +489,7 @@ impl Consensus {
             MessageType::MsgSnapshot => self.receive_snapshot(message, effects),
             // The crate panics if it forwards this message once more.
             MessageType::MsgTransferLeader if !self.is_leader() => {}
+            MessageType::MsgRequestVote if message.term < self.term() => self.tell_term(message.from, effects),
             // This message starts an election, which has conditions.
             MessageType::MsgTimeoutNow if !self.may_campaign() => {}
             // Another error is a forwarded proposal that cannot be appended: its member times out.
@@ -499,6 +500,21 @@ impl Consensus {
                 }
             }
         }
+    }
+
+    /// Refuses a vote in an old term with the present one, as in Ongaro's thesis (3.4); the crate, like etcd's, says nothing. A voter
+    /// that does not know of its present fellows may be needed by them, campaign among others and be ahead of them; without pre-vote
+    /// they would campaign behind its term for as long as chance wants.
+    fn tell_term(&self, to: u64, effects: &mut Effects) {
+        let answer = eraftpb::Message {
+            msg_type: MessageType::MsgRequestVoteResponse,
+            from: self.raw.raft.id,
+            to,
+            term: self.term(),
+            reject: true,
+            ..eraftpb::Message::default()
+        };
+        send_all(vec![answer], None, effects);
     }
 
     /// Whether a proposal of another member can go somewhere: into the log, or on to the leader.

@@ -604,3 +604,22 @@ fn a_refused_vote_tells_what_is_committed() {
     assert_eq!(of_leader(None), (5, 0), "as an etcd answers");
     assert_eq!(of_leader(Some(1)), (5, 0), "another entry at this place");
 }
+
+#[test]
+fn a_candidate_of_an_old_term_hears_of_the_present_one() {
+    let mut machine = settled(1, &[1, 2, 3], &[]);
+    step_and_turn(&mut machine, Input::Message(wire(MessageType::MsgHeartbeat, 2, 7)));
+    let vote = |term| {
+        Input::Message(raftpb::Message { index: Some(9), log_term: Some(6), ..wire(MessageType::MsgVote, 4, term) })
+    };
+    let effects = step(&mut machine, vote(6));
+    let [Effect::Send { after: None, message }] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!(
+        (message.r#type(), message.to(), message.term(), message.reject()),
+        (MessageType::MsgVoteResp, 4, 7, true)
+    );
+    assert_eq!(
+        step_and_turn(&mut machine, vote(8)).iter().filter(|effect| matches!(effect, Effect::Send { .. })).count(),
+        0
+    );
+}

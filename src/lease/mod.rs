@@ -99,6 +99,8 @@ pub struct Lessor {
     /// The time last set by the shell, in milliseconds from an arbitrary start.
     now_ms: u64,
     ticked_ms: u64,
+    /// The time of a tick that came late, until leadership was confirmed since.
+    doubted_since_ms: Option<u64>,
     tally: LeaseTally,
 }
 
@@ -265,9 +267,20 @@ impl Lessor {
         self.now_ms = self.now_ms.max(now_ms);
     }
 
-    /// Consensus has processed a tick.
+    /// Consensus has processed a tick. One that comes late says nothing about the time before it, in which others may have elected
+    /// another leader.
     pub fn on_tick(&mut self) {
+        if self.is_silent() {
+            self.doubted_since_ms = Some(self.now_ms);
+        }
         self.ticked_ms = self.now_ms;
+    }
+
+    /// A read that began at this time was confirmed: if this member leads, it has led since.
+    pub fn on_confirmed(&mut self, began_ms: u64) {
+        if self.doubted_since_ms.is_some_and(|doubted_ms| doubted_ms <= began_ms) {
+            self.doubted_since_ms = None;
+        }
     }
 
     #[must_use]
@@ -277,6 +290,10 @@ impl Lessor {
 
     /// Whether this member may have lost its leadership unnoticed, because no tick has come for too long.
     fn is_unsure(&self) -> bool {
+        self.is_silent() || self.doubted_since_ms.is_some()
+    }
+
+    fn is_silent(&self) -> bool {
         self.now_ms.saturating_sub(self.ticked_ms) > self.terms.silence_ms_max
     }
 
@@ -366,7 +383,8 @@ impl Lessor {
 
     /// Up to `limit` expired leases to be revoked, the most overdue first.
     pub fn take_expired(&mut self, limit: usize) -> Vec<i64> {
-        if self.is_unsure() {
+        // A doubt does not count here: a revocation takes effect only if this member leads.
+        if self.is_silent() {
             return Vec::new();
         }
         let Some(primary) = &mut self.primary else { return Vec::new() };
@@ -420,6 +438,29 @@ mod tests {
     fn pass(lessor: &mut Lessor, now_ms: u64) {
         lessor.on_time(now_ms);
         lessor.on_tick();
+        lessor.on_confirmed(now_ms);
+    }
+
+    #[test]
+    fn a_tick_that_comes_late_proves_no_leadership() {
+        let mut lessor = primary();
+        lessor.grant(7, 10).expect("granted");
+        lessor.on_time(300);
+        lessor.on_tick();
+        assert_eq!(lessor.renew(7), Renewal::Renewed { ttl_s: 10 });
+        lessor.on_time(1_300);
+        assert_eq!(lessor.renew(7), Renewal::Unsure);
+        lessor.on_tick();
+        assert_eq!(lessor.renew(7), Renewal::Unsure);
+        lessor.on_time(1_400);
+        lessor.on_tick();
+        lessor.on_confirmed(1_200);
+        assert_eq!(lessor.renew(7), Renewal::Unsure, "a read that began before");
+        lessor.on_confirmed(1_300);
+        assert_eq!(lessor.renew(7), Renewal::Renewed { ttl_s: 10 });
+        lessor.on_time(20_000);
+        lessor.on_tick();
+        assert_eq!(lessor.take_expired(10), [7], "it ends whether or not anybody reads");
     }
 
     #[test]

@@ -188,6 +188,7 @@ impl Pair {
                 self.model.now_ms += rng.random_range(0..3000);
                 self.lessor.on_time(self.model.now_ms);
                 self.lessor.on_tick();
+                self.lessor.on_confirmed(self.model.now_ms);
             }
         }
         self.compare(id);

@@ -92,6 +92,7 @@ impl goldenscript::Runner for Member {
                 self.now_ms += seconds * 1000;
                 self.lessor.on_time(self.now_ms);
                 self.lessor.on_tick();
+                self.lessor.on_confirmed(self.now_ms);
                 Ok(String::new())
             }
             Command::Stall(seconds) => {
@@ -115,6 +116,7 @@ impl goldenscript::Runner for Member {
                 self.lessor.restore(&self.stored, &[]);
                 self.lessor.on_time(self.now_ms);
                 self.lessor.on_tick();
+                self.lessor.on_confirmed(self.now_ms);
                 Ok(String::new())
             }
             Command::List => Ok(self.list()),

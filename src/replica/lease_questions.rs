@@ -156,6 +156,7 @@ mod tests {
         assert_eq!(ask(&mut lessor, &[2, 9, 1]), renewed(&[20], Some(Renewal::Unknown)));
         lessor.on_time(10_000);
         lessor.on_tick();
+        lessor.on_confirmed(10_000);
         assert_eq!(ask(&mut lessor, &[2, 1, 2]), renewed(&[20], Some(Renewal::Expired)));
         assert_eq!(lessor.take_tally().renewed, 5);
     }

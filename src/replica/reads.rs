@@ -43,6 +43,8 @@ pub(super) struct ReadRounds {
 pub(super) struct Ended {
     pub core: CoreId,
     pub context: u64,
+    /// When it began.
+    pub since_ms: u64,
 }
 
 impl ReadRounds {
@@ -144,7 +146,7 @@ impl ReadRounds {
         self.rounds.retain(|round| {
             let is_over = is_over(round);
             if is_over {
-                ended.push(Ended { core: round.core, context: round.context });
+                ended.push(Ended { core: round.core, context: round.context, since_ms: round.since_ms });
             }
             !is_over
         });
@@ -170,7 +172,7 @@ mod tests {
         assert!(reads.take_confirmed(6, false).is_empty());
         reads.begin(600, 1, 101);
         reads.on_index(second[0], 3);
-        assert_eq!(reads.take_confirmed(7, false)[..], [Ended { core: 1, context: 100 }]);
+        assert_eq!(reads.take_confirmed(7, false)[..], [Ended { core: 1, context: 100, since_ms: 0 }]);
         assert!(reads.has_unasked(), "late answers of an ended round confirm no other");
     }
 
@@ -183,7 +185,7 @@ mod tests {
         assert!(reads.has_unasked());
         assert_eq!(reads.take_due(6).0.len(), 1);
         assert!(reads.take_expired(4).is_empty());
-        assert_eq!(reads.take_expired(5)[..], [Ended { core: 0, context: 9 }]);
+        assert_eq!(reads.take_expired(5)[..], [Ended { core: 0, context: 9, since_ms: 5 }]);
         assert!(reads.is_empty());
     }
 }

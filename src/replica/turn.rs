@@ -329,7 +329,8 @@ impl Replica {
         // client and is visible nowhere, so each of these reads may precede it.
         let is_early =
             planted::has(Bug::ReadOlderView) || self.is_midway() && self.applier.membership().members().count() == 1;
-        for Ended { core, context } in self.reads.take_confirmed(self.applier.index(), is_early) {
+        for Ended { core, context, since_ms } in self.reads.take_confirmed(self.applier.index(), is_early) {
+            self.applier.lessor().on_confirmed(since_ms);
             answers.push(Effect::Answer { core, answer: Answer::ReadConfirmed { context } });
         }
     }
@@ -361,7 +362,7 @@ impl Replica {
             }
         }
         self.proposals.tidy();
-        for Ended { core, context } in self.reads.take_expired(before_ms) {
+        for Ended { core, context, .. } in self.reads.take_expired(before_ms) {
             effects.push(Effect::Count(Count::ReadIndexFailed));
             effects.push(Effect::Answer { core, answer: Answer::ReadFailed { context, error: Refusal::Timeout } });
         }

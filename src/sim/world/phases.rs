@@ -81,14 +81,18 @@ impl World {
             }
         }
         for id in &core {
-            self.probe(*id)?;
+            self.probe(*id, &core)?;
         }
+        self.thaw();
+        Ok(())
+    }
+
+    fn thaw(&mut self) {
         for id in self.machines.keys().copied().collect::<Vec<_>>() {
             if self.machines[&id].paused_until_us > self.now_us {
                 self.pause_until(id, self.now_us);
             }
         }
-        Ok(())
     }
 
     /// A random quorum of every configuration that is in use, as small as possible.
@@ -112,7 +116,7 @@ impl World {
     }
 
     /// A put through this member is answered in time, or refused for the state that it meets.
-    fn probe(&mut self, member: u64) -> Result<(), String> {
+    fn probe(&mut self, member: u64, core: &[u64]) -> Result<(), String> {
         let end_us = self.now_us + PROGRESS_US;
         let floor = self.journal.newest();
         while self.now_us < end_us {
@@ -121,6 +125,11 @@ impl World {
             let runs = self.machines[&member].member.is_running();
             if self.machines[&member].is_gone {
                 return Ok(());
+            }
+            if !self.is_quorum_everywhere(core) {
+                // A change of the members that was decided before takes effect now, and makes others necessary.
+                self.network.calm(&self.machines.keys().copied().collect::<Vec<_>>(), &[]);
+                self.thaw();
             }
             if runs {
                 let epoch = self.machines[&member].member.epoch;
