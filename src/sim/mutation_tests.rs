@@ -13,7 +13,7 @@ use crate::base::planted::{self, Bug};
 
 /// A run that finds each bug.
 const FOUND: [(Bug, &str); 21] = [
-    (Bug::AcknowledgeBeforeDurable, "18,3,4986"),
+    (Bug::AcknowledgeBeforeDurable, "18,3,5053"),
     (Bug::SendBeforeDurable, "19,3,4612"),
     (Bug::SkipReadQuorum, "17,3,2085"),
     (Bug::ReadOlderView, "6,3,3848"),
