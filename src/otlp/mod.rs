@@ -4,9 +4,10 @@
 //!   spans::Queue ──▶ the exporter's thread: batches of 512 or what came in 5 s ──▶ message ──▶ client::transport ──▶ collector
 //! ```
 //!
-//! The thread has a tokio runtime of its own, stays off the cores that serve, and yields to them. A collector that is away is asked
-//! again within ten seconds; then the batch is lost and counted, a line is logged, and the server goes on. The crates of
-//! OpenTelemetry are not used: they would bring tonic and tower into the server, for one message and one method.
+//! The thread has a tokio runtime of its own, may run on any CPU, and has a lower priority than the cores that serve. A batch that the
+//! collector does not take is sent again for at most ten seconds; then it is lost and counted, and a line is logged. The server does
+//! not wait for any of this. The crates of OpenTelemetry are not used: they would bring tonic and tower into the server, for one
+//! message and one method.
 
 mod message;
 

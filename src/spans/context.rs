@@ -17,7 +17,7 @@ pub struct SpanContext {
     pub trace_id: u128,
     pub span_id: u64,
     pub flags: u8,
-    /// `tracestate`, which goes on as it came.
+    /// The caller's `tracestate`, copied into each span of the call.
     pub state: Option<Arc<str>>,
 }
 

@@ -1,5 +1,5 @@
-//! Verifiers that also hold a certificate against the allowed names, while the handshake lasts: whoever is refused is told so by an
-//! alert, as by etcd (`VerifyPeerCertificate` of Go's `crypto/tls`).
+//! Verifiers of certificates that also check the allowed names. They do it during the handshake, so that a refused peer receives the TLS
+//! alert "bad certificate", as from etcd (`VerifyPeerCertificate` of Go's `crypto/tls`).
 
 use std::sync::{Arc, OnceLock};
 
