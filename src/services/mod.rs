@@ -13,7 +13,7 @@
 //! | `proposals` | what waits until its entry is applied |
 //! | `watch`, `watch_stream`, `watch_gate` | watchers of this core, their streams, and how changes reach them |
 //! | `lock`, `election` | the services that stand on the store, and `store`, what they ask of it |
-//! | `spans` | spans of distributed tracing: begun by `rpc` and `services`, sent by `otlp` |
+//! | `spans` | tracing spans of requests, inside those of their calls |
 //! | `quota` | what is refused because the database is full |
 //! | `auth` | users and roles |
 //! | `credentials`, `identify` | who calls, and whether it may |
