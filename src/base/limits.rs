@@ -156,6 +156,10 @@ pub const PROPOSALS_HELD_BYTES_MAX: usize = 16 << 20;
 pub const RAFT_READS_WAITING_MAX: usize = 4096;
 /// Bytes of applied entries kept in memory for followers that lag.
 pub const RETAINED_BYTES_MAX: usize = 64 << 20;
+/// The same while a follower receives a state, and until it has caught up with what was written meanwhile.
+pub const RETAINED_FOR_STATE_BYTES_MAX: usize = 512 << 20;
+/// Entries are kept for a follower that has received a state as long as it takes some in such a time; etcd keeps them for 30 s.
+pub const RETAINED_FOR_STATE_MS: u64 = 30_000;
 
 // -------- Proposals and reads: `replica`.
 

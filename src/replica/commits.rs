@@ -120,7 +120,8 @@ impl Replica {
             false => self.commits.committed.index,
             true => self.applier.index(),
         };
-        let needed = self.snapshots.oldest_sent();
+        let near = self.settings.catchup_entries / 2;
+        let needed = self.snapshots.needed(|| self.consensus.followers(), near, self.applier.index(), self.now_ms);
         if let Some(index) = self.retained.release(index, needed) {
             self.consensus.step(crate::consensus::Input::Compact { index }, &mut self.raft_effects);
         }

@@ -9,7 +9,7 @@ use crate::{
         limits,
         planted::{self, Bug},
     },
-    consensus::SnapshotMark,
+    consensus::{Follower, SnapshotMark},
     proto::raftpb,
 };
 
@@ -198,6 +198,8 @@ pub(super) struct Snapshots {
     pub wanted: Vec<raftpb::Message>,
     /// Member, and index of the state that is being sent to it.
     pub sent: BTreeMap<u64, u64>,
+    /// Members that have received one, and lack what was written meanwhile.
+    pub behind: BTreeMap<u64, Behind>,
     pub install: Install,
     /// A state that was accepted while an older one is being installed.
     pub next: Option<u64>,
@@ -222,10 +224,43 @@ pub(super) enum Install {
     },
 }
 
+/// A member that has received a state and follows from there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Behind {
+    /// What it has.
+    pub index: u64,
+    /// Unless it has more by then, nothing is kept for it any more.
+    pub until_ms: u64,
+}
+
+impl Behind {
+    pub fn new(index: u64, now_ms: u64) -> Self {
+        Self { index, until_ms: now_ms + limits::RETAINED_FOR_STATE_MS }
+    }
+}
+
 impl Snapshots {
-    /// The lowest index of a state on its way.
-    pub fn oldest_sent(&self) -> Option<u64> {
-        self.sent.values().min().copied()
+    /// The entry after which members need the log: those to which a state is on its way, and those that have received one and are
+    /// further behind than `near`. `followers` is empty where this member does not lead.
+    pub fn needed(
+        &mut self,
+        followers: impl FnOnce() -> Vec<Follower>,
+        near: u64,
+        newest: u64,
+        now_ms: u64,
+    ) -> Option<u64> {
+        if !self.behind.is_empty() {
+            let followers = followers();
+            self.behind.retain(|id, behind| {
+                let Some(follower) = followers.iter().find(|follower| follower.id == *id) else { return false };
+                if follower.matched > behind.index {
+                    *behind = Behind::new(follower.matched, now_ms);
+                }
+                now_ms < behind.until_ms && behind.index + near < newest
+            });
+        }
+        let behind = self.behind.values().map(|behind| behind.index);
+        self.sent.values().copied().chain(behind).min()
     }
 }
 
@@ -317,5 +352,32 @@ mod tests {
         assert_eq!(heartbeats.leaves(2, 1450, 200), Some(50));
         heartbeats.clear();
         assert_eq!(heartbeats.leaves(2, 9000, 200), None);
+    }
+
+    #[test]
+    fn the_log_is_kept_for_those_that_follow_a_state() {
+        let follower = |matched| Follower {
+            id: 2,
+            matched,
+            is_learner: false,
+            is_active: true,
+            needs_snapshot: false,
+            is_replicating: true,
+            next: matched + 1,
+        };
+        let mut snapshots = Snapshots::default();
+        snapshots.sent.insert(3, 70);
+        snapshots.behind.insert(2, Behind::new(50, 1_000));
+        let mut needed = |matched, newest, now_ms| snapshots.needed(|| vec![follower(matched)], 10, newest, now_ms);
+        assert_eq!(needed(4, 100, 2_000), Some(50), "it installs the state");
+        assert_eq!(needed(60, 100, 30_000), Some(60), "it has some of what was written meanwhile");
+        assert_eq!(needed(60, 100, 59_999), Some(60));
+        assert_eq!(needed(60, 100, 60_000), Some(70), "nothing for half a minute");
+        snapshots.behind.insert(2, Behind::new(60, 60_000));
+        assert_eq!(snapshots.needed(|| vec![follower(90)], 10, 100, 60_000), Some(70), "near enough");
+        snapshots.behind.insert(2, Behind::new(60, 60_000));
+        assert_eq!(snapshots.needed(Vec::new, 10, 100, 60_000), Some(70), "somebody else leads, or it is no member");
+        snapshots.sent.clear();
+        assert_eq!(snapshots.needed(Vec::new, 10, 100, 60_000), None);
     }
 }

@@ -31,15 +31,17 @@ impl Retained {
         self.entries.front().map(|(index, _)| *index)
     }
 
-    /// The index up to which the log in memory may be dropped: none beyond `committed`, which the page file has, and, as long as the
-    /// bytes allow it, none after `needed`, the state that a follower is receiving.
+    /// The index up to which the log in memory may be dropped: none beyond `committed`, which the page file has, and none after
+    /// `needed`, which a follower has of a state, up to a larger bound of the bytes.
     pub fn release(&mut self, committed: u64, needed: Option<u64>) -> Option<u64> {
         let mut released = None;
         while let Some((index, bytes)) = self.entries.front().copied()
             && index <= committed
         {
-            let is_over = self.bytes > limits::RETAINED_BYTES_MAX;
-            let is_old = self.entries.len() as u64 > self.entries_max && needed.is_none_or(|needed| index <= needed);
+            let is_needed = needed.is_some_and(|needed| index > needed);
+            let bytes_max = if is_needed { limits::RETAINED_FOR_STATE_BYTES_MAX } else { limits::RETAINED_BYTES_MAX };
+            let is_over = self.bytes > bytes_max;
+            let is_old = self.entries.len() as u64 > self.entries_max && !is_needed;
             if !is_over && !is_old {
                 break;
             }
@@ -73,5 +75,15 @@ mod tests {
         assert_eq!(retained.release(5, Some(2)), Some(2));
         assert_eq!(retained.release(5, Some(2)), None);
         assert_eq!(retained.release(5, None), Some(4));
+    }
+
+    #[test]
+    fn a_state_on_its_way_raises_the_bound_of_the_bytes() {
+        let mut retained = Retained::new(1);
+        (1..=4).for_each(|index| retained.push(index, limits::RETAINED_FOR_STATE_BYTES_MAX / 3));
+        assert_eq!(retained.release(4, Some(0)), Some(1));
+        assert_eq!(retained.release(4, Some(0)), None);
+        assert_eq!(retained.release(4, Some(2)), Some(2));
+        assert_eq!(retained.release(4, None), Some(4), "larger than the bound without a state");
     }
 }

@@ -1,8 +1,8 @@
 //! Whole states on their way between members.
 //!
 //! Sending: consensus asks for a state when a follower needs entries that are not in memory any more. The state is the image of a
-//! commit of the page file, which is read while the member serves; the message names the last entry of the image. Until the end of
-//! the transfer is reported, the entries after it stay in memory.
+//! commit of the page file, which is read while the member serves; the message names the last entry of the image. The entries
+//! after it stay in memory until the transfer has failed, or the follower has them but for a few, or takes none for half a minute.
 //!
 //! Receiving:
 //!
@@ -21,7 +21,7 @@
 use super::{
     Answer, Effect, Effects, Failure, Note, Replica,
     opening::Opening,
-    progress::{CommitState, FlushPurpose, Install},
+    progress::{Behind, CommitState, FlushPurpose, Install},
 };
 use crate::{
     base::{
@@ -66,6 +66,7 @@ impl Replica {
             });
             let image = self.applier.backend().view().pages().clone();
             let (to, index, bytes) = (message.to(), mark.index, image.size_bytes());
+            self.snapshots.behind.remove(&to);
             self.snapshots.sent.insert(to, index);
             effects.push(Effect::Note(Note::SnapshotSending { to, index, bytes }));
             let caught_up = self.caught_up(index, to);
@@ -85,7 +86,9 @@ impl Replica {
     }
 
     pub(super) fn on_snapshot_sent(&mut self, to: u64, arrived: bool, effects: &mut Effects) {
-        self.snapshots.sent.remove(&to);
+        if let Some(index) = self.snapshots.sent.remove(&to).filter(|_| arrived) {
+            self.snapshots.behind.insert(to, Behind::new(index, self.now_ms));
+        }
         self.consensus.step(RaftInput::ReportSnapshot { to, arrived }, &mut self.raft_effects);
         self.release_log(effects);
     }
